@@ -1,0 +1,24 @@
+"""Sortal: fine-tune causal language models into text classifiers, and know how good they are.
+
+``sortal.train(...)`` fine-tunes, ``sortal.load(folder)`` returns a `Classifier`. Importing this package does not import torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Classifier", "__version__", "load", "train"]
+
+if TYPE_CHECKING:
+    from sortal.classifier import Classifier, load, train
+
+_LAZY = {"Classifier": "sortal.classifier", "load": "sortal.classifier", "train": "sortal.classifier"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'sortal' has no attribute {name!r}")

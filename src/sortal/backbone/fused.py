@@ -1,0 +1,164 @@
+"""Fused forward passes for the parts of a decoder that cost most beside the matrix products.
+
+peft keeps the LoRA parameters and their file format; only the *computation* of its linear layers is replaced. The same
+holds for RMSNorm and the gated MLP: same parameters, same mathematics, fewer passes over memory and fewer saved tensors.
+Each replacement has a parity test of outputs and gradients against the module it replaces.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.autograd.function import once_differentiable
+from transformers.activations import ACT2FN
+
+
+class _LoraLinear(torch.autograd.Function):
+    """``x Wᵀ + b + scale · (x Aᵀ) Bᵀ`` with W frozen; x ``[..., in]``, A ``[r, in]``, B ``[out, r]`` (fp32 or x's dtype).
+
+    W may be a bitsandbytes 4-bit parameter: it is de-quantised in forward and again in backward, never kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        # Adapters are kept in fp32 for the optimiser; the products run in the activations' dtype.
+        a16, b16 = a.to(x.dtype), b.to(x.dtype)
+        low = rows @ a16.t()
+        out = F.linear(rows, dense(weight, x.dtype), bias)
+        out.addmm_(low, b16.t(), alpha=scale)
+        ctx.save_for_backward(rows, low, a16, b16)
+        ctx.weight = weight  # frozen, and a 4-bit parameter would lose its quant_state as a saved tensor
+        ctx.scale, ctx.shape, ctx.adapter_dtype = scale, x.shape, a.dtype
+        return out.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, low, a16, b16 = ctx.saved_tensors
+        grad = grad.reshape(-1, grad.shape[-1])
+        grad_low = (grad @ b16).mul_(ctx.scale)
+        grad_b = (grad.t() @ low).to(ctx.adapter_dtype).mul_(ctx.scale)
+        grad_a = (grad_low.t() @ rows).to(ctx.adapter_dtype)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad @ dense(ctx.weight, grad.dtype)
+            grad_x.addmm_(grad_low, a16)
+            grad_x = grad_x.view(ctx.shape)
+        return grad_x, None, None, grad_a, grad_b, None
+
+
+class _RmsNorm(torch.autograd.Function):
+    """``x · rsqrt(mean(x²) + eps) · weight`` with a frozen weight; statistics in fp32, x ``[..., hidden]``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float, plus_one: bool) -> torch.Tensor:
+        wide = x.float()
+        inverse = torch.rsqrt(
+            torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps)
+        )
+        ctx.save_for_backward(x, weight, inverse)
+        ctx.plus_one = plus_one
+        if plus_one:  # Gemma: (1 + weight), multiplied in fp32
+            return (wide * inverse).mul_(weight.float() + 1.0).to(x.dtype)
+        return (wide * inverse).to(x.dtype).mul_(weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, inverse = ctx.saved_tensors
+        scaled = grad.float().mul_(weight.float() + 1.0 if ctx.plus_one else weight.float())
+        wide = x.float()
+        dot = (scaled * wide).mean(-1, keepdim=True).mul_(inverse.pow(3))
+        return scaled.mul_(inverse).sub_(wide.mul_(dot)).to(x.dtype), None, None, None
+
+
+class _SiluMul(torch.autograd.Function):
+    """``silu(gate) · up`` saving only its two inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gate, up)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        gate, up = ctx.saved_tensors
+        grad_gate = torch.ops.aten.silu_backward(grad * up, gate)
+        return grad_gate, F.silu(gate).mul_(grad)
+
+
+def dense(weight: Any, dtype: torch.dtype) -> torch.Tensor:
+    """A frozen weight ``[out, in]`` as it is multiplied: de-quantised if it is stored in 4 bits."""
+    state = getattr(weight, "quant_state", None)
+    if state is None:
+        return weight  # type: ignore[no-any-return]
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(weight.data, state).to(dtype)  # type: ignore[no-any-return]
+
+
+def lora_forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """Forward of a peft LoRA linear layer; bound to the module by `sortal.backbone.lora.fuse`."""
+    if self.disable_adapters or self.merged or kwargs or args:
+        return self._sortal_plain_forward(x, *args, **kwargs)  # type: ignore[no-any-return]
+    name = self.active_adapters[0]
+    base = self.get_base_layer()
+    out: torch.Tensor = _LoraLinear.apply(
+        x, base.weight, base.bias, self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
+    )
+    return out
+
+
+def is_rms_norm(module: Any) -> bool:
+    """A transformers RMSNorm whose formula is one of the two that `_RmsNorm` computes, checked on numbers."""
+    if not type(module).__name__.endswith("RMSNorm") or getattr(module, "weight", None) is None:
+        return False
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    if not isinstance(eps, float) or module.weight.requires_grad:
+        return False
+    hidden = module.weight.shape[0]
+    probe = (
+        torch.linspace(-2.0, 3.0, 2 * hidden, device=module.weight.device)
+        .view(2, hidden)
+        .to(module.weight.dtype)
+    )
+    with torch.no_grad():
+        expected = module(probe)
+        for plus_one in (False, True):
+            computed = _RmsNorm.apply(probe, module.weight, eps, plus_one)
+            if torch.allclose(expected.float(), computed.float(), rtol=1e-2, atol=1e-4):
+                module._sortal_eps, module._sortal_plus_one = eps, plus_one
+                return True
+    return False
+
+
+def rms_forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """Forward of an RMSNorm that passed `is_rms_norm`."""
+    out: torch.Tensor = _RmsNorm.apply(x, self.weight, self._sortal_eps, self._sortal_plus_one)
+    return out
+
+
+def is_silu_mlp(module: nn.Module) -> bool:
+    """A gated MLP ``down(silu(gate(x)) · up(x))`` of a known family."""
+    known = {"LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP", "SmolLM3MLP", "Olmo2MLP"}
+    return type(module).__name__ in known and isinstance(
+        getattr(module, "act_fn", None), nn.SiLU | type(ACT2FN["silu"])
+    )
+
+
+def mlp_forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """Forward of a module that passed `is_silu_mlp`."""
+    return self.down_proj(_SiluMul.apply(self.gate_proj(x), self.up_proj(x)))  # type: ignore[no-any-return]

@@ -1,0 +1,131 @@
+"""LoRA through peft on every linear projection of the decoder, with the fused computation of `fused`."""
+
+from __future__ import annotations
+
+import re
+import types
+from typing import Any
+
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel, TaskType, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from sortal.backbone import fused
+from sortal.backbone.quiet import quiet
+from sortal.config import RunConfig, nearest
+from sortal.errors import ConfigError
+
+
+def linear_names(model: nn.Module) -> list[str]:
+    """Leaf names of all linear projections inside the decoder's layers, in order of appearance (``q_proj`` …)."""
+    names: dict[str, None] = {}
+    for path, module in model.named_modules():
+        if layer_index(path) is not None and isinstance(module, nn.Linear | Conv1D):
+            names[path.rsplit(".", 1)[-1]] = None
+    return list(names)
+
+
+def layer_index(path: str) -> int | None:
+    """``model.layers.7.mlp.up_proj`` → 7; None outside the stack of layers."""
+    match = re.search(r"\.(?:layers|h|blocks|block)\.(\d+)\.", f".{path}.")
+    return int(match.group(1)) if match else None
+
+
+def add_lora(model: Any, config: RunConfig) -> PeftModel:
+    """Wrap a ``…ForSequenceClassification`` model; trainable afterwards: the adapters and ``score``, all fp32.
+
+    Raises:
+        ConfigError: a named target does not exist, or ``lora_top_layers`` exceeds the model.
+    """
+    known = linear_names(model)
+    for name in config.lora_targets:
+        if name not in known:
+            raise ConfigError(
+                f"lora_targets: the model has no linear layer {name!r}{nearest(name, known)}",
+                f"choose from {', '.join(known)}",
+            )
+    depth = 1 + max(i for i in (layer_index(p) for p, _ in model.named_modules()) if i is not None)
+    top = config.lora_top_layers
+    if top is not None and top > depth:
+        raise ConfigError(
+            f"lora_top_layers is {top} but the model has {depth} layers", f"use a number from 1 to {depth}"
+        )
+    first = depth - top if top else 0
+    wanted = set(config.lora_targets or known)
+    targets = [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+        and (index := layer_index(path)) is not None
+        and index >= first
+        and path.rsplit(".", 1)[-1] in wanted
+    ]
+    conv = any(isinstance(m, Conv1D) for m in model.modules())
+    peft_config = PeftLoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=targets if top else sorted(wanted),
+        modules_to_save=["score"],
+        fan_in_fan_out=conv,
+    )
+    with quiet():
+        return get_peft_model(model, peft_config)
+
+
+def fuse(model: nn.Module) -> int:
+    """Replace the forward of every module that `fused` knows how to compute; returns how many were replaced.
+
+    Parameters, names and files stay untouched; `peft`'s own forward remains in use for merged or disabled adapters.
+    """
+    count = 0
+    for module in model.modules():
+        if isinstance(module, LoraLayer) and _plain_lora(module):
+            module._sortal_plain_forward = module.forward
+            module.forward = types.MethodType(fused.lora_forward, module)
+        elif fused.is_rms_norm(module):
+            module.forward = types.MethodType(fused.rms_forward, module)
+        elif fused.is_silu_mlp(module):
+            module.forward = types.MethodType(fused.mlp_forward, module)
+        else:
+            continue
+        count += 1
+    return count
+
+
+def _plain_lora(module: Any) -> bool:
+    """One adapter, no dropout, no variant (DoRA …), on an nn.Linear or a bitsandbytes 4-bit layer."""
+    base = module.get_base_layer()
+    names = list(getattr(module, "lora_A", {}))
+    return (
+        len(names) == 1
+        and isinstance(base, nn.Linear)
+        and isinstance(module.lora_dropout[names[0]], nn.Identity)
+        and not getattr(module, "lora_variant", {})
+        and module.lora_B[names[0]].bias is None
+        and (type(base) is nn.Linear or hasattr(base.weight, "quant_state"))
+    )
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters the optimiser sees, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def lora_dropout_train(model: nn.Module, mode: bool) -> None:
+    """Switch adapter dropout only: the frozen base stays in eval mode, its own dropouts are not part of the recipe."""
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            for dropout in module.lora_dropout.values():
+                dropout.train(mode)
+
+
+def parameter_count(model: nn.Module) -> tuple[int, int]:
+    """(trainable, all) parameters; 4-bit weights count as the values they stand for."""
+    total = sum(
+        p.quant_state.shape.numel() if hasattr(p, "quant_state") else p.numel() for p in model.parameters()
+    )
+    return sum(p.numel() for p in trainable(model).values()), total

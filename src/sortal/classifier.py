@@ -1,0 +1,120 @@
+"""The Python face: ``sortal.train(...)`` and ``sortal.load(folder)`` give a `Classifier`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sortal import model_folder
+from sortal.data.dataset import Dataset
+from sortal.data.labels import LabelSpace
+from sortal.data.reading import read
+from sortal.data.schema import Schema
+from sortal.errors import DataError
+from sortal.evaluation.decision import Decision
+from sortal.evaluation.metrics import evaluate
+from sortal.methods import get_method
+from sortal.methods.base import Scorer
+
+Prediction = str | None | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A fitted classifier: scores from its method, labels and probabilities from its `Decision`."""
+
+    scorer: Scorer
+    label_space: LabelSpace
+    decision: Decision
+    meta: dict[str, Any]
+
+    @property
+    def classes_(self) -> tuple[str, ...]:
+        """Label names in the order of every probability column."""
+        return self.label_space.names
+
+    def predict_proba(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Calibrated probabilities ``[n, labels]``: softmax rows (single-label) or independent sigmoids (multi-label)."""
+        return self.decision.probabilities(self.scorer.score(_checked(texts)))
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """One label per text (None where it abstains), or a tuple of labels, possibly empty, for multi-label."""
+        return self.labels(self.decision.decide(self.predict_proba(texts)))
+
+    def labels(self, decided: npt.NDArray[Any]) -> list[Prediction]:
+        """Decided positions or indicators as label names."""
+        if self.label_space.task == "single":
+            return list(self.label_space.decode_single(decided))
+        return list(self.label_space.decode_multi(decided))
+
+    def predict_stream(
+        self, texts: Iterable[str], batch_size: int = 2048
+    ) -> Iterator[tuple[list[Prediction], npt.NDArray[np.float64]]]:
+        """Labels and probabilities batch by batch, for inputs that do not fit in memory."""
+        stream = iter(texts)
+        while batch := list(islice(stream, batch_size)):
+            probabilities = self.predict_proba(batch)
+            yield self.labels(self.decision.decide(probabilities)), probabilities
+
+    def evaluate(
+        self, data: str | Path | Dataset, *, n_resamples: int = 1000, seed: int = 0
+    ) -> dict[str, Any]:
+        """Figures of ``metrics.json`` on labelled data, with bootstrap intervals.
+
+        Raises:
+            DataError: unreadable data or labels that training never saw.
+        """
+        dataset = data if isinstance(data, Dataset) else self.read(data)
+        gold = self.label_space.encode(dataset)
+        scores = self.scorer.score(dataset.iter_texts())
+        return evaluate(scores, gold, self.decision, self.label_space, n_resamples=n_resamples, seed=seed)
+
+    def read(self, source: str | Path, *, need_labels: bool = True, **overrides: Any) -> Dataset:
+        """Read a file with the columns this classifier was trained on; ``overrides`` are arguments of `sortal.data.reading.read`."""
+        schema = Schema.from_json(self.meta["schema"])
+        arguments = schema.arguments() | {"task": self.label_space.task} | overrides
+        return read(source, need_labels=need_labels, **arguments)
+
+
+def _checked(texts: Sequence[str]) -> Sequence[str]:
+    if isinstance(texts, str):
+        raise DataError("predict takes a list of texts, not one string", "write predict([text])")
+    for row, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise DataError(
+                f"text {row} is a {type(text).__name__}, not a string",
+                "convert it, or use '' for a missing text",
+            )
+    # A lone surrogate is no Unicode text and no tokenizer takes it; the readers of files do the same.
+    return [text.encode("utf-8", "surrogatepass").decode("utf-8", "replace") for text in texts]
+
+
+def load(folder: str | Path) -> Classifier:
+    """The classifier in a model folder, giving the answers it gave when it was saved.
+
+    Raises:
+        ModelError: not a model folder, damaged, incomplete, or tuned on another base model.
+    """
+    folder = Path(folder)
+    meta = model_folder.read_meta(folder)
+    space = model_folder.label_space(meta)
+    scorer = get_method(meta["method"]).load(folder, meta, space)
+    return Classifier(scorer, space, model_folder.decision(meta), meta)
+
+
+def train(data: str | Path, **settings: Any) -> Classifier:
+    """Fine-tune, calibrate and evaluate a classifier; the same as ``sortal train`` with the same names.
+
+    Returns:
+        the classifier; its run folder is ``meta["run_folder"]``.
+    """
+    from sortal.config import build_config
+    from sortal.run import run
+
+    return run(build_config({"data": str(data), **settings}, "sortal.train")).classifier

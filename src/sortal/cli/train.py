@@ -1,0 +1,151 @@
+"""``sortal train``: from a labelled file to a run folder."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from sortal.cli import output
+from sortal.config import load_config, parse_assignments
+
+app = typer.Typer(add_completion=False)
+Option, Argument = typer.Option, typer.Argument
+
+
+def _list(values: list[str] | None) -> list[str] | None:
+    return [part for value in values for part in value.split(",") if part] if values else None
+
+
+@app.command()
+def command(
+    data: Annotated[
+        str,
+        Argument(
+            help="csv, tsv, jsonl, json, parquet or arrow file, folder with train/dev/test files, or hub id"
+        ),
+    ] = "",
+    dev: Annotated[str | None, Option(help="development file")] = None,
+    test: Annotated[str | None, Option(help="test file")] = None,
+    text: Annotated[list[str] | None, Option(metavar="COL…", help="text column(s)")] = None,
+    text_template: Annotated[
+        str | None, Option(help="how several text columns are joined, e.g. '{title}: {body}'")
+    ] = None,
+    label: Annotated[str | None, Option(metavar="COL", help="label column")] = None,
+    label_columns: Annotated[list[str] | None, Option(metavar="A,B,…", help="wide 0/1 label columns")] = None,
+    label_delimiter: Annotated[
+        str | None, Option(metavar="S", help="separator of several labels in one cell")
+    ] = None,
+    id: Annotated[str | None, Option(metavar="COL", help="row id column")] = None,
+    group: Annotated[
+        str | None, Option(metavar="COL", help="rows with one value here stay in one split")
+    ] = None,
+    task: Annotated[str | None, Option(help="auto | single | multi")] = None,
+    method: Annotated[str | None, Option(help="head")] = None,
+    model: Annotated[
+        str | None,
+        Option(metavar="SPEC", help="base model: registry name, folder, GGUF, pypi:NAME or hub id"),
+    ] = None,
+    quantization: Annotated[str | None, Option(help="none | nf4")] = None,
+    template: Annotated[str | None, Option(help="summary | eos | your own text with {text}")] = None,
+    max_length: Annotated[int | None, Option(help="tokens per example")] = None,
+    truncation: Annotated[
+        str | None, Option(help="head | tail | head+tail: what a too long text keeps")
+    ] = None,
+    epochs: Annotated[int | None, Option()] = None,
+    batch_size: Annotated[int | None, Option(help="examples per optimiser step")] = None,
+    learning_rate: Annotated[float | None, Option()] = None,
+    abstain_below: Annotated[float | None, Option(help="below this probability the answer is null")] = None,
+    seed: Annotated[int | None, Option()] = None,
+    out: Annotated[str | None, Option(metavar="DIR", help="run folder")] = None,
+    config: Annotated[str | None, Option(metavar="F.yaml", help="settings file; flags win over it")] = None,
+    set_: Annotated[
+        list[str] | None,
+        Option("--set", metavar="key=value…", help="any other setting (sortal config schema)"),
+    ] = None,
+    resume: Annotated[bool, Option("--resume", help="continue the run in --out")] = False,
+    force: Annotated[bool, Option("--force", help="resume although data or settings differ")] = False,
+    accept_terms: Annotated[bool, Option("--accept-terms", help="accept the base model's own terms")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="show what the model would read, and stop")] = False,
+    json: Annotated[bool, Option("--json", help="end stdout with a JSON summary")] = False,
+) -> None:
+    """Fine-tune, calibrate and evaluate a classifier on a labelled file."""
+    given: dict[str, Any] = {
+        "data": data or None,
+        "dev": dev,
+        "test": test,
+        "text": _list(text),
+        "text_template": text_template,
+        "label": label,
+        "label_columns": _list(label_columns),
+        "label_delimiter": label_delimiter,
+        "id": id,
+        "group": group,
+        "task": task,
+        "method": method,
+        "model": model,
+        "quantization": quantization,
+        "template": template,
+        "max_length": max_length,
+        "truncation": truncation,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "abstain_below": abstain_below,
+        "seed": seed,
+        "out": out,
+    }
+    overrides = {key: value for key, value in given.items() if value is not None} | parse_assignments(
+        set_ or []
+    )
+    summary = train(overrides, config, resume=resume, force=force, consent=accept_terms, dry_run=dry_run)
+    if json:
+        output.summary(summary)
+
+
+def train(
+    overrides: dict[str, Any],
+    config_file: str | None = None,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    consent: bool = False,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Run it and show the result; returns the summary that ``--json`` prints."""
+    from sortal.errors import ConfigError
+
+    config = load_config(config_file, overrides)
+    if not config.data:
+        raise ConfigError("no data given", "write sortal train FILE, or put data: FILE into the config file")
+    if dry_run:
+        from sortal.dry_run import dry_run as show_rows
+
+        return show_rows(config, say=output.say, consent=consent)
+    from sortal.evaluation.tables import confusion_excerpt, coverage_table_view, metrics_table, worst_labels
+    from sortal.run import run
+
+    result = run(config, resume=resume, force=force, consent=consent, say=output.say)
+    if not result.metrics:  # a process that is not the main one
+        return {}
+    metrics = result.metrics
+    tables = [metrics_table(metrics), worst_labels(metrics, 5)]
+    if metrics.get("confusions"):
+        tables.append(confusion_excerpt(metrics, 5))
+    if metrics.get("coverage_table"):
+        tables.append(coverage_table_view(metrics["coverage_table"], config.abstain_below))
+    output.show(*tables)
+    output.say(f"run folder  {result.folder}\nmodel       {result.folder / 'model'}")
+    training = result.record.get("training", {})
+    return {
+        "status": "finished",
+        "run_folder": str(result.folder),
+        "model": str(result.folder / "model"),
+        **{
+            k: v
+            for k, v in metrics.items()
+            if k not in ("per_label", "confusions", "coverage_table", "calibration")
+        },
+        "train_seconds": training.get("train_seconds"),
+        "tokens_per_second": training.get("tokens_per_second"),
+    }

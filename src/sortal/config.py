@@ -1,0 +1,295 @@
+"""The settings of a run: one pydantic model for flags, YAML, Python and ``sortal config schema``.
+
+Names follow transformers and peft (``learning_rate``, ``lora_r``, ``max_length`` …). ``extra="forbid"``
+plus `load_config` turn a misspelt key into an error that names the nearest real one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sortal.errors import ConfigError
+
+Task = Literal["auto", "single", "multi"]
+Truncation = Literal["head", "tail", "head+tail"]
+Metric = Literal["f1_macro", "f1_micro", "accuracy", "loss"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataConfig(_Section):
+    """Where the rows are and how they become texts and labels."""
+
+    data: str = Field(
+        "", description="training data: a file (csv, tsv, jsonl, json, parquet, arrow), a folder or a hub id"
+    )
+    dev: str | None = Field(
+        None, description="development file; default: a stratified part of the training rows"
+    )
+    test: str | None = Field(None, description="test file; default: a stratified part of the training rows")
+    text: tuple[str, ...] = Field((), description="text column(s); default: found by name")
+    text_template: str | None = Field(
+        None,
+        description="how several text columns are joined, e.g. '{title}\\n{body}'; default: non-empty values, one per line",
+    )
+    label: str | None = Field(None, description="label column; default: found by name")
+    label_columns: tuple[str, ...] = Field((), description="wide 0/1 columns, one per label (multi-label)")
+    label_delimiter: str | None = Field(
+        None, description="separator of several labels in one cell (multi-label)"
+    )
+    id: str | None = Field(None, description="column with a row id; default: the row number")
+    group: str | None = Field(None, description="rows with the same value stay in one split")
+    task: Task = Field("auto", description="single-label, multi-label, or inferred from the labels")
+    dev_size: float = Field(0.1, gt=0, lt=1, description="share of rows for dev when no dev file is given")
+    test_size: float = Field(
+        0.15, gt=0, lt=1, description="share of rows for test when no test file is given"
+    )
+    max_train_rows: int | None = Field(
+        None, gt=0, description="train on a seeded random sample of this many rows"
+    )
+
+
+class ModelConfig(_Section):
+    """The pretrained model and how text enters and leaves it."""
+
+    model: str = Field(
+        "smollm2-135m", description="registry name, folder, GGUF file, pypi:NAME or hub id[@revision]"
+    )
+    quantization: Literal["none", "nf4"] = Field(
+        "none", description="4-bit NF4 base with double quantisation"
+    )
+    nf4_backend: Literal["auto", "bitsandbytes"] = Field(
+        "auto",
+        description="on CPU, auto de-quantises once to bf16 (fast, same values); bitsandbytes keeps 4-bit layers",
+    )
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="compute type; auto: bfloat16 where the device is fast at it"
+    )
+    template: str = Field(
+        "summary", description="'summary', 'eos' (the paper's form), or your own text with one {text} in it"
+    )
+    max_length: int = Field(256, ge=8, description="tokens per example, template included")
+    truncation: Truncation = Field("head", description="which part of a too long text is kept")
+    trust_remote_code: bool = Field(False, description="run Python code shipped with a hub model (dangerous)")
+
+
+class LoraConfig(_Section):
+    """Low-rank adapters on the base model's linear layers."""
+
+    lora_r: int = Field(8, ge=1, description="rank")
+    lora_alpha: int = Field(16, ge=1, description="scale numerator: updates are multiplied by alpha / r")
+    lora_dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout on the adapter input; above 0 the fused kernel is off"
+    )
+    lora_targets: tuple[str, ...] = Field(
+        (), description="module names; default: every linear projection of the decoder"
+    )
+    lora_top_layers: int | None = Field(None, ge=1, description="adapt only the top k layers; default: all")
+
+
+class TrainConfig(_Section):
+    """Optimisation, stopping and safety."""
+
+    epochs: int = Field(3, ge=0)
+    batch_size: int = Field(32, ge=1, description="examples per optimiser step, whatever the hardware")
+    max_tokens: int | None = Field(
+        None, ge=16, description="token budget of one microbatch; default: from device memory"
+    )
+    learning_rate: float = Field(5e-4, gt=0, description="peak learning rate of the adapters")
+    head_learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of the score head")
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_ratio: float = Field(
+        0.05, ge=0, lt=1, description="share of the steps with a rising learning rate"
+    )
+    lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
+    max_grad_norm: float = Field(1.0, gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    loss: Literal["auto", "focal"] = Field(
+        "auto", description="auto: cross-entropy, or BCE-with-logits for multi-label"
+    )
+    focal_gamma: float = Field(2.0, ge=0)
+    class_weight: Literal["none", "balanced"] | dict[str, float] = Field(
+        "none", description="per-label loss weight; shifts probabilities, so calibration is refitted"
+    )
+    pos_weight: Literal["none", "balanced"] | float | dict[str, float] = Field(
+        "none", description="multi-label: weight of positive examples per label"
+    )
+    early_stopping_patience: int = Field(
+        2, ge=1, description="evaluations without improvement before stopping"
+    )
+    metric_for_best_model: Metric = "f1_macro"
+    eval_per_epoch: int = Field(1, ge=1, description="dev evaluations per epoch")
+    save_minutes: float = Field(
+        5.0,
+        ge=0,
+        description="minutes between checkpoints inside an epoch (one is written at every evaluation too)",
+    )
+    save_total_limit: int = Field(2, ge=1, description="complete checkpoints kept")
+    nan_policy: Literal["skip", "stop"] = Field(
+        "skip", description="skip a step with a NaN or infinite loss or gradient, or stop"
+    )
+    max_nan_steps: int = Field(10, ge=0, description="stop anyway after this many skipped steps in a row")
+    seed: int = Field(0, ge=0)
+    threads: int | None = Field(None, ge=1, description="CPU threads; default: one per core")
+
+
+class DecisionConfig(_Section):
+    """How scores become probabilities and labels; fitted on dev, never on test."""
+
+    temperature_scaling: bool = True
+    thresholds: Literal["auto", "global", "per_label", "none"] = Field(
+        "auto",
+        description="multi-label, tuned on dev: one for all labels, one per label (shrunk for rare labels), or auto: whichever cross-validation inside dev prefers; none: 0.5",
+    )
+    threshold_metric: Literal["f1_macro", "f1_micro"] = "f1_macro"
+    abstain_below: float | None = Field(
+        None, ge=0, le=1, description="single-label: below this probability the answer is null"
+    )
+    n_resamples: int = Field(1000, ge=100, description="bootstrap resamples of the intervals")
+
+
+class RunConfig(DataConfig, ModelConfig, LoraConfig, TrainConfig, DecisionConfig):
+    """Everything `sortal train` can be told; flat, so that a flag, a YAML key and a keyword argument share one name."""
+
+    method: Literal["head"] = Field("head", description="how the model is read and tuned")
+    out: str | None = Field(None, description="run folder; default: runs/<data name>-<method>-<seed>")
+
+    @model_validator(mode="after")
+    def _combinations(self) -> RunConfig:
+        if self.label_columns and (self.label or self.label_delimiter):
+            raise ValueError(
+                "label_columns cannot be combined with label or label_delimiter: choose one way to give labels"
+            )
+        if self.task == "single" and (self.label_columns or self.label_delimiter):
+            raise ValueError(
+                "task 'single' contradicts label_columns / label_delimiter, which describe several labels per row"
+            )
+        if self.test_size + self.dev_size >= 0.9:
+            raise ValueError(
+                "dev_size + test_size leave less than a tenth of the rows for training: lower them"
+            )
+        if self.template not in ("summary", "eos") and self.template.count("{text}") != 1:
+            raise ValueError(
+                f"template {self.template!r} must be 'summary', 'eos' or a text containing {{text}} exactly once"
+            )
+        if self.task == "multi" and self.abstain_below is not None:
+            raise ValueError(
+                "abstain_below is for single-label tasks; multi-label answers may already be empty"
+            )
+        if self.nf4_backend == "bitsandbytes" and self.quantization != "nf4":
+            raise ValueError("nf4_backend 'bitsandbytes' needs quantization 'nf4'")
+        return self
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """``"; did you mean 'x'?"`` for the closest known name, or an empty string."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def build_config(values: dict[str, Any], where: str = "settings") -> RunConfig:
+    """Validate ``values`` into a `RunConfig`.
+
+    Raises:
+        ConfigError: naming every unknown key (with the nearest known one), wrong type or impossible combination.
+    """
+    known = list(RunConfig.model_fields)
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        problems = "; ".join(f"unknown key {key!r}{nearest(key, known)}" for key in unknown)
+        raise ConfigError(f"{where}: {problems}", "run `sortal config schema` for all keys")
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(
+            f"{where}: {_explain(error)}", "run `sortal config schema` for the types and limits"
+        ) from None
+
+
+def _explain(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors(include_url=False):
+        key = str(item["loc"][0]) if item["loc"] else ""
+        message = str(item["msg"]).removeprefix("Value error, ")
+        given = "" if not key else f" (got {item['input']!r})"
+        parts.append(f"{key}: {message}{given}" if key else message)
+    return "; ".join(dict.fromkeys(parts))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file, parsed with ``safe_load`` only."""
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"config file {path} does not exist", "check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} is not valid YAML: {' '.join(str(error).split())}", "fix the line named above"
+        ) from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{path} holds a {type(values).__name__}, not key: value pairs", "write one `key: value` per line"
+        )
+    return {str(key): value for key, value in values.items()}
+
+
+def parse_assignments(pairs: list[str]) -> dict[str, Any]:
+    """``["epochs=2", "text=[a, b]"]`` → ``{"epochs": 2, "text": ["a", "b"]}``; values are YAML scalars or lists."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, raw = pair.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set {pair!r} is not key=value", "write --set learning_rate=0.0003")
+        try:
+            value = yaml.safe_load(raw)
+        except yaml.YAMLError:
+            value = raw
+        values[key.strip()] = _number_if_scientific(value)
+    return values
+
+
+def _number_if_scientific(value: Any) -> Any:
+    # YAML 1.1 reads "3e-4" as a string; people mean the number.
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def load_config(path: str | Path | None = None, overrides: dict[str, Any] | None = None) -> RunConfig:
+    """Defaults, then the YAML file, then ``overrides`` (flags and ``--set``); later ones win."""
+    values = read_yaml(path) if path is not None else {}
+    where = str(path) if path is not None and not overrides else "settings"
+    values = {key: _number_if_scientific(v) if key not in _TEXT_KEYS else v for key, v in values.items()}
+    return build_config({**values, **(overrides or {})}, where)
+
+
+_TEXT_KEYS = frozenset(
+    {
+        "data",
+        "dev",
+        "test",
+        "text",
+        "text_template",
+        "label",
+        "label_columns",
+        "label_delimiter",
+        "id",
+        "group",
+        "model",
+        "template",
+        "out",
+    }
+)

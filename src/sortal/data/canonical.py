@@ -1,0 +1,78 @@
+"""One spelling per label: numbers, booleans and stray spaces."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from sortal.data.problems import counted, listed
+from sortal.data.records import Say
+from sortal.data.textcells import clean
+
+_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?")
+_INTEGRAL = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
+_BOOLEANS = {"true", "false"}
+
+
+def canonical_names(
+    values: Mapping[tuple[type, Any], int], where: str, say: Say, *, keep: bool = False
+) -> dict[tuple[type, Any], str]:
+    """Label string for every distinct value.
+
+    In a column of numbers "1", 1 and 1.0 are one label ("1"); numbers that are not whole are left as written, and so is
+    "01". In a text column only the spaces around a label go, and that is said; spellings that differ in case only
+    stay different labels, with a warning. Booleans become "true" / "false".
+
+    Args:
+        values: (type, value) → rows.
+        keep: the names are declared; change nothing.
+    """
+    names = {key: _written(key[1]) for key in values}
+    if keep:
+        return names
+    stripped = {key: name.strip() for key, name in names.items()}
+    spaced = [key for key, name in names.items() if stripped[key] != name]
+    if spaced:
+        rows = sum(values[key] for key in spaced)
+        say(
+            f"{where}: spaces around labels removed in {counted(rows, 'row')} (for example {names[spaced[0]]!r})."
+        )
+    distinct = set(stripped.values())
+    if all(map(_NUMBER.fullmatch, distinct)):
+        names = {key: _whole(name) for key, name in stripped.items()}
+        merged = sorted(name for name in distinct if _whole(name) != name)
+        if merged and any(isinstance(key[1], str) for key in values):
+            say(f"{where}: numbers such as {merged[0]!r} are the label {_whole(merged[0])!r}.")
+        return names
+    if {name.casefold() for name in distinct} <= _BOOLEANS:
+        return {key: name.casefold() for key, name in stripped.items()}
+    _warn_of_case_twins(distinct, where, say)
+    return stripped
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return clean(str(value))[0]
+
+
+def _whole(name: str) -> str:
+    match = _INTEGRAL.fullmatch(name)
+    whole = match[1] if match else name
+    return "0" if whole == "-0" else whole
+
+
+def _warn_of_case_twins(names: set[str], where: str, say: Say) -> None:
+    twins: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        twins[name.casefold()].append(name)
+    found = [group for group in twins.values() if len(group) > 1]
+    if found:
+        shown = "; ".join(listed(group) for group in found[:5])
+        say(
+            f"warning: {where}: labels that differ only in upper and lower case stay different labels: {shown}."
+        )

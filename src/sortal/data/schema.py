@@ -1,0 +1,43 @@
+"""Which columns a data set was read from: chosen once on the training file, reused for every other file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Task = Literal["single", "multi"]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The resolved reading of a file. ``read(other_file, **schema.arguments())`` reads another file the same way.
+
+    ``label_delimiter`` is None when cells hold lists, and ``""`` when a cell is one label as it stands.
+    """
+
+    text: tuple[str, ...] = ("text",)
+    text_template: str | None = None
+    label: str | None = None
+    label_columns: tuple[str, ...] = ()
+    label_delimiter: str | None = None
+    id: str | None = None
+    group: str | None = None
+    task: Task | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments for `sortal.data.reading.read`; without ``group``, which only matters for splitting."""
+        names = ("text", "text_template", "label", "label_columns", "label_delimiter", "id")
+        return {name: getattr(self, name) for name in names} | {"task": self.task or "auto"}
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict; `from_json` reads it back."""
+        return asdict(self) | {"text": list(self.text), "label_columns": list(self.label_columns)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Schema:
+        """The inverse of `to_json`."""
+        known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
+        return cls(
+            **known
+            | {"text": tuple(values.get("text", ())), "label_columns": tuple(values.get("label_columns", ()))}
+        )

@@ -1,0 +1,242 @@
+"""`evaluate`: scores and gold labels in, the content of ``metrics.json`` out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sortal.errors import DataError, ModelError
+from sortal.evaluation.calibration import Calibration, calibration
+from sortal.evaluation.counts import LabelIndicators, f1, f1_averages, ratio
+from sortal.evaluation.decision import ABSTAINED, Decision, coverage_table
+from sortal.evaluation.intervals import basic_interval, bootstrap, percentile_interval, unanimous_interval
+from sortal.evaluation.ranking import Rankings
+from sortal.evaluation.scores import Floats, LabelNames, Task, check_gold, check_scores
+
+MAX_CONFUSIONS = 50
+_RANKING_BUDGET = 600_000_000
+_SHARES = ("accuracy", "subset_accuracy", "coverage")
+
+
+def evaluate(
+    scores: NDArray[Any],
+    gold: NDArray[Any],
+    decision: Decision,
+    label_space: LabelNames,
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Every figure of ``metrics.json``, JSON-ready.
+
+    Single-label: accuracy, f1_micro, f1_macro, f1_weighted, ece, log_loss; with ``abstain_below`` also coverage and
+    selective_accuracy (of the answered rows). **An abstained row counts as wrong** in accuracy and as a miss in recall.
+    Multi-label: f1_micro, f1_macro, f1_weighted, f1_samples, subset_accuracy, map, ece, log_loss.
+
+    F1 averages are scikit-learn's over the whole label space with ``zero_division=0``: a label that occurs neither in
+    gold nor in the predictions scores 0 (``labels_without_rows`` says how many there are), and so does a row that is
+    rightly left without labels, in f1_samples. map is the mean of the average precisions of the labels with at least one gold row.
+    log_loss is the mean −log p of the gold label, or of the right answer per row and label.
+
+    Intervals are 95 % percentile bootstrap over rows; see ``interval_method`` in the result for what differs. They say how
+    far the figure moves with the rows drawn. Where many labels have only a few rows, f1_macro itself is a low estimate
+    of what more rows would show and its interval is too short: nothing in these rows can tell.
+
+    Args:
+        scores: ``[n, L]``, columns in ``label_space.names`` order; −inf allowed.
+        gold: int ``[n]`` (single) or 0/1 ``[n, L]`` (multi).
+        decision: fitted on dev.
+        label_space: names and task.
+        n_resamples: bootstrap resamples; 0 leaves the intervals out.
+        seed: of the resamples.
+
+    Raises:
+        DataError: no rows, or gold that does not fit. ModelError: NaN scores, or a decision for other labels.
+    """
+    task, names = label_space.task, tuple(label_space.names)
+    scores = check_scores(scores, task)
+    _check_fit(scores, decision, task, len(names))
+    gold = check_gold(gold, len(scores), len(names), task)
+    probabilities = decision.probabilities(scores)
+    predicted = decision.decide(probabilities)
+
+    rows = _row_values(probabilities, gold, predicted, decision)
+    indicators = LabelIndicators.build(gold, predicted, len(names), task)
+    fit = calibration(probabilities, gold, task)
+    rankings = Rankings.build(scores, gold) if task == "multi" else None
+    per_label = _per_label(indicators, names, decision)
+    result: dict[str, Any] = {"task": task, "n": len(scores), "n_labels": len(names)}
+    if rankings is not None:
+        for entry, value in zip(
+            per_label, rankings.average_precision(np.ones((len(scores), 1))), strict=True
+        ):
+            entry["average_precision"] = _number(value[0])
+
+    statistics = _statistics(rows, indicators, fit, rankings)
+    point = {name: _number(values[0]) for name, values in statistics(np.ones((len(scores), 1)), True).items()}
+    result.update(point)
+    result["labels_without_rows"] = sum(1 for e in per_label if not e["support"] and not e["predicted"])
+    result["intervals"], result["interval_method"] = _intervals(
+        statistics, point, rankings, len(scores), n_resamples, seed
+    )
+    result["per_label"] = per_label
+    result["calibration_bins"] = fit.bins
+    if task == "single":
+        result["confusions"] = _confusions(gold, predicted, names)
+        result["coverage_table"] = coverage_table(probabilities, gold)
+        result["abstain_below"] = decision.abstain_below
+    return result
+
+
+def _check_fit(scores: NDArray[Any], decision: Decision, task: Task, n_labels: int) -> None:
+    if scores.shape[1] != n_labels:
+        raise ModelError(
+            f"scores have shape {scores.shape}, the label space has {n_labels} labels",
+            "give one column per label",
+        )
+    if len(scores) == 0:
+        raise DataError("there are no rows to evaluate", "give at least one labelled row")
+    if decision.task != task:
+        raise ModelError(
+            f"the decision is for a {decision.task}-label task, the labels are {task}-label",
+            "use the model's own sortal.json",
+        )
+
+
+def _row_values(
+    probabilities: Floats, gold: NDArray[Any], predicted: NDArray[Any], decision: Decision
+) -> dict[str, Floats]:
+    """Per-row values ``[n]`` whose mean is the metric; selective_accuracy is made from two of them."""
+    eps = float(
+        np.finfo(np.float64).eps
+    )  # scikit-learn's clip: a probability of 0 costs 36 nats, not infinity
+    if decision.task == "single":
+        of_gold = probabilities[np.arange(len(gold)), gold]
+        values = {"accuracy": predicted == gold, "log_loss": -np.log(np.clip(of_gold, eps, 1))}
+        if decision.abstain_below is not None:
+            values["coverage"] = predicted != ABSTAINED
+    else:
+        right = np.where(gold, probabilities, 1 - probabilities)
+        np.log(np.clip(right, eps, 1, out=right), out=right)
+        both = (gold & predicted).sum(axis=1)
+        values = {
+            "f1_samples": ratio(
+                2 * both, gold.sum(axis=1, dtype=np.int64) + predicted.sum(axis=1, dtype=np.int64)
+            ),
+            "subset_accuracy": (gold == predicted).all(axis=1),
+            "log_loss": -right.mean(axis=1),
+        }
+    return {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
+
+
+def _statistics(
+    rows: dict[str, Floats], indicators: LabelIndicators, fit: Calibration, rankings: Rankings | None
+) -> Callable[[Floats, bool], dict[str, Floats]]:
+    """Metrics ``[c]`` as a function of row counts ``[n, c]`` (each column sums to n) and of whether to rank."""
+    stacked = np.stack(list(rows.values()))
+    n = stacked.shape[1]
+    _, ever_predicted, ever_gold = indicators.counts(np.ones((n, 1)))
+    never_there = (ever_predicted + ever_gold) == 0
+
+    def statistics(weights: Floats, with_ranking: bool) -> dict[str, Floats]:
+        means = dict(zip(rows, stacked @ weights / n, strict=True))
+        hits, predicted, gold = indicators.counts(weights)
+        # A resample that misses a label of these rows tells nothing about that label's F1. In simulations with many
+        # rare labels, leaving it out of that resample covered better than counting 0 or its F1 over all rows.
+        in_macro = (predicted + gold > 0) | never_there
+        result = {name: means.pop(name) for name in ("accuracy",) if name in means}
+        result |= f1_averages(hits, predicted, gold, in_macro)
+        result |= {name: means.pop(name) for name in ("f1_samples", "subset_accuracy") if name in means}
+        if rankings is not None and with_ranking:
+            result["map"] = rankings.mean_average_precision(weights)
+        if "coverage" in means:
+            coverage = means["coverage"]
+            result["coverage"] = coverage
+            result["selective_accuracy"] = ratio(result["accuracy"], coverage, otherwise=np.nan)
+        result["ece"] = np.abs(fit.gaps.T @ weights).sum(axis=0) / (n * fit.per_row)
+        result["log_loss"] = means["log_loss"]
+        return result
+
+    return statistics
+
+
+def _intervals(
+    statistics: Callable[[Floats, bool], dict[str, Floats]],
+    point: dict[str, float | None],
+    rankings: Rankings | None,
+    n: int,
+    n_resamples: int,
+    seed: int,
+) -> tuple[dict[str, list[float]], str]:
+    if n_resamples < 1:
+        return {}, "none: no resamples were asked for"
+    values = bootstrap(lambda weights: statistics(weights, False), n, n_resamples, seed)
+    method = (
+        f"95 % percentile bootstrap over rows, {n_resamples} resamples, seed {seed}; a label that a resample misses is "
+        "left out of that resample's f1_macro and map; ece: basic (mirrored) bootstrap, widened to hold the estimate"
+    )
+    if rankings is not None:
+        ranked = min(n_resamples, max(100, _RANKING_BUDGET // max(rankings.work, 1)))
+        values |= bootstrap(
+            lambda weights: {"map": rankings.mean_average_precision(weights)}, n, ranked, seed
+        )
+        method += f"; map: the first {ranked} resamples" if ranked < n_resamples else ""
+    intervals: dict[str, list[float]] = {}
+    for name, estimate in point.items():
+        if estimate is None:
+            continue
+        if name in _SHARES and estimate in (0.0, 1.0):
+            interval: list[float] | None = unanimous_interval(estimate == 1.0, n)
+            method += f"; {name}: Clopper–Pearson, because all rows agree"
+        elif name == "ece":
+            interval = basic_interval(values[name], estimate)
+        else:
+            interval = percentile_interval(values[name])
+        if interval is not None:
+            intervals[name] = interval
+    return intervals, method
+
+
+def _per_label(
+    indicators: LabelIndicators, names: tuple[str, ...], decision: Decision
+) -> list[dict[str, Any]]:
+    n = indicators.gold.shape[1]
+    hits, predicted, gold = (c[:, 0] for c in indicators.counts(np.ones((n, 1))))
+    precision, recall, both = ratio(hits, predicted), ratio(hits, gold), f1(hits, predicted, gold)
+    thresholds: list[float | None] = [None] * len(names)
+    if decision.task == "multi":
+        thresholds = list(decision.thresholds or [0.5] * len(names))
+    return [
+        {
+            "label": name,
+            "precision": float(precision[k]),
+            "recall": float(recall[k]),
+            "f1": float(both[k]),
+            "support": int(gold[k]),
+            "predicted": int(predicted[k]),
+            "threshold": thresholds[k],
+        }
+        for k, name in enumerate(names)
+    ]
+
+
+def _confusions(gold: NDArray[Any], predicted: NDArray[Any], names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The most frequent wrong (gold, predicted) pairs, abstentions left out."""
+    wrong = (gold != predicted) & (predicted != ABSTAINED)
+    pairs, counts = np.unique(gold[wrong] * len(names) + predicted[wrong], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS]
+    return [
+        {
+            "gold": names[pairs[k] // len(names)],
+            "predicted": names[pairs[k] % len(names)],
+            "count": int(counts[k]),
+        }
+        for k in order
+    ]
+
+
+def _number(value: Any) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,197 @@
+"""``predictions.parquet``: one row per text, written in row groups and published by rename.
+
+Columns: ``id`` (string), ``gold`` (left out without gold labels) and ``predicted`` — a string for single-label (null =
+abstained), a list of strings for multi-label — and one float64 column ``p:<label>`` per label. The prefix is always
+there, so a label named "id" or "gold" cannot clash. Task and label order are in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sortal.errors import DataError, ResourceError
+from sortal.evaluation.scores import Floats, LabelNames, Task
+
+ROW_GROUP = 4096
+_KEY = b"sortal"
+
+
+class PredictionsWriter:
+    """Appends batches of predictions to an open file; made by `open_predictions`."""
+
+    def __init__(self, file: Any, path: Path, names: tuple[str, ...], task: Task, with_gold: bool) -> None:
+        self._file, self._path = file, path
+        self._names, self._task, self._with_gold = names, task, with_gold
+
+    def write(
+        self,
+        ids: Sequence[str],
+        probabilities: Floats,
+        predicted: NDArray[Any],
+        gold: NDArray[Any] | None = None,
+    ) -> None:
+        """Append rows in row groups of at most `ROW_GROUP`.
+
+        Args:
+            ids: ``n`` strings.
+            probabilities: ``[n, L]``.
+            predicted: as `Decision.decide` gives it: int ``[n]`` (−1 = abstained) or 0/1 ``[n, L]``.
+            gold: int ``[n]`` or 0/1 ``[n, L]``; needed exactly when the file was opened with gold.
+        """
+        if (gold is not None) != self._with_gold:
+            raise ValueError("gold must be given exactly when the file was opened with_gold")
+        given = [len(ids), len(probabilities), len(predicted), len(ids) if gold is None else len(gold)]
+        if len(set(given)) != 1:
+            raise ValueError(f"ids, probabilities, predicted and gold have different lengths: {given}")
+        for start in range(0, len(ids), ROW_GROUP):
+            part = slice(start, start + ROW_GROUP)
+            with _clean_errors(self._path):
+                columns = [pa.array(list(ids[part]), pa.string())]
+                if gold is not None:
+                    columns.append(_labels(gold[part], self._names, self._task))
+                columns.append(_labels(predicted[part], self._names, self._task))
+                block = np.ascontiguousarray(np.asarray(probabilities[part], dtype=np.float64).T)
+                columns += [pa.array(column) for column in block]
+                self._file.write_table(pa.Table.from_arrays(columns, schema=self._file.schema))
+
+
+@contextmanager
+def open_predictions(
+    path: str | Path, label_space: LabelNames, *, with_gold: bool = True
+) -> Iterator[PredictionsWriter]:
+    """A writer whose file appears under ``path`` only when the block ends without an error; memory stays constant.
+
+    Raises:
+        ResourceError: the file cannot be written (disk full, no permission).
+    """
+    path = Path(path)
+    names, task = tuple(label_space.names), label_space.task
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with _clean_errors(path):
+            file = pq.ParquetWriter(part, _schema(names, task, with_gold), compression="zstd")
+        try:
+            yield PredictionsWriter(file, path, names, task, with_gold)
+        except BaseException:
+            with suppress(OSError, pa.ArrowException):
+                file.close()
+            raise
+        with _clean_errors(path):
+            file.close()
+            with part.open("rb+") as written:
+                os.fsync(written.fileno())
+            part.replace(path)
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+@contextmanager
+def _clean_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"cannot write {path}: an id or label is not valid Unicode: {error.object!r}",
+            "rename it in the data",
+        ) from error
+    except OSError as error:
+        raise ResourceError(
+            f"cannot write {path}: {error.strerror or error}",
+            "free disk space, or choose another output folder",
+        ) from error
+
+
+def write_predictions(
+    path: str | Path,
+    ids: Sequence[str],
+    probabilities: Floats,
+    predicted: NDArray[Any],
+    label_space: LabelNames,
+    *,
+    gold: NDArray[Any] | None = None,
+) -> None:
+    """Write all rows at once; see `PredictionsWriter.write` and `open_predictions`."""
+    with open_predictions(path, label_space, with_gold=gold is not None) as writer:
+        writer.write(ids, probabilities, predicted, gold)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A ``predictions.parquet`` in memory; arrays are encoded by ``names`` as everywhere in evaluation.
+
+    Attributes:
+        names: labels in column order.
+        task: single or multi.
+        ids: ``n`` strings.
+        gold: int64 ``[n]``, uint8 ``[n, L]``, or None.
+        predicted: int64 ``[n]`` (−1 = abstained) or uint8 ``[n, L]``.
+        probabilities: float64 ``[n, L]``, bit for bit as written.
+    """
+
+    names: tuple[str, ...]
+    task: Task
+    ids: list[str]
+    gold: NDArray[Any] | None
+    predicted: NDArray[Any]
+    probabilities: Floats
+
+
+def read_predictions(path: str | Path) -> Predictions:
+    """Read what `write_predictions` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged, or was not written by Sortal.
+    """
+    try:
+        table = pq.read_table(path)
+        about = json.loads(table.schema.metadata[_KEY])
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist", "check the path") from None
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path} is not a predictions file: {error}", "write it again with `sortal evaluate`"
+        ) from None
+    names, task = tuple(about["labels"]), about["task"]
+    n = table.num_rows
+    probabilities = np.empty((n, len(names)), dtype=np.float64)
+    for k, name in enumerate(names):
+        probabilities[:, k] = table[f"p:{name}"].to_numpy()
+    gold = _encode(table["gold"], names, task) if "gold" in table.column_names else None
+    return Predictions(
+        names, task, table["id"].to_pylist(), gold, _encode(table["predicted"], names, task), probabilities
+    )
+
+
+def _schema(names: tuple[str, ...], task: Task, with_gold: bool) -> Any:
+    labels = pa.string() if task == "single" else pa.list_(pa.string())
+    fields = [("id", pa.string())] + [("gold", labels)] * with_gold + [("predicted", labels)]
+    fields += [(f"p:{name}", pa.float64()) for name in names]
+    return pa.schema(fields, metadata={_KEY: json.dumps({"task": task, "labels": names})})
+
+
+def _labels(encoded: NDArray[Any], names: tuple[str, ...], task: Task) -> Any:
+    if task == "single":
+        return pa.array([names[k] if k >= 0 else None for k in encoded.tolist()], pa.string())
+    return pa.array([[names[k] for k in np.flatnonzero(row)] for row in encoded], pa.list_(pa.string()))
+
+
+def _encode(column: Any, names: tuple[str, ...], task: Task) -> NDArray[Any]:
+    index = {name: k for k, name in enumerate(names)}
+    if task == "single":
+        return np.array([-1 if name is None else index[name] for name in column.to_pylist()], dtype=np.int64)
+    encoded = np.zeros((len(column), len(names)), dtype=np.uint8)
+    for row, given in enumerate(column.to_pylist()):
+        encoded[row, [index[name] for name in given]] = 1
+    return encoded

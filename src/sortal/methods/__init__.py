@@ -1,0 +1,29 @@
+"""The methods, by name. Adding one touches its own file, this table and its tests."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from sortal.config import nearest
+from sortal.errors import ModelError
+
+if TYPE_CHECKING:
+    from sortal.methods.base import Method
+
+REGISTRY = {"head": "sortal.methods.head:HeadMethod"}
+
+
+def get_method(name: str) -> Method:
+    """The method called ``name``.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if name not in REGISTRY:
+        raise ModelError(
+            f"unknown method {name!r}{nearest(name, list(REGISTRY))}", f"choose from {', '.join(REGISTRY)}"
+        )
+    module, _, attribute = REGISTRY[name].partition(":")
+    method: Method = getattr(import_module(module), attribute)()
+    return method

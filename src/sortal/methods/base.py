@@ -1,0 +1,70 @@
+"""What a method is: something that is fitted and then gives scores; everything after scores is shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sortal.backbone.sources import ModelSource
+from sortal.config import RunConfig
+from sortal.data.dataset import Dataset
+from sortal.data.labels import LabelSpace
+from sortal.training.checkpoints import CheckpointStore
+from sortal.training.distributed import Processes
+from sortal.training.progress import ProgressView
+from sortal.training.signals import StopRequest
+
+Scores = npt.NDArray[np.float32]
+
+
+class Scorer(Protocol):
+    """A fitted classifier up to its scores."""
+
+    def score(self, texts: Iterable[str]) -> Scores:
+        """Logits or log-odds ``[n, labels]``, fp32, columns in label-space order."""
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write weights, config and tokenizer files; returns what sortal.json must know to load them."""
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a method gets to fit on and talk to."""
+
+    config: RunConfig
+    train: Dataset
+    dev: Dataset
+    label_space: LabelSpace
+    source: ModelSource
+    processes: Processes
+    store: CheckpointStore | None
+    resume: bool
+    stop: StopRequest
+    view: ProgressView
+    say: Callable[[str], None]
+    on_log: Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A scorer, its dev scores (for `Decision`) and what training cost."""
+
+    scorer: Scorer
+    dev_scores: Scores
+    figures: dict[str, Any] = field(default_factory=dict)
+    shifts_probabilities: bool = False
+
+
+class Method(Protocol):
+    """One entry of the registry."""
+
+    def fit(self, context: FitContext) -> Fitted:
+        """Tune on ``context.train``, select on ``context.dev``."""
+
+    def load(self, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> Scorer:
+        """Read back what `Scorer.save` wrote."""

@@ -1,0 +1,56 @@
+"""The network of method ``head``: a LoRA-tuned decoder, read at every text's final token by a linear ``score``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from sortal.backbone.loading import enable_packing, final_states, final_states_padded
+from sortal.backbone.lora import add_lora, fuse
+from sortal.backbone.packing import Pack
+from sortal.config import RunConfig
+
+
+class HeadModel(nn.Module):
+    """Packs in, logits out.
+
+    Args:
+        classifier: transformers' ``…ForSequenceClassification``, inside a peft model or merged.
+        packed: whether the decoder runs packed rows (checked by `enable_packing`) or padded ones.
+    """
+
+    def __init__(self, classifier: Any, packed: bool) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.packed = packed
+        inner = classifier.get_base_model() if hasattr(classifier, "get_base_model") else classifier
+        self.pad_id = int(inner.config.pad_token_id)
+        self._inner = (inner,)  # a tuple, so that the module is not registered twice
+
+    @property
+    def inner(self) -> Any:
+        """The transformers model."""
+        return self._inner[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        device: torch.device = next(self.classifier.parameters()).device
+        return device
+
+    def forward(self, rows: Pack) -> torch.Tensor:
+        """Logits ``[examples, labels]`` in fp32, in the order of the pack."""
+        base = getattr(self.inner, self.inner.base_model_prefix)
+        states = final_states(base, rows) if self.packed else final_states_padded(base, rows, self.pad_id)
+        logits: torch.Tensor = self.inner.score(states.float())
+        return logits
+
+
+def tunable(classifier: Any, config: RunConfig) -> HeadModel:
+    """A loaded classifier with adapters, fused computation and packing where they are exact."""
+    packed = enable_packing(classifier)
+    peft_model = add_lora(classifier, config)
+    fuse(peft_model)
+    return HeadModel(peft_model, packed)

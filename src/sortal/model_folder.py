@@ -1,0 +1,88 @@
+"""``sortal.json``: what a model folder knows about itself beyond what transformers and peft keep."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from sortal.data.labels import LabelSpace
+from sortal.errors import ModelError
+from sortal.evaluation.decision import Decision
+
+NAME = "sortal.json"
+FORMAT = 1
+
+
+def write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    """Write ``sortal.json`` with the format number and SHA-256 of the weight files."""
+    hashes = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.suffix == ".safetensors"}
+    text = json.dumps({"format": FORMAT, **meta, "files": hashes}, ensure_ascii=False, indent=2)
+    (folder / NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The checked content of ``sortal.json``.
+
+    Raises:
+        ModelError: not a model folder, damaged, of a newer format, or holding pickle weights.
+    """
+    if (folder / "model" / NAME).is_file() and not (folder / NAME).exists():
+        raise ModelError(f"{folder} is a run's folder, not a model's", f"use {folder / 'model'}")
+    try:
+        meta = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(
+            f"{folder} is not a Sortal model folder: it has no {NAME}",
+            "give the model/ folder of a finished run",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{folder / NAME} is damaged ({error})", "restore it from the run that made it"
+        ) from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        found = meta.get("format") if isinstance(meta, dict) else None
+        raise ModelError(
+            f"{folder / NAME} has format {found!r}; this version reads {FORMAT}",
+            "use the version of Sortal that wrote it",
+        )
+    missing = {"method", "task", "labels", "decision", "base_model"} - set(meta)
+    if missing:
+        raise ModelError(
+            f"{folder / NAME} lacks {', '.join(sorted(missing))}", "restore it from the run that made it"
+        )
+    pickled = [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")]
+    if pickled:
+        raise ModelError(
+            f"{folder} holds pickle weights ({pickled[0]}), which can run code when read",
+            "keep safetensors files only",
+        )
+    for name, digest in meta.get("files", {}).items():
+        path = folder / name
+        if not path.exists():
+            raise ModelError(f"{path} is missing", "restore it from the run that made it")
+        if _sha256(path) != digest:
+            raise ModelError(
+                f"{path} is not the file this model was saved with (SHA-256 differs)",
+                "restore it from the run that made it",
+            )
+    return meta
+
+
+def label_space(meta: dict[str, Any]) -> LabelSpace:
+    """The frozen label order."""
+    return LabelSpace(tuple(meta["labels"]), meta["task"])
+
+
+def decision(meta: dict[str, Any]) -> Decision:
+    """The decision rule fitted on dev."""
+    return Decision.from_json(meta["decision"])
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,131 @@
+"""Train, dev and test rows of a run: from given files, or split from one, the same for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sortal.config import RunConfig
+from sortal.data.dataset import Dataset
+from sortal.data.duplicates import overlap
+from sortal.data.files import find_files
+from sortal.data.hub import looks_like_hub_id
+from sortal.data.labels import LabelSpace
+from sortal.data.reading import read
+from sortal.data.splitfile import save_split
+from sortal.data.splits import split, subsample
+from sortal.errors import DataError
+
+Say = Callable[[str], None]
+SPLIT_FILE = "split.parquet"
+_OTHERS: tuple[str, ...] = ("dev", "test")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rows of a run and the label space of its training file; ``test`` may be empty.
+
+    whole, cut: the file that was split and the positions of its parts, None where dev and test were given.
+    """
+
+    train: Dataset
+    dev: Dataset
+    test: Dataset
+    label_space: LabelSpace
+    whole: Dataset
+    cut: dict[str, np.ndarray[Any, Any]] | None
+    settings: dict[str, Any]
+
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of texts and labels, per part."""
+        return {"train": self.train.fingerprint, "dev": self.dev.fingerprint, "test": self.test.fingerprint}
+
+    def summary(self) -> dict[str, Any]:
+        """Sources and sizes for run.json."""
+        parts = {"train": self.train, "dev": self.dev, "test": self.test}
+        return {
+            name: {"source": part.source, "rows": len(part), "fingerprint": part.fingerprint}
+            for name, part in parts.items()
+        }
+
+    def write(self, folder: Path) -> None:
+        """Keep the split beside the run, so that others can use the same."""
+        if self.cut is not None:
+            save_split(folder / SPLIT_FILE, self.whole, self.cut, self.settings)
+
+
+def read_parts(config: RunConfig, say: Say) -> Parts:
+    """Read what ``config`` names; what it does not name is split off the training file.
+
+    Raises:
+        DataError: unreadable data, labels that occur only in dev or test, or too few rows to split.
+    """
+    files = _files(config)
+    whole = read(
+        files["train"],
+        text=config.text,
+        text_template=config.text_template,
+        label=config.label,
+        label_columns=config.label_columns,
+        label_delimiter=config.label_delimiter,
+        id=config.id,
+        group=config.group,
+        task=config.task,
+        say=say,
+    )
+    space = LabelSpace.from_dataset(whole)
+    given: dict[str, Dataset] = {
+        name: _read_like(whole, files[name], space, say) for name in _OTHERS if name in files
+    }
+    settings: dict[str, Any] = {
+        "dev_size": 0.0 if "dev" in given else config.dev_size,
+        "test_size": 0.0 if "test" in given else config.test_size,
+        "seed": config.seed,
+    }
+    cut = None
+    parts: dict[str, Dataset] = {"train": whole, **given}
+    if len(given) < 2:
+        cut = split(whole, **settings, say=say)
+        parts = {**{name: whole.take(rows) for name, rows in cut.items()}, **given}
+    train = parts["train"]
+    if config.max_train_rows is not None and config.max_train_rows < len(train):
+        say(
+            f"training on a random sample of {config.max_train_rows:,} of {len(train):,} rows (seed {config.seed})"
+        )
+        train = subsample(train, config.max_train_rows, config.seed)
+    for part in given.values():
+        if warning := overlap(train, part).warning:
+            say(warning)
+    say(
+        f"{space.task}-label task, {len(space)} labels; train {len(train):,}, dev {len(parts['dev']):,}, test {len(parts['test']):,} rows"
+    )
+    return Parts(train, parts["dev"], parts["test"], space, whole, cut, settings)
+
+
+def _files(config: RunConfig) -> dict[str, str]:
+    files = {"train": config.data}
+    if Path(config.data).is_dir() or (not Path(config.data).exists() and looks_like_hub_id(config.data)):
+        files = find_files(config.data)
+    for name, path in (("dev", config.dev), ("test", config.test)):
+        if path is not None:
+            files[name] = path
+    return files
+
+
+def _read_like(train: Dataset, source: str, space: LabelSpace, say: Say) -> Dataset:
+    """Another file with the columns of the training file; its labels must be known."""
+    arguments = train.schema.arguments() | {"task": space.task, "say": _only_warnings(say)}
+    rows = read(source, **arguments)
+    if len(rows) == 0:
+        raise DataError(f"{source} has no rows", "give a file with labelled rows")
+    space.check(rows)
+    return rows
+
+
+def _only_warnings(say: Say) -> Say:
+    # What was inferred was said for the training file already.
+    return lambda line: say(line) if line.startswith("warning") else None

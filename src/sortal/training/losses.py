@@ -1,0 +1,124 @@
+"""Per-example losses whose sum over a step does not depend on how the step is cut into microbatches.
+
+A step's loss is ``Σ loss_i / examples in the step``. Label weights are scaled once, over the whole training set, to a mean
+of one per example, instead of being normalised inside each batch; so weighting is exact under any cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from sortal.config import RunConfig, nearest
+from sortal.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Cross-entropy (single-label) or BCE-with-logits (multi-label, mean over labels), optionally weighted or focal.
+
+    class_weight: fp32 ``[labels]`` or None; pos_weight: fp32 ``[labels]`` or None (multi-label); gamma: 0 is no focal term.
+    """
+
+    task: Literal["single", "multi"]
+    label_smoothing: float = 0.0
+    gamma: float = 0.0
+    class_weight: torch.Tensor | None = None
+    pos_weight: torch.Tensor | None = None
+
+    @property
+    def shifts_probabilities(self) -> bool:
+        """Whether minimising this loss gives probabilities that no longer estimate label frequencies."""
+        return self.gamma > 0 or self.class_weight is not None or self.pos_weight is not None
+
+    def to(self, device: torch.device) -> Loss:
+        """The same loss with its weights on ``device``."""
+        class_weight = None if self.class_weight is None else self.class_weight.to(device)
+        pos_weight = None if self.pos_weight is None else self.pos_weight.to(device)
+        return replace(self, class_weight=class_weight, pos_weight=pos_weight)
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Losses ``[n]`` in fp32.
+
+        Args:
+            logits: ``[n, labels]``.
+            targets: int64 ``[n]`` (single) or float ``[n, labels]`` of 0/1 (multi).
+        """
+        return (
+            self._single(logits.float(), targets)
+            if self.task == "single"
+            else self._multi(logits.float(), targets)
+        )
+
+    def _single(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        loss = F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
+        if self.gamma:
+            right = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0].exp()
+            loss = (1 - right) ** self.gamma * loss
+        return loss if self.class_weight is None else loss * self.class_weight[targets]
+
+    def _multi(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        smooth = targets.float() * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+        loss = F.binary_cross_entropy_with_logits(
+            logits, smooth, reduction="none", pos_weight=self.pos_weight
+        )
+        if self.gamma:
+            right = torch.where(targets > 0, logits, -logits).sigmoid()
+            loss = (1 - right) ** self.gamma * loss
+        if self.class_weight is not None:
+            loss = loss * self.class_weight
+        return loss.mean(-1)
+
+
+def make_loss(
+    config: RunConfig, task: Literal["single", "multi"], names: tuple[str, ...], gold: npt.NDArray[Any]
+) -> Loss:
+    """The loss that ``config`` asks for, its weights computed on the training labels.
+
+    Args:
+        gold: int ``[n]`` (single) or 0/1 ``[n, labels]`` (multi), training rows.
+
+    Raises:
+        ConfigError: a weight for an unknown label, or pos_weight on a single-label task.
+    """
+    positives = np.bincount(gold, minlength=len(names)) if task == "single" else gold.sum(0)
+    positives = np.maximum(positives.astype(np.float64), 1.0)
+    n = max(len(gold), 1)
+    class_weight = _weights(config.class_weight, names, n / (len(names) * positives), "class_weight")
+    if class_weight is not None:
+        mean = class_weight[gold].mean() if task == "single" else class_weight.mean()
+        class_weight = class_weight / max(mean, 1e-12)
+    if task == "single" and config.pos_weight != "none":
+        raise ConfigError("pos_weight is for multi-label tasks", "use class_weight for a single-label task")
+    pos_weight = _weights(config.pos_weight, names, np.maximum(n - positives, 1.0) / positives, "pos_weight")
+    gamma = config.focal_gamma if config.loss == "focal" else 0.0
+    return Loss(task, config.label_smoothing, gamma, _tensor(class_weight), _tensor(pos_weight))
+
+
+def _tensor(weights: npt.NDArray[np.float64] | None) -> torch.Tensor | None:
+    return None if weights is None else torch.tensor(weights, dtype=torch.float32)
+
+
+def _weights(
+    setting: str | float | dict[str, float],
+    names: tuple[str, ...],
+    balanced: npt.NDArray[np.float64],
+    key: str,
+) -> npt.NDArray[np.float64] | None:
+    if setting == "none":
+        return None
+    if setting == "balanced":
+        return balanced
+    if isinstance(setting, dict):
+        for name in setting:
+            if name not in names:
+                raise ConfigError(
+                    f"{key}: unknown label {name!r}{nearest(name, list(names))}", "use the labels of the data"
+                )
+        return np.array([float(setting.get(name, 1.0)) for name in names])
+    return np.full(len(names), float(setting))

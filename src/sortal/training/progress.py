@@ -1,0 +1,100 @@
+"""What people see while a run takes its time: real tokens per second, loss, dev metric, time left."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+_PLAIN_SECONDS = 30.0
+
+
+class ProgressView(Protocol):
+    """What the loop reports to."""
+
+    def start(self, what: str, total: int, done: int = 0) -> None:
+        """A piece of work of ``total`` units begins (or goes on at ``done``)."""
+
+    def advance(self, units: int, tokens: int, note: str = "") -> None:
+        """``units`` more are done, ``tokens`` real tokens were processed for them."""
+
+    def stop(self) -> None:
+        """The piece of work is over."""
+
+
+class NoProgress:
+    """Shows nothing."""
+
+    def start(self, what: str, total: int, done: int = 0) -> None:
+        """Nothing."""
+
+    def advance(self, units: int, tokens: int, note: str = "") -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
+        """Nothing."""
+
+
+class TerminalProgress:
+    """A bar on a terminal, a line now and then in a log file; always on stderr."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self._bar: Progress | None = None
+        self._task: Any = None
+
+    def __enter__(self) -> TerminalProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, what: str, total: int, done: int = 0) -> None:
+        """Begin showing ``what``."""
+        self.stop()
+        self._what, self._total, self._done, self._first = what, total, done, done
+        self._tokens, self._began, self._said = 0, time.monotonic(), time.monotonic()
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=28),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[left]}"),
+                console=self.console,
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(what, total=total, completed=done, note="", left="")
+
+    def advance(self, units: int, tokens: int, note: str = "") -> None:
+        """Show progress; speed and time left are of this process since `start`."""
+        self._done += units
+        self._tokens += tokens
+        elapsed = max(time.monotonic() - self._began, 1e-9)
+        speed = f"{self._tokens / elapsed:,.0f} tok/s"
+        left = f"{_clock(elapsed / max(self._done - self._first, 1) * (self._total - self._done))} left"
+        note = f"{speed}  {note}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, note=note, left=left)
+        elif time.monotonic() - self._said > _PLAIN_SECONDS:
+            self._said = time.monotonic()
+            self.console.print(f"{self._what}  {self._done}/{self._total}  {note}  {left}", highlight=False)
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
