@@ -40,7 +40,7 @@ class ArrowRecords(RecordSource):
                     values = {name: self._values(name, part.column(name), first) for name in wanted}
                     yield Batch(values, part.num_rows, first)
                     first += part.num_rows
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(
                 f"{self.name} cannot be read near row {first:,}: {_short(error)}", "write the file again"
             ) from None
@@ -108,7 +108,7 @@ class ArrowFile(ArrowRecords):
                 ) from None
         try:
             schema = self._schema()
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(
                 f"{name} is not a readable {kind.title()} file: {_short(error)}", "write the file again"
             ) from None

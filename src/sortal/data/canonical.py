@@ -13,6 +13,7 @@ from sortal.data.textcells import clean
 
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?")
 _INTEGRAL = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
+_NULLS = {"null", "nan", "none", "n/a", "na", "<na>", "nil", "-"}
 _BOOLEANS = {"true", "false"}
 
 
@@ -49,6 +50,10 @@ def canonical_names(
     if {name.casefold() for name in distinct} <= _BOOLEANS:
         return {key: name.casefold() for key, name in stripped.items()}
     _warn_of_case_twins(distinct, where, say)
+    if null := sorted(name for name in distinct if name.casefold() in _NULLS):
+        say(
+            f"warning: {where}: {listed(null)} is read as a label; leave the cell empty if it means no label."
+        )
     return stripped
 
 

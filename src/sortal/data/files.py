@@ -48,6 +48,14 @@ def open_source(source: str | Path, say: Say) -> RecordSource:
     """
     name = str(source)
     path = Path(source)
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{name[:200]!r} cannot be opened: {error.args[-1]}", "check the path and its permissions"
+        ) from None
     if path.is_dir():
         if is_saved_dataset(path):
             return HubRecords(name)

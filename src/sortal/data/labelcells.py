@@ -149,7 +149,7 @@ def _split(
         as_text = lambda cell: split_cell(cell, separator)  # noqa: E731
     elif written:
         say(
-            f"{source}: cells of column {column!r} are read as lists of labels (for example {shortened(strings[0], 40)})."
+            f"{source}: cells of column {column!r} are read as lists of labels (for example {shortened(max(strings, key=is_bracketed), 40)})."
         )
         as_text = _items_of_list
     elif delimiter is None and not typed and task != "single":

@@ -1,4 +1,4 @@
-"""Lists written into a text cell: JSON, Python, numpy and bare lists. Nothing is evaluated beyond literals."""
+"""Lists written into a text cell: JSON, Python, numpy and bare lists, ``<a><b>`` tags. Nothing is evaluated beyond literals."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ _ITEM = re.compile(
     r"""\s*(?P<item>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d*)?|[Tt]rue|[Ff]alse|None|null)\s*(?P<comma>,?)""",
     re.DOTALL,
 )
+_TAGS = re.compile(r"(?:\s*<[^<>]+>)+\s*")
 _PAIRS = {"[": "]", "(": ")", "{": "}"}
 
 
@@ -25,10 +26,12 @@ def is_bracketed(cell: str) -> bool:
 def parse_list(cell: str) -> list[Any] | None:
     """The items of a list literal, or None when the cell is not one.
 
-    Understands ``["a", "b"]``, ``['a', 'b']``, ``('a',)``, ``{'a', 'b'}``, numpy's ``['a' 'b']`` (which Python's own
+    Understands ``<a><b>``, ``["a", "b"]``, ``['a', 'b']``, ``('a',)``, ``{'a', 'b'}``, numpy's ``['a' 'b']`` (which Python's own
     parser would silently read as one string), ``[1 2]``.
     """
     text = cell.strip()
+    if _TAGS.fullmatch(text):
+        return re.findall(r"<([^<>]+)>", text)
     if not is_bracketed(text):
         return None
     try:

@@ -78,3 +78,16 @@ def test_duplicate_columns_are_refused(tmp_path):
         writer.write_table(table)
     with pytest.raises(DataError, match="duplicate column 'text'"):
         ArrowFile(tmp_path / "a.arrow", "a.arrow", "arrow")
+
+
+def test_arrow_file_with_impossible_offsets_is_refused_before_it_is_read(tmp_path, heard):
+    table = pa.table({"text": ["aaaa", "bbbb"], "label": ["x", "y"]})
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    data = (tmp_path / "a.arrow").read_bytes()
+    offsets = b"".join(number.to_bytes(4, "little") for number in (0, 4, 8))
+    assert data.count(offsets) == 1
+    wrong = b"".join(number.to_bytes(4, "little") for number in (0, 4, 1 << 30))
+    (tmp_path / "b.arrow").write_bytes(data.replace(offsets, wrong))
+    with pytest.raises(DataError, match="cannot be read near row 1"):
+        read(tmp_path / "b.arrow", say=heard)

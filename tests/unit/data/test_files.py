@@ -90,3 +90,9 @@ def test_folders_named_after_their_class(write, tmp_path, heard):
 def test_file_without_extension_is_recognised_by_its_first_bytes(tmp_path, heard):
     pq.write_table(pa.table({"text": ["a", "b"], "label": ["x", "y"]}), tmp_path / "rows")
     assert len(read(tmp_path / "rows", say=heard)) == 2
+
+
+@pytest.mark.parametrize("source", ["x" * 5_000, "a\0b"])
+def test_impossible_paths_are_refused(heard, source):
+    with pytest.raises(DataError, match="cannot be opened"):
+        read(source, say=heard)

@@ -39,11 +39,13 @@ def test_plain_labels_are_single_label_and_said(write, heard):
         ["['a'\n 'b']", "[]", "['b']"],
         ["[a, b]", "[]", "[b]"],
         ["{'a', 'b'}", "", "{'b'}"],
+        ["<a><b>", "", "<b>"],
+        ["a\nb", "", "b", "a"],
     ],
 )
 def test_lists_written_into_csv_cells(write, heard, cells):
     data = read(write("a.csv", as_csv(cells)), say=heard)
-    assert data.labels == [("a", "b"), (), ("b",)]
+    assert data.labels[:3] == [("a", "b"), (), ("b",)]
     assert data.task == "multi"
 
 
@@ -227,6 +229,11 @@ def test_wide_flag_that_is_no_flag_names_row_and_column(write, heard):
 def test_contradicting_arguments_are_refused(write, heard, arguments):
     with pytest.raises(ConfigError):
         read(write("a.csv", "text,a,b\nt,1,0\n"), say=heard, **arguments)
+
+
+def test_word_for_nothing_is_kept_as_a_label_and_said(write, heard):
+    assert read(write("a.csv", as_csv(["x", "NULL", "y"])), say=heard).labels == [("x",), ("NULL",), ("y",)]
+    assert heard.about("'NULL' is read as a label")
 
 
 def test_text_taken_for_labels_is_warned_of(write, heard):
