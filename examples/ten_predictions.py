@@ -13,6 +13,7 @@ import sortal
 
 
 def main(model_dir: str, data: str) -> None:
+    """Show ten rows of ``data`` with the three most probable labels of each."""
     classifier = sortal.load(model_dir)
     rows = classifier.read(data, say=lambda line: None)
     chosen = rows.take(sorted(random.Random(4).sample(range(len(rows)), 10)))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
 from sortal.methods import get_method
 from sortal.methods.base import Scorer
+from sortal.training.progress import ProgressView
 
 Prediction = str | None | tuple[str, ...]
 
@@ -39,9 +39,11 @@ class Classifier:
         """Label names in the order of every probability column."""
         return self.label_space.names
 
-    def predict_proba(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    def predict_proba(
+        self, texts: Sequence[str], view: ProgressView | None = None
+    ) -> npt.NDArray[np.float64]:
         """Calibrated probabilities ``[n, labels]``: softmax rows (single-label) or independent sigmoids (multi-label)."""
-        return self.decision.probabilities(self.scorer.score(_checked(texts)))
+        return self.decision.probabilities(self.scorer.score(_checked(texts), view))
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """One label per text (None where it abstains), or a tuple of labels, possibly empty, for multi-label."""
@@ -52,15 +54,6 @@ class Classifier:
         if self.label_space.task == "single":
             return list(self.label_space.decode_single(decided))
         return list(self.label_space.decode_multi(decided))
-
-    def predict_stream(
-        self, texts: Iterable[str], batch_size: int = 2048
-    ) -> Iterator[tuple[list[Prediction], npt.NDArray[np.float64]]]:
-        """Labels and probabilities batch by batch, for inputs that do not fit in memory."""
-        stream = iter(texts)
-        while batch := list(islice(stream, batch_size)):
-            probabilities = self.predict_proba(batch)
-            yield self.labels(self.decision.decide(probabilities)), probabilities
 
     def evaluate(
         self, data: str | Path | Dataset, *, n_resamples: int = 1000, seed: int = 0

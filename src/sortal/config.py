@@ -7,11 +7,23 @@ plus `load_config` turn a misspelt key into an error that names the nearest real
 from __future__ import annotations
 
 import difflib
+import math
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from sortal.errors import ConfigError
 
@@ -20,8 +32,26 @@ Truncation = Literal["head", "tail", "head+tail"]
 Metric = Literal["f1_macro", "f1_micro", "accuracy", "loss"]
 
 
+_TEXTS = frozenset(
+    (
+        "data",
+        "dev",
+        "test",
+        "text_template",
+        "label",
+        "label_delimiter",
+        "id",
+        "group",
+        "model",
+        "template",
+        "out",
+    )
+)
+_LISTS = frozenset(("text", "label_columns", "lora_targets"))
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class DataConfig(_Section):
@@ -69,6 +99,9 @@ class ModelConfig(_Section):
         "auto",
         description="on CPU, auto de-quantises once to bf16 (fast, same values); bitsandbytes keeps 4-bit layers",
     )
+    shard_base: bool = Field(
+        False, description="spread the frozen base over the processes, for models one GPU cannot hold"
+    )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="compute type; auto: bfloat16 where the device is fast at it"
     )
@@ -97,8 +130,16 @@ class LoraConfig(_Section):
 class TrainConfig(_Section):
     """Optimisation, stopping and safety."""
 
-    epochs: int = Field(3, ge=0)
-    batch_size: int = Field(32, ge=1, description="examples per optimiser step, whatever the hardware")
+    epochs: int | None = Field(
+        None,
+        ge=0,
+        description="passes over the training rows; default: 3, more for small data (see resolve_sizes)",
+    )
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="examples per optimiser step, whatever the hardware; default: 32, less for small data",
+    )
     max_tokens: int | None = Field(
         None, ge=16, description="token budget of one microbatch; default: from device memory"
     )
@@ -115,10 +156,10 @@ class TrainConfig(_Section):
         "auto", description="auto: cross-entropy, or BCE-with-logits for multi-label"
     )
     focal_gamma: float = Field(2.0, ge=0)
-    class_weight: Literal["none", "balanced"] | dict[str, float] = Field(
+    class_weight: Literal["none", "balanced"] | dict[str, NonNegativeFloat] = Field(
         "none", description="per-label loss weight; shifts probabilities, so calibration is refitted"
     )
-    pos_weight: Literal["none", "balanced"] | float | dict[str, float] = Field(
+    pos_weight: Literal["none", "balanced"] | PositiveFloat | dict[str, PositiveFloat] = Field(
         "none", description="multi-label: weight of positive examples per label"
     )
     early_stopping_patience: int = Field(
@@ -136,7 +177,7 @@ class TrainConfig(_Section):
         "skip", description="skip a step with a NaN or infinite loss or gradient, or stop"
     )
     max_nan_steps: int = Field(10, ge=0, description="stop anyway after this many skipped steps in a row")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     threads: int | None = Field(None, ge=1, description="CPU threads; default: one per core")
 
 
@@ -161,6 +202,18 @@ class RunConfig(DataConfig, ModelConfig, LoraConfig, TrainConfig, DecisionConfig
     method: Literal["head"] = Field("head", description="how the model is read and tuned")
     out: str | None = Field(None, description="run folder; default: runs/<data name>-<method>-<seed>")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        name = info.field_name or ""
+        if isinstance(value, bool) and cls.model_fields[name].annotation is not bool:
+            raise ValueError("Input should not be true or false")
+        if name in _LISTS and isinstance(value, str | int):
+            return (str(value),) if name == "text" else tuple(str(value).split(","))
+        if name in _TEXTS and isinstance(value, int | date):  # a column named 2024
+            return str(value)
+        return value
+
     @model_validator(mode="after")
     def _combinations(self) -> RunConfig:
         if self.label_columns and (self.label or self.label_delimiter):
@@ -183,9 +236,33 @@ class RunConfig(DataConfig, ModelConfig, LoraConfig, TrainConfig, DecisionConfig
             raise ValueError(
                 "abstain_below is for single-label tasks; multi-label answers may already be empty"
             )
+        if self.task == "single" and self.pos_weight != "none":
+            raise ValueError("pos_weight is for multi-label tasks: use class_weight for a single-label one")
+        if self.focal_gamma != 2.0 and self.loss != "focal":
+            raise ValueError("focal_gamma has no effect without loss 'focal'")
         if self.nf4_backend == "bitsandbytes" and self.quantization != "nf4":
             raise ValueError("nf4_backend 'bitsandbytes' needs quantization 'nf4'")
         return self
+
+
+class ResolvedConfig(RunConfig):
+    """A run's settings once the number of training rows is known."""
+
+    epochs: int = Field(ge=0)
+    batch_size: int = Field(ge=1)
+
+
+def resolve_sizes(config: RunConfig, rows: int) -> ResolvedConfig:
+    """Fill in ``epochs`` and ``batch_size`` where the user left them open.
+
+    A head needs some hundred optimiser steps before it is any good, so small data gets smaller steps and more passes:
+    8 examples per step below 500 rows, 16 below 5,000, else 32; then as many epochs as give 350 steps, from 3 to 20.
+    """
+    batch_size = config.batch_size or (8 if rows < 500 else 16 if rows < 5000 else 32)
+    epochs = config.epochs
+    if epochs is None:
+        epochs = min(max(math.ceil(350 * batch_size / max(rows, 1)), 3), 20)
+    return ResolvedConfig(**{**config.model_dump(), "batch_size": batch_size, "epochs": epochs})
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -200,17 +277,21 @@ def build_config(values: dict[str, Any], where: str = "settings") -> RunConfig:
     Raises:
         ConfigError: naming every unknown key (with the nearest known one), wrong type or impossible combination.
     """
-    known = list(RunConfig.model_fields)
-    unknown = [key for key in values if key not in known]
-    if unknown:
-        problems = "; ".join(f"unknown key {key!r}{nearest(key, known)}" for key in unknown)
-        raise ConfigError(f"{where}: {problems}", "run `sortal config schema` for all keys")
+    _refuse_unknown(values, where)
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(
             f"{where}: {_explain(error)}", "run `sortal config schema` for the types and limits"
         ) from None
+
+
+def _refuse_unknown(values: dict[str, Any], where: str) -> None:
+    known = list(RunConfig.model_fields)
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        problems = "; ".join(f"unknown key {key!r}{nearest(key, known)}" for key in unknown)
+        raise ConfigError(f"{where}: {problems}", "run `sortal config schema` for all keys")
 
 
 def _explain(error: ValidationError) -> str:
@@ -230,6 +311,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"config file {path} does not exist", "check the path") from None
+    except OSError as error:
+        raise ConfigError(f"config file {path} cannot be read: {error.strerror}", "check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} is not valid YAML: {' '.join(str(error).split())}", "fix the line named above"
@@ -244,17 +327,24 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def parse_assignments(pairs: list[str]) -> dict[str, Any]:
-    """``["epochs=2", "text=[a, b]"]`` → ``{"epochs": 2, "text": ["a", "b"]}``; values are YAML scalars or lists."""
+    """``["epochs=2", "text=[a, b]"]`` → ``{"epochs": 2, "text": ["a", "b"]}``; values are YAML scalars or lists.
+
+    Names, paths and templates are taken as they are written, for ``|``, ``#`` and ``{text}`` mean something else in YAML.
+    """
     values: dict[str, Any] = {}
     for pair in pairs:
         key, separator, raw = pair.partition("=")
-        if not separator or not key.strip():
+        key = key.strip()
+        if not separator or not key:
             raise ConfigError(f"--set {pair!r} is not key=value", "write --set learning_rate=0.0003")
+        if key in _TEXTS | _LISTS and raw[:1] not in ('"', "'", "[") and raw not in ("null", "~"):
+            values[key] = raw
+            continue
         try:
             value = yaml.safe_load(raw)
         except yaml.YAMLError:
             value = raw
-        values[key.strip()] = _number_if_scientific(value)
+        values[key] = value if key in _TEXTS | _LISTS else _number_if_scientific(value)
     return values
 
 
@@ -271,25 +361,10 @@ def _number_if_scientific(value: Any) -> Any:
 def load_config(path: str | Path | None = None, overrides: dict[str, Any] | None = None) -> RunConfig:
     """Defaults, then the YAML file, then ``overrides`` (flags and ``--set``); later ones win."""
     values = read_yaml(path) if path is not None else {}
+    _refuse_unknown(values, str(path))
     where = str(path) if path is not None and not overrides else "settings"
-    values = {key: _number_if_scientific(v) if key not in _TEXT_KEYS else v for key, v in values.items()}
-    return build_config({**values, **(overrides or {})}, where)
-
-
-_TEXT_KEYS = frozenset(
-    {
-        "data",
-        "dev",
-        "test",
-        "text",
-        "text_template",
-        "label",
-        "label_columns",
-        "label_delimiter",
-        "id",
-        "group",
-        "model",
-        "template",
-        "out",
+    values = {
+        key: value if key in _TEXTS | _LISTS else _number_if_scientific(value)
+        for key, value in values.items()
     }
-)
+    return build_config({**values, **(overrides or {})}, where)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sortal.backbone.sources import resolve
-from sortal.config import RunConfig
+from sortal.config import RunConfig, resolve_sizes
 from sortal.parts import read_parts
 
 
@@ -46,10 +46,11 @@ def dry_run(
             f"  decoded  {row['decoded']!r}\n  ids      {row['ids']}\n  label    {', '.join(labels) or '(none)'} → {row['target']}"
         )
     sample = encoder.encode(parts.train.iter_texts())
-    steps = math.ceil(len(parts.train) / config.batch_size) * config.epochs
+    sizes = resolve_sizes(config, len(parts.train))
+    steps = math.ceil(len(parts.train) / sizes.batch_size) * sizes.epochs
     say(
         f"\n{len(parts.train):,} training rows, {sample.tokens:,} tokens per epoch, {sample.truncated:,} truncated to "
-        f"{config.max_length} tokens ({config.truncation}); {steps:,} optimiser steps of {config.batch_size} examples. Nothing was trained."
+        f"{config.max_length} tokens ({config.truncation}); {steps:,} optimiser steps of {sizes.batch_size} examples in {sizes.epochs} epochs. Nothing was trained."
     )
     return {
         "status": "dry-run",

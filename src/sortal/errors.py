@@ -63,9 +63,13 @@ class MissingDependencyError(SortalError):
 
 
 class TrainingDivergedError(SortalError):
-    """Loss or gradients became NaN or infinite and the policy says to stop."""
+    """Loss or gradients became NaN or infinite and the policy says to stop; ``figures`` goes into run.json."""
 
     exit_code = 3
+
+    def __init__(self, what: str, fix: str = "", figures: dict[str, int] | None = None) -> None:
+        super().__init__(what, fix)
+        self.figures = figures or {}
 
 
 class Interrupted(SortalError):  # noqa: N818 - a stop asked for by the user, not a failure

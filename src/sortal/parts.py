@@ -12,16 +12,15 @@ import numpy as np
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.duplicates import overlap
-from sortal.data.files import find_files
-from sortal.data.hub import looks_like_hub_id
+from sortal.data.files import find_files, names_hub_data
 from sortal.data.labels import LabelSpace
 from sortal.data.reading import read
 from sortal.data.splitfile import save_split
 from sortal.data.splits import split, subsample
 from sortal.errors import DataError
+from sortal.training.runfolder import SPLIT_NAME
 
 Say = Callable[[str], None]
-SPLIT_FILE = "split.parquet"
 _OTHERS: tuple[str, ...] = ("dev", "test")
 
 
@@ -55,7 +54,7 @@ class Parts:
     def write(self, folder: Path) -> None:
         """Keep the split beside the run, so that others can use the same."""
         if self.cut is not None:
-            save_split(folder / SPLIT_FILE, self.whole, self.cut, self.settings)
+            save_split(folder / SPLIT_NAME, self.whole, self.cut, self.settings)
 
 
 def read_parts(config: RunConfig, say: Say) -> Parts:
@@ -108,7 +107,7 @@ def read_parts(config: RunConfig, say: Say) -> Parts:
 
 def _files(config: RunConfig) -> dict[str, str]:
     files = {"train": config.data}
-    if Path(config.data).is_dir() or (not Path(config.data).exists() and looks_like_hub_id(config.data)):
+    if Path(config.data).is_dir() or names_hub_data(config.data):
         files = find_files(config.data)
     for name, path in (("dev", config.dev), ("test", config.test)):
         if path is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,15 +18,16 @@ import numpy as np
 
 import sortal
 from sortal import model_folder
-from sortal.backbone.sources import ModelSource, resolve
+from sortal.backbone.fingerprint import weights_fingerprint
+from sortal.backbone.sources import ModelSource, lasting, resolve
 from sortal.classifier import Classifier
-from sortal.config import RunConfig
-from sortal.errors import Interrupted, SortalError
+from sortal.config import RunConfig, resolve_sizes
+from sortal.errors import ConfigError, Interrupted, SortalError, TrainingDivergedError
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
 from sortal.evaluation.predictions import write_predictions
 from sortal.methods import get_method
-from sortal.methods.base import FitContext, Fitted
+from sortal.methods.base import FitContext, Fitted, Scores
 from sortal.parts import Parts, read_parts
 from sortal.training.atomic import atomic_folder, remove_leftovers, write_json
 from sortal.training.checkpoints import CheckpointStore
@@ -33,8 +35,9 @@ from sortal.training.distributed import Processes, processes
 from sortal.training.identity import RunIdentity, check_same_run, result_settings
 from sortal.training.lock import FolderLock
 from sortal.training.logs import open_log
+from sortal.training.losses import make_loss
 from sortal.training.progress import NoProgress, TerminalProgress
-from sortal.training.runfolder import RunFolder, default_out
+from sortal.training.runfolder import FolderState, RunFolder, default_out
 from sortal.training.signals import StopRequest
 
 Say = Callable[[str], None]
@@ -80,30 +83,50 @@ def run(
     folder = RunFolder(out)
     with ExitStack() as stack:
         if group.main:
+            folder.state()  # a folder of another kind is refused before anything is written there
+            missing = [path for path in (folder.path, *folder.path.parents) if not path.exists()]
+            stack.callback(_remove_empty, missing)
             stack.enter_context(FolderLock(folder.path))
             remove_leftovers(folder.path)
         found = group.share_object(folder.prepare(resume) if group.main else None)
         if found == "finished":
             say(f"{folder.path} is finished already; nothing to do")
             return _load_finished(folder)
-        if resume and found == "new":
-            say(f"nothing to resume in {folder.path}: starting from the beginning")
-        stop = stack.enter_context(StopRequest())
         try:
-            return _run(config, folder, group, stop, resume, force, consent, say, quiet)
-        except Interrupted:
-            raise
-        except SortalError as error:
+            return _run(config, folder, group, resume, force, consent, say, quiet)
+        except BaseException as error:
             if group.main:
-                folder.fail(str(error.what))
+                _leave(folder, found, error)
             raise
+
+
+def _leave(folder: RunFolder, found: FolderState, error: BaseException) -> None:
+    """What an unfinished run leaves: nothing before its first checkpoint, afterwards the reason in run.json."""
+    diverged = isinstance(error, TrainingDivergedError)  # its figures are worth keeping
+    expected = isinstance(error, SortalError | KeyboardInterrupt | SystemExit)
+    if found == "new" and expected and not diverged and not folder.checkpoints.exists():
+        folder.discard()
+    elif found == "unfinished" and isinstance(error, SortalError) and error.exit_code == 2:
+        return  # resuming was asked for in a wrong way, which says nothing about the run itself
+    elif isinstance(error, Interrupted | KeyboardInterrupt | SystemExit):
+        folder.fail(error.what if isinstance(error, Interrupted) else "stopped by a signal", "stopped")
+    elif isinstance(error, TrainingDivergedError):
+        folder.fail(error.what, training=error.figures)
+    else:
+        folder.fail(error.what if isinstance(error, SortalError) else f"{type(error).__name__}: {error}")
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove the folders made for a run that left nothing in them, innermost first."""
+    for path in folders:
+        with suppress(OSError):
+            path.rmdir()
 
 
 def _run(
     config: RunConfig,
     folder: RunFolder,
     group: Processes,
-    stop: StopRequest,
     resume: bool,
     force: bool,
     consent: bool,
@@ -114,13 +137,17 @@ def _run(
     _set_threads(config)
     parts = read_parts(config, say)
     space = parts.label_space
+    _check_task(config, parts)
+    sizes = resolve_sizes(config, len(parts.train))
+    steps = math.ceil(len(parts.train) / sizes.batch_size)
+    say(f"{sizes.epochs} epochs of {steps:,} steps of {sizes.batch_size} examples")
     # One process fetches and converts; the others then find it in the cache.
     source = _resolve_once(config, group, consent, say)
     identity = RunIdentity(
         parts.fingerprints(),
         space.names,
         config.model,
-        source.revision,
+        source.revision or weights_fingerprint(source.path),
         config.seed,
         result_settings(config.model_dump(mode="json")),
     )
@@ -130,7 +157,7 @@ def _run(
             for line in check_same_run(RunIdentity.from_json(saved), identity, force) if saved else []:
                 say(f"resuming although this differs — {line}")
         folder.start(
-            config.model_dump(mode="json"),
+            sizes.model_dump(mode="json"),
             identity.to_json(),
             command=_command(),
             environment=environment(group),
@@ -138,22 +165,37 @@ def _run(
         parts.write(folder.path)
     group.barrier()
     store = CheckpointStore(folder.checkpoints, config.save_total_limit)
+    if resume and not store.all():
+        say(f"nothing to resume in {folder.path}: starting from the beginning")
+    stop = StopRequest()  # in force while the loop runs; outside it there is nothing a checkpoint could save
     view = NoProgress() if quiet or not group.main else TerminalProgress()
     with open_log(folder.logs if group.main else None) as on_log:
         fitted = get_method(config.method).fit(
             FitContext(
-                config, parts.train, parts.dev, space, source, group, store, resume, stop, view, say, on_log
+                sizes, parts.train, parts.dev, space, source, group, store, resume, stop, view, say, on_log
             )
         )
     decision = _decide(fitted, parts, config, say)
     meta = _meta(config, parts, source, decision, folder)
     classifier = Classifier(fitted.scorer, space, decision, meta)
+    scoring = time.monotonic()
+    scores = fitted.scorer.score(parts.test.iter_texts(), view)
+    scoring = time.monotonic() - scoring
     if not group.main:
         group.barrier()
         return Result(folder.path, classifier, {}, {})
-    metrics, record = _evaluate(classifier, parts, config, folder, say)
-    record |= {"training": fitted.figures, "data": parts.summary(), "seconds": round(time.time() - began, 1)}
-    record["base_model"] = meta["base_model"]
+    metrics = _evaluate(classifier, scores, parts, config, folder)
+    record = {
+        "base_model": meta["base_model"],
+        "data": parts.summary(),
+        "training": fitted.figures,
+        "inference": {
+            "texts": len(scores),
+            "seconds": round(scoring, 3),
+            "texts_per_second": round(len(scores) / max(scoring, 1e-9), 1),
+        },
+        "seconds": round(time.time() - began, 1),
+    }
     with atomic_folder(folder.model) as temporary:
         meta |= fitted.scorer.save(temporary)
         model_folder.write_meta(temporary, meta)
@@ -162,6 +204,17 @@ def _run(
     folder.finish(**record)
     group.barrier()
     return Result(folder.path, classifier, metrics, folder.read_run_json())
+
+
+def _check_task(config: RunConfig, parts: Parts) -> None:
+    """Refuse settings that do not fit the labels before a model is fetched."""
+    space = parts.label_space
+    if space.task == "multi" and config.abstain_below is not None:
+        raise ConfigError(
+            "abstain_below is for single-label tasks; multi-label answers may already be empty",
+            "leave it out, or say --task single",
+        )
+    make_loss(config, space.task, space.names, space.encode(parts.train))
 
 
 def _resolve_once(config: RunConfig, group: Processes, consent: bool, say: Say) -> ModelSource:
@@ -194,41 +247,16 @@ def _decide(fitted: Fitted, parts: Parts, config: RunConfig, say: Say) -> Decisi
 
 
 def _evaluate(
-    classifier: Classifier, parts: Parts, config: RunConfig, folder: RunFolder, say: Say
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Metrics of the test rows (dev rows where there is no test), predictions on disk, and inference speed."""
-    rows, part = (parts.test, "test") if len(parts.test) else (parts.dev, "dev")
-    if part == "dev":
-        say("no test rows: the figures are on dev, which chose weights and thresholds, and are optimistic")
-    began = time.monotonic()
-    scores = classifier.scorer.score(rows.iter_texts())
-    seconds = time.monotonic() - began
-    gold = classifier.label_space.encode(rows)
-    probabilities = classifier.decision.probabilities(scores)
-    write_predictions(
-        folder.predictions,
-        rows.ids,
-        probabilities,
-        classifier.decision.decide(probabilities),
-        classifier.label_space,
-        gold=gold,
-    )
-    metrics = evaluate(
-        scores,
-        gold,
-        classifier.decision,
-        classifier.label_space,
-        n_resamples=config.n_resamples,
-        seed=config.seed,
-    )
-    metrics = {"split": part, **metrics}
-    return metrics, {
-        "inference": {
-            "texts": len(rows),
-            "seconds": round(seconds, 3),
-            "texts_per_second": round(len(rows) / max(seconds, 1e-9), 1),
-        }
-    }
+    classifier: Classifier, scores: Scores, parts: Parts, config: RunConfig, folder: RunFolder
+) -> dict[str, Any]:
+    """Predictions of the test rows on disk, and the content of metrics.json."""
+    rows, space, decision = parts.test, classifier.label_space, classifier.decision
+    gold = space.encode(rows)
+    probabilities = decision.probabilities(scores)
+    decided = decision.decide(probabilities)
+    write_predictions(folder.predictions, rows.ids, probabilities, decided, space, gold=gold)
+    metrics = evaluate(scores, gold, decision, space, n_resamples=config.n_resamples, seed=config.seed)
+    return {"split": "test", **metrics}
 
 
 def _meta(
@@ -241,8 +269,9 @@ def _meta(
         "decision": decision.to_json(),
         "schema": parts.train.schema.to_json(),
         "base_model": {
-            "spec": config.model,
+            "spec": lasting(config.model),
             "revision": source.revision,
+            "fingerprint": weights_fingerprint(source.path),
             "licence": source.licence,
             "note": source.note,
         },

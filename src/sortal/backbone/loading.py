@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
 
 from sortal.backbone import attention
 from sortal.backbone.packing import Pack, pack
@@ -85,7 +86,9 @@ def load_classifier(
             setattr(config, name, 0.0)
     extra: dict[str, Any] = {}
     on_cuda = device.type == "cuda"
-    if quantization == "nf4" and (on_cuda or nf4_backend == "bitsandbytes"):
+    if getattr(config, "quantization_config", None) is not None:  # by whoever published the checkpoint
+        extra = {"device_map": {"": device}}
+    elif quantization == "nf4" and (on_cuda or nf4_backend == "bitsandbytes"):
         extra = {"quantization_config": _nf4_config(dtype), "device_map": {"": device}}
     with quiet():
         try:
@@ -99,6 +102,11 @@ def load_classifier(
                 output_loading_info=True,
                 **extra,
             )
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"{path}: its weights need a package that is not installed ({_first_line(error)})",
+                "pip install 'sortal[gpu]' for bitsandbytes, or use a checkpoint that is not quantised",
+            ) from None
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
                 f"{path}: cannot be loaded as a classifier ({_first_line(error)})",
@@ -118,8 +126,11 @@ def load_classifier(
     fresh_score(model, config, device)
     if quantization == "nf4" and not extra:
         requantize_nf4_(model, dtype)
-    if "quantization_config" in extra:
+    if extra:
         _keep_gradients_on_cpu(model)
+    if "quantization_config" in extra:
+        # The saved config.json goes with the 16-bit base; with this key transformers would take that base for a 4-bit one.
+        del model.config.quantization_config
     model.requires_grad_(False)
     model.eval()
     return model if extra else model.to(device)
@@ -156,11 +167,14 @@ def requantize_nf4_(model: nn.Module, dtype: torch.dtype) -> None:
     from sortal.backbone.lora import layer_index
 
     for path, module in model.named_modules():
-        if isinstance(module, nn.Linear) and layer_index(path) is not None:
+        if isinstance(module, nn.Linear | Conv1D) and layer_index(path) is not None:
+            flip = isinstance(module, Conv1D)  # GPT-2 stores [in, out]; blocks of 64 run along the inputs
+            weight = module.weight.data.float()
             packed, state = bnb.quantize_4bit(
-                module.weight.data.float(), quant_type="nf4", compress_statistics=True
+                weight.t().contiguous() if flip else weight, quant_type="nf4", compress_statistics=True
             )
-            module.weight.data = bnb.dequantize_4bit(packed, state).to(dtype)
+            values = bnb.dequantize_4bit(packed, state).to(dtype)
+            module.weight.data = values.t().contiguous() if flip else values
 
 
 def _keep_gradients_on_cpu(model: Any) -> None:

@@ -125,7 +125,13 @@ def lora_dropout_train(model: nn.Module, mode: bool) -> None:
 
 def parameter_count(model: nn.Module) -> tuple[int, int]:
     """(trainable, all) parameters; 4-bit weights count as the values they stand for."""
-    total = sum(
-        p.quant_state.shape.numel() if hasattr(p, "quant_state") else p.numel() for p in model.parameters()
-    )
+    total = sum(_size(p) for p in model.parameters())
     return sum(p.numel() for p in trainable(model).values()), total
+
+
+def _size(parameter: Any) -> int:
+    shard = getattr(parameter, "sortal_shard", None)
+    state = getattr(parameter, "sortal_quant_state" if shard is not None else "quant_state", None)
+    if state is not None:
+        return int(state.shape.numel())
+    return int(shard.numel if shard is not None else parameter.numel())

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-# bitsandbytes reports at import that an optional kernel package is missing; nothing here uses it.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -77,6 +77,14 @@ def resolve(
     raise unknown(spec)
 
 
+def lasting(spec: str) -> str:
+    """``spec`` as it means the same from any working folder: paths become absolute."""
+    spec = spec.strip()
+    path = Path(spec).expanduser()
+    named = spec in REGISTRY or spec.startswith("pypi:")
+    return str(path.absolute()) if spec and not named and path.exists() else spec
+
+
 def unknown(spec: str) -> ModelError:
     """The error for a spec that is nothing Sortal knows, with the nearest registry name."""
     return ModelError(

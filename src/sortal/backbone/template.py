@@ -117,18 +117,27 @@ def install(template: Template, tokenizer: Any, max_length: int, truncation: str
     tokenizer.init_kwargs["split_special_tokens"] = True
     tokenizer.backend_tokenizer.encode_special_tokens = True
     tokenizer.model_max_length = max_length
-    tokenizer.truncation_side = "left" if truncation == "tail" else "right"
-    tokenizer.padding_side = "right"
+    # The sides are saved only as arguments of the tokenizer's class, whose own defaults differ from family to family.
+    for key, side in (
+        ("truncation_side", "left" if truncation == "tail" else "right"),
+        ("padding_side", "right"),
+    ):
+        setattr(tokenizer, key, side)
+        tokenizer.init_kwargs[key] = side
     tokenizer.pad_token = choose_pad(tokenizer, template)
 
 
 def choose_pad(tokenizer: Any, template: Template) -> str:
     """A padding token that can never be the final token of a text, without adding one to the vocabulary.
 
-    transformers pools at the right-most token that is not pad. The final token is the template's last (or, without a
-    suffix, a token of the text, which is never a special one), so pad must differ from it.
+    transformers pools at the right-most token that is not pad, so pad must differ from the final token: the template's
+    last one or, without a suffix, a token of the text (``unk``, but never another special one), or the prefix's last
+    for an empty text.
+
+    Raises:
+        ModelError: there is no suffix and every special token may come last.
     """
-    final = template.suffix[-1] if template.suffix else None
+    taken = {template.suffix[-1]} if template.suffix else {template.prefix[-1], tokenizer.unk_token_id}
     special = [str(t) for _, t in sorted(tokenizer.added_tokens_decoder.items()) if t.special]
     candidates = [tokenizer.pad_token] if tokenizer.pad_token != tokenizer.eos_token else []
     candidates += [t for t in special if "pad" in t.lower()]
@@ -137,13 +146,13 @@ def choose_pad(tokenizer: Any, template: Template) -> str:
     ]
     candidates += [tokenizer.unk_token, *special, tokenizer.eos_token]
     for token in candidates:
-        if token and token != tokenizer.eos_token and tokenizer.convert_tokens_to_ids(token) != final:
+        if token and token != tokenizer.eos_token and tokenizer.convert_tokens_to_ids(token) not in taken:
             return str(token)
-    if tokenizer.eos_token and tokenizer.eos_token_id != final:
+    if tokenizer.eos_token and tokenizer.eos_token_id not in taken:
         return str(tokenizer.eos_token)
-    if final is None:
+    if not template.suffix:
         raise ModelError(
             "the tokenizer has no special token to pad with", "use a template with words after {text}"
         )
     # Any ordinary token will do: attention ignores padding, and the template's last token comes after every text.
-    return str(tokenizer.convert_ids_to_tokens(0 if final != 0 else 1))
+    return str(tokenizer.convert_ids_to_tokens(1 if 0 in taken else 0))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json as jsonlib
-from typing import Annotated
+import math
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -32,13 +33,8 @@ def show(file: File = None, set_: Set = None) -> None:
     config = load_config(file, parse_assignments(set_ or []))
     for name, field in RunConfig.model_fields.items():
         value = getattr(config, name)
-        line = yaml.safe_dump(
-            {name: list(value) if isinstance(value, tuple) else value},
-            allow_unicode=True,
-            default_flow_style=None,
-        )
-        comment = f"  # {field.description}" if field.description else ""
-        print(line.rstrip("\n") + comment)
+        line = f"{name}: {_flow(list(value) if isinstance(value, tuple) else value)}"
+        print(f"{line}  # {field.description}" if field.description else line)
 
 
 @app.command()
@@ -48,3 +44,10 @@ def validate(
     """Check a settings file without running anything."""
     load_config(file, parse_assignments(set_ or []))
     output.say(f"{file} is valid")
+
+
+def _flow(value: Any) -> str:
+    """``value`` as YAML on one line."""
+    dumped = str(yaml.safe_dump([value], allow_unicode=True, default_flow_style=True, width=math.inf)).strip()
+    # A text of several lines is folded whatever the width; JSON is YAML, too.
+    return jsonlib.dumps(value) if "\n" in dumped else dumped[1:-1]

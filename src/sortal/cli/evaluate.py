@@ -36,13 +36,7 @@ def command(
         overrides["label"] = label
     metrics = evaluate(model_dir, data, out=out, seed=seed, **overrides)
     if json:
-        output.summary(
-            {
-                k: v
-                for k, v in metrics.items()
-                if k not in ("per_label", "confusions", "coverage_table", "calibration")
-            }
-        )
+        output.summary({key: value for key, value in metrics.items() if key not in output.LONG})
 
 
 def evaluate(
@@ -50,15 +44,19 @@ def evaluate(
 ) -> dict[str, Any]:
     """Load, read, score, show; returns the content of metrics.json."""
     from sortal.classifier import load
+    from sortal.errors import ConfigError
     from sortal.evaluation.metrics import evaluate as figures
     from sortal.evaluation.predictions import write_predictions
     from sortal.evaluation.tables import confusion_excerpt, metrics_table, worst_labels
     from sortal.training.atomic import write_json
+    from sortal.training.progress import TerminalProgress
 
+    if out is not None and Path(out).exists() and not Path(out).is_dir():
+        raise ConfigError(f"--out {out} is a file, not a folder", "give a folder for the two files")
     classifier = load(model_dir)
     rows = classifier.read(data, **overrides)
     gold = classifier.label_space.encode(rows)
-    scores = classifier.scorer.score(rows.iter_texts())
+    scores = classifier.scorer.score(rows.iter_texts(), TerminalProgress())
     metrics = figures(scores, gold, classifier.decision, classifier.label_space, seed=seed)
     metrics = {"data": data, "model": model_dir, "split": Path(data).name, **metrics}
     tables = [metrics_table(metrics), worst_labels(metrics, 5)]

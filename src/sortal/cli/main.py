@@ -5,7 +5,13 @@ A verb's module is imported when the verb is called, so that ``sortal --help`` a
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -39,6 +45,10 @@ Exit codes:
 """
 
 
+# No room, no permission, a broken disk: where no better sentence was found, this one still beats a traceback.
+_MACHINE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -50,12 +60,13 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(f"sortal {__version__}")
         return 0
-    from sortal.errors import SortalError
+    from sortal.errors import Interrupted, SortalError
 
     try:
-        return _run(arguments[0], arguments[1:])
+        with _clean_termination():
+            return _run(arguments[0], arguments[1:])
     except SortalError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error if isinstance(error, Interrupted) else f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -63,6 +74,35 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in _MACHINE:
+            raise
+        print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        return 3
+
+
+@contextmanager
+def _clean_termination() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C, so that locks and temporaries go; inside training `StopRequest` takes over.
+
+    Not with several processes: one that waits for the others in native code would never see it.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    ):
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(128 + number)
+
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if earlier is None else earlier)
 
 
 def _run(verb: str, arguments: list[str]) -> int:
@@ -80,33 +120,63 @@ def _run(verb: str, arguments: list[str]) -> int:
     if not isinstance(target, typer.Typer):
         function, target = target, typer.Typer(add_completion=False)
         target.command()(function)
+    words = spread_lists(arguments, POSITIONALS.get(verb, 1))
     try:
-        typer.main.get_command(target).main(args=spread_lists(arguments), prog_name=f"sortal {verb}")
+        done = typer.main.get_command(target).main(words, f"sortal {verb}", standalone_mode=False)
     except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+        # 1 is what typer makes of a reader that closed the pipe, as `sortal predict … | head` does
+        return 0 if stop.code == 1 else int(stop.code or 0)
+    except Exception as error:
+        ours = _usage_error(error, verb)
+        if ours is None:
+            raise
+        raise ours from None
+    if done == 130:  # what typer makes of Ctrl-C
+        raise KeyboardInterrupt
+    return done if isinstance(done, int) else 0
 
 
-def spread_lists(arguments: list[str]) -> list[str]:
+def _usage_error(error: Exception, verb: str) -> BaseException | None:
+    """Typer's usage errors as ours; their classes have moved between its releases, so they are known by form."""
+    from sortal.errors import ConfigError
+
+    if type(error).__name__ == "Abort":  # what older releases make of Ctrl-C
+        return KeyboardInterrupt()
+    if not hasattr(error, "format_message"):
+        return None
+    what = str(error.format_message()).strip().rstrip(".")
+    possible = sorted(getattr(error, "possibilities", None) or ())
+    if possible:
+        what = f"{what.partition(' (Possible')[0]}; did you mean {' or '.join(possible)}?"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        what = f"{verb} needs a verb of its own"
+    return ConfigError(what[:1].lower() + what[1:], f"see sortal {verb} --help")
+
+
+def spread_lists(arguments: list[str], positionals: int = 1) -> list[str]:
     """``DATA --text title body`` → ``DATA --text title --text body`` for options that take several values.
 
-    Only once the verb's own positional argument was given; before that, a second word may be it.
+    Only once the verb's own ``positionals`` were given; before that, a second word may be one of them, unless it is a
+    ``key=value`` after ``--set``.
     """
     result: list[str] = []
-    option, values, positional = "", 0, False
+    option, values, given = "", 0, 0
     for word in arguments:
         if word.startswith("-") and word != "-":
             option, values = word, 0
-        elif option in LISTS and values > 0 and positional:
+        elif values > 0 and (
+            (option == "--set" and "=" in word) or (option in LISTS and given >= positionals)
+        ):
             result.append(option)
         elif not option or option in SWITCHES or "=" in option or values > 0:
-            positional = True
+            given += 1
         values += not word.startswith("-")
         result.append(word)
     return result
 
 
-LISTS = frozenset({"--text", "--label-columns", "--set"})
+POSITIONALS = {"evaluate": 2, "predict": 2}
+LISTS = frozenset({"--text", "--label-columns"})
 SWITCHES = frozenset({"--resume", "--dry-run", "--json", "--force", "--accept-terms"})
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ import json
 import sys
 from typing import Any
 
+# Tables of metrics.json that a one-line summary leaves out.
+LONG = frozenset({"per_label", "confusions", "coverage_table", "calibration_bins"})
+
 
 def say(line: str) -> None:
     """A line for people."""

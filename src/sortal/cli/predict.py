@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import json as jsonlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -35,7 +36,7 @@ def command(
         str | None, typer.Option(metavar="COL", help="row id column; default: the row number")
     ] = None,
     top: Annotated[
-        int | None, typer.Option(metavar="K", help="probabilities of the K best labels only (jsonl)")
+        int | None, typer.Option(metavar="K", min=1, help="probabilities of the K best labels only (jsonl)")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="end stdout with a JSON summary")] = False,
 ) -> None:
@@ -60,27 +61,28 @@ def predict(
         raise ConfigError(
             f"--out {out}: unknown format {Path(out).suffix!r}", f"use one of {', '.join(FORMATS)}"
         )
+    if out is not None and Path(out).is_dir():
+        raise ConfigError(f"--out {out} is a folder", "give the name of a file")
     if out is not None and not Path(out).absolute().parent.is_dir():
         raise ConfigError(
             f"--out {out}: the folder {Path(out).absolute().parent} does not exist",
             "make it, or choose another",
         )
     from sortal.classifier import load
-    from sortal.training.progress import NoProgress, TerminalProgress
+    from sortal.training.progress import NoProgress, TerminalProgress, Within
 
     classifier = load(model_dir)
     total, pairs = (None, _stdin()) if data == "-" else _file(classifier, data, overrides)
-    view = TerminalProgress() if total and total > _BATCH else NoProgress()
+    view = TerminalProgress() if total else NoProgress()
     n = 0
     with ExitStack() as stack:
         write = stack.enter_context(_writer(out, classifier, top))
         view.start("predicting", total or 0)
         stack.callback(view.stop)
         while batch := list(islice(pairs, _BATCH)):
-            probabilities = classifier.predict_proba([text for _, text in batch])
+            probabilities = classifier.predict_proba([text for _, text in batch], Within(view))
             write([id_ for id_, _ in batch], probabilities, classifier.decision.decide(probabilities))
             n += len(batch)
-            view.advance(len(batch), sum(len(text) // 4 for _, text in batch))
     if out is not None:
         output.say(f"{n:,} rows written to {out}")
     return {"rows": n, "out": out}
@@ -130,13 +132,20 @@ def _text_file(out: str | None) -> Iterator[IO[str]]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    part = Path(f"{out}.part")
+    part = Path(out).with_name(f".{Path(out).name}.{os.getpid()}.part")
     try:
         with part.open("w", encoding="utf-8", newline="") as file:
             yield file
         part.replace(out)
+    except OSError as error:
+        from sortal.errors import ResourceError
+
+        raise ResourceError(
+            f"cannot write {out}: {error.strerror or error}", "free disk space, or choose another --out"
+        ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _csv_writer(file: IO[str], classifier: Any) -> Callable[[list[str], Any, Any], None]:

@@ -99,7 +99,7 @@ def command(
         set_ or []
     )
     summary = train(overrides, config, resume=resume, force=force, consent=accept_terms, dry_run=dry_run)
-    if json:
+    if json and summary:  # empty in a process that is not the main one
         output.summary(summary)
 
 
@@ -141,11 +141,7 @@ def train(
         "status": "finished",
         "run_folder": str(result.folder),
         "model": str(result.folder / "model"),
-        **{
-            k: v
-            for k, v in metrics.items()
-            if k not in ("per_label", "confusions", "coverage_table", "calibration")
-        },
+        **{k: v for k, v in metrics.items() if k not in output.LONG},
         "train_seconds": training.get("train_seconds"),
         "tokens_per_second": training.get("tokens_per_second"),
     }

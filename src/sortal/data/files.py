@@ -70,7 +70,7 @@ def open_source(source: str | Path, say: Say) -> RecordSource:
         folder = name.partition("#")[0]
         if "#" in name and Path(folder).is_dir() and is_saved_dataset(Path(folder)):
             return HubRecords(name)
-        if looks_like_hub_id(name) and _kind(path) is None and not ("/" in name and path.parent.is_dir()):
+        if names_hub_data(name):
             return HubRecords(name)
         raise DataError(f"{name} does not exist{_neighbours(path)}", "check the path")
     kind = _kind(path) or _kind_from_bytes(path)
@@ -87,6 +87,16 @@ def open_source(source: str | Path, say: Say) -> RecordSource:
     if kind == "delimited":
         return DelimitedFile(path, name, say)
     raise DataError(f"{name}: the format {path.suffix or '(no file extension)'} is not known", _SUPPORTED)
+
+
+def names_hub_data(source: str) -> bool:
+    """Whether ``source`` can only mean a hub data set: nothing here has that name, and it is not written like a file's."""
+    path = Path(source)
+    if path.exists() or not looks_like_hub_id(source) or _kind(path) is not None:
+        return False
+    if "/" in source:
+        return not path.parent.is_dir()
+    return not Path(re.split("[:#]", source)[0]).suffix  # d.cvs is a slip of the pen
 
 
 def find_files(folder: str | Path) -> dict[str, str]:

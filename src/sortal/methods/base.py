@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sortal.backbone.sources import ModelSource
-from sortal.config import RunConfig
+from sortal.config import ResolvedConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.training.checkpoints import CheckpointStore
@@ -25,8 +25,8 @@ Scores = npt.NDArray[np.float32]
 class Scorer(Protocol):
     """A fitted classifier up to its scores."""
 
-    def score(self, texts: Iterable[str]) -> Scores:
-        """Logits or log-odds ``[n, labels]``, fp32, columns in label-space order."""
+    def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
+        """Logits or log-odds ``[n, labels]``, fp32, columns in label-space order; progress goes to ``view``."""
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write weights, config and tokenizer files; returns what sortal.json must know to load them."""
@@ -36,7 +36,7 @@ class Scorer(Protocol):
 class FitContext:
     """What a method gets to fit on and talk to."""
 
-    config: RunConfig
+    config: ResolvedConfig
     train: Dataset
     dev: Dataset
     label_space: LabelSpace

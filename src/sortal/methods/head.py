@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 
 from sortal.backbone import loading
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
+from sortal.backbone.fingerprint import weights_fingerprint
 from sortal.backbone.lora import fuse, parameter_count
 from sortal.backbone.packing import microbatches, pack
 from sortal.backbone.quiet import quiet
+from sortal.backbone.sharding import shard_frozen
 from sortal.backbone.sources import resolve
 from sortal.backbone.template import Template, install, make_template
 from sortal.config import RunConfig
@@ -29,9 +30,11 @@ from sortal.evaluation.metrics import evaluate
 from sortal.methods.base import FitContext, Fitted, Scores
 from sortal.methods.head_model import HeadModel, tunable
 from sortal.training.budget import default_max_tokens, peak_memory
-from sortal.training.distributed import Processes, processes
+from sortal.training.distributed import Processes, alone, processes
 from sortal.training.loop import Loop, TrainingData
 from sortal.training.losses import make_loss
+from sortal.training.progress import NoProgress, ProgressView
+from sortal.training.signals import Stoppable
 
 _SCORE_CHUNK = 4096
 PROBLEM_TYPE = {"single": "single_label_classification", "multi": "multi_label_classification"}
@@ -44,29 +47,37 @@ class HeadScorer:
     model: HeadModel
     encoder: TextEncoder
     max_tokens: int
+    group: Processes | None = None
+    sharded: bool = False
 
-    def score(self, texts: Iterable[str]) -> Scores:
+    def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
         """Logits ``[n, labels]``."""
-        return self.score_encoded(self.encoder.encode(texts))
+        return self.score_encoded(self.encoder.encode(texts), view=view)
 
-    def score_encoded(self, texts: EncodedTexts, group: Processes | None = None) -> Scores:
-        """Logits of already encoded texts, computed in packs of similar length; with ``group`` each process does its part."""
-        labels = self.model.inner.config.num_labels
-        scores = torch.zeros(len(texts), labels, device=self.model.device)
-        mine = np.arange(len(texts))
-        if group is not None:
-            mine = group.share(mine)
+    def score_encoded(self, texts: EncodedTexts, view: ProgressView | None = None) -> Scores:
+        """Logits of encoded texts, in packs of similar length; with several processes each does its part, and all must call this."""
+        view, group = view or NoProgress(), self.group or alone(self.model.device)
+        scores = torch.zeros(len(texts), self.model.inner.config.num_labels, device=self.model.device)
+        mine = group.share(np.arange(len(texts)))
+        view.start("scoring", len(mine))
         with torch.inference_mode():
-            for start in range(0, len(mine), _SCORE_CHUNK):
+            end = group.largest(len(mine)) if self.sharded else len(mine)
+            for start in range(0, end, _SCORE_CHUNK):
                 chunk = mine[start : start + _SCORE_CHUNK]
-                for part in microbatches(texts.lengths[chunk].tolist(), self.max_tokens):
+                parts = list(microbatches(texts.lengths[chunk].tolist(), self.max_tokens))
+                for part in parts:
                     rows = chunk[part]
-                    scores[torch.from_numpy(rows)] = self.model(
-                        pack([texts[i] for i in rows]).to(self.model.device)
-                    )
-        if group is not None:
-            group.sum_([scores])
+                    scores[torch.from_numpy(rows)] = self._logits(texts, rows)
+                    view.advance(len(rows), int(texts.lengths[rows].sum()))
+                if self.sharded:  # gathering a weight takes all processes, in step
+                    for _ in range(group.largest(len(parts)) - len(parts)):
+                        self._logits(texts, np.zeros(1, np.int64))
+        view.stop()
+        group.sum_([scores])
         return scores.cpu().numpy()
+
+    def _logits(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> torch.Tensor:
+        return self.model(pack([texts[i] for i in rows]).to(self.model.device))  # type: ignore[no-any-return]
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Adapter, config and tokenizer files in the layout of peft and transformers."""
@@ -110,8 +121,11 @@ class HeadMethod:
         loss = make_loss(config, space.task, space.names, gold)
         targets = torch.from_numpy(gold) if space.task == "single" else torch.from_numpy(gold).float()
 
+        # With several processes a stop waits for the end of the evaluation: all must leave it together.
+        view = Stoppable(context.stop) if context.processes.world == 1 else NoProgress()
+
         def figures() -> dict[str, float]:
-            return _dev_figures(scorer.score_encoded(dev, context.processes), dev_gold, space, config)
+            return _dev_figures(scorer.score_encoded(dev, view), dev_gold, space, config)
 
         loop = Loop(
             scorer.model,
@@ -133,7 +147,7 @@ class HeadMethod:
         progress = loop.run()
         return Fitted(
             scorer,
-            scorer.score_encoded(dev, context.processes),
+            scorer.score_encoded(dev, context.view),
             {
                 "trainable_parameters": trained,
                 "parameters": total,
@@ -181,7 +195,13 @@ class HeadMethod:
             context.say(
                 "this architecture cannot run packed rows exactly; using padded rows (slower, same results)"
             )
-        return HeadScorer(model, encoder, default_max_tokens(settings, dtype, device))
+        if config.shard_base:
+            released = shard_frozen(model)
+            context.say(
+                f"base shared by {context.processes.world} processes: {released / 1e6:,.0f} MB released on each"
+            )
+        budget = default_max_tokens(settings, dtype, device)
+        return HeadScorer(model, encoder, budget, context.processes, config.shard_base)
 
     def load(self, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> HeadScorer:
         """The scorer saved in ``folder``; refuses a missing ``score``, missing adapters and changed templates.
@@ -216,6 +236,12 @@ class HeadMethod:
                 f"but that spec now gives {base.revision}",
                 "pin the revision, or restore the base model",
             )
+        known = meta["base_model"].get("fingerprint")
+        if known is not None and known != weights_fingerprint(base.path):
+            raise ModelError(
+                f"{folder} was tuned on other weights than {meta['base_model']['spec']} holds now",
+                "restore the base model it was tuned on, or train again",
+            )
         classifier = loading.load_classifier(
             base.path,
             settings,
@@ -225,8 +251,7 @@ class HeadMethod:
             nf4_backend=meta["nf4_backend"],
         )
         packed = loading.enable_packing(classifier)
-        with quiet():
-            model = PeftModel.from_pretrained(classifier, str(folder))
+        model = _attach_adapter(classifier, folder)
         model.requires_grad_(False)
         fuse(model)
         model.eval()
@@ -269,36 +294,33 @@ def _lengths_line(train: EncodedTexts, encoder: TextEncoder) -> str:
 
 
 _PROBES = ("A short text.", "", " <|im_end|> </s> <eos> Ünïcode 文字 \U0001f600 ")
+_LONG = "one two three four five six seven eight nine ten "
 
 
 def _check_tokenizer(folder: Path, encoder: TextEncoder) -> None:
     """The saved tokenizer, read by plain transformers, must give the ids our encoder gives."""
     reloaded = loading.load_tokenizer(str(folder))
-    ours = [ids.tolist() for ids in encoder.encode(_PROBES)]
-    theirs = reloaded(list(_PROBES), truncation=True, max_length=encoder.max_length)["input_ids"]
-    if ours != theirs:
+    whole = replace(encoder, max_length=1 << 20)
+    same = _lists(whole.encode(_PROBES)) == reloaded(list(_PROBES), verbose=False)["input_ids"]
+    if encoder.truncation != "head+tail":  # tokenizers have no such policy
+        long = _LONG * (1 + encoder.max_length // 8)
+        same &= _lists(encoder.encode([long])) == reloaded([long], truncation=True)["input_ids"]
+    if not same:
         raise ModelError(
             f"{folder}: the tokenizer does not apply the template it was saved with",
             "restore tokenizer.json from the run",
         )
 
 
+def _lists(texts: EncodedTexts) -> list[list[int]]:
+    return [ids.tolist() for ids in texts]
+
+
 def _check_adapter(folder: Path, labels: int, hidden: int) -> None:
-    """Refuse a folder whose ``score`` is missing or of another shape, or whose adapter lacks a tensor (S3)."""
+    """Refuse, before the base model is loaded, a folder whose ``score`` is missing or of another shape (S3)."""
     path = folder / "adapter_model.safetensors"
-    if not path.exists():
-        raise ModelError(f"{path} is missing", "restore it from the run that made this folder")
-    try:
-        with safe_open(path, framework="pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-        wanted = json.loads((folder / "adapter_config.json").read_text())["target_modules"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{folder}: the adapter cannot be read ({error})", "restore it from the run"
-        ) from None
-    except Exception as error:  # safetensors raises its own type, which is not exported under a stable name
-        raise ModelError(f"{path} is damaged ({error})", "restore it from the run") from None
-    score = [shape for key, shape in shapes.items() if key.endswith("score.weight")]
+    shapes = _shapes(path)
+    score = [shape for key, shape in shapes.items() if key.endswith(".score.weight")]
     if not score:
         raise ModelError(
             f"{path} holds no weights of the score head",
@@ -309,8 +331,43 @@ def _check_adapter(folder: Path, labels: int, hidden: int) -> None:
             f"{path}: score is {score[0]}, expected ({labels}, {hidden})",
             "the adapter belongs to another label set or base model",
         )
-    a = {key.removesuffix(".lora_A.weight") for key in shapes if key.endswith(".lora_A.weight")}
-    b = {key.removesuffix(".lora_B.weight") for key in shapes if key.endswith(".lora_B.weight")}
-    for target in wanted:
-        if not any(key == target or key.endswith(f".{target}") for key in a & b):
-            raise ModelError(f"{path} lacks the adapter of {target}", "restore the file from the run")
+
+
+def _attach_adapter(classifier: Any, folder: Path) -> PeftModel:
+    """``classifier`` with the folder's adapter, every tensor of the one having found its place in the other (S3).
+
+    peft only warns about tensors it misses, and an adapter that is left at its initial values does nothing.
+    """
+    try:
+        with quiet():
+            model = PeftModel.from_pretrained(classifier, str(folder))
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"{folder}: the adapter does not fit its base model ({reason})", "restore the folder from its run"
+        ) from None
+    path = folder / "adapter_model.safetensors"
+    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    found = set(_shapes(path))
+    if missing := sorted(expected - found):
+        raise ModelError(
+            f"{path} lacks {len(missing)} of {len(expected)} tensors, {missing[0]} first",
+            "restore the file from the run",
+        )
+    if stray := sorted(found - expected):
+        raise ModelError(
+            f"{path} holds {len(stray)} tensors this model has no place for, {stray[0]} first",
+            "restore adapter_config.json and the adapter from one run",
+        )
+    return model
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a safetensors file, from its header."""
+    if not path.exists():
+        raise ModelError(f"{path} is missing", "restore it from the run that made this folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except Exception as error:  # safetensors raises its own type, which is not exported under a stable name
+        raise ModelError(f"{path} is damaged ({error})", "restore it from the run") from None

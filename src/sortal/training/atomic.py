@@ -81,6 +81,7 @@ def atomic_folder(path: str | Path, needed: int | None = None) -> Iterator[Path]
             temporary.mkdir(parents=True)
         yield temporary
         with _readable_errors(path):
+            _share_tree(temporary, temporary.stat().st_mode & 0o666)
             _sync_tree(temporary)
             _publish(temporary, path)
 
@@ -186,6 +187,13 @@ def _remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def _share_tree(folder: Path, mode: int) -> None:
+    # safetensors makes its files private; a model folder is read by whoever may read the folder.
+    for entry in folder.rglob("*"):
+        if entry.is_file() and not entry.is_symlink():
+            entry.chmod(mode)
 
 
 def _sync_tree(folder: Path) -> None:

@@ -16,6 +16,10 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
+from accelerate.utils import get_int_from_env
+
+# How torchrun and the common mpirun programs tell how many processes there are.
+_SIZES = ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,14 @@ class Processes:
         dist.all_reduce(value)
         return bool(value.item() > 0)
 
+    def largest(self, number: int) -> int:
+        """The largest ``number`` of any process; all processes must ask together."""
+        if self.world == 1:
+            return number
+        value = torch.tensor([number], device=self.device)
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return int(value.item())
+
     def share_object(self, value: Any) -> Any:
         """The main process's ``value``, everywhere."""
         if self.world == 1:
@@ -67,10 +79,15 @@ class Processes:
             dist.barrier()
 
 
+def alone(device: torch.device) -> Processes:
+    """One process on ``device``, whatever a launcher has set up."""
+    return Processes(0, 1, device)
+
+
 def processes() -> Processes:
     """Join the process group that the launcher set up; alone when there is none."""
     cpu = not torch.cuda.is_available() or os.environ.get("SORTAL_DEVICE") == "cpu"
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if get_int_from_env(_SIZES, 1) == 1:
         return Processes(0, 1, torch.device("cpu" if cpu else "cuda"))
     state = PartialState(cpu=cpu)
     return Processes(state.process_index, state.num_processes, state.device)

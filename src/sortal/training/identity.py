@@ -44,7 +44,7 @@ class RunIdentity:
         data: fingerprint of every split, by split name.
         labels: label names in order.
         base_model: the model spec as given.
-        revision: commit, version or hash that the spec resolved to, where there is one.
+        revision: commit or version that the spec resolved to, or a fingerprint of the weights.
         seed: the run's seed.
         settings: the other settings that change the result (`result_settings`), JSON-able.
     """

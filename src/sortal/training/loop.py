@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from torch import nn
 from sortal.backbone.encoding import EncodedTexts
 from sortal.backbone.lora import lora_dropout_train, trainable
 from sortal.backbone.packing import microbatches, pack
-from sortal.config import RunConfig
+from sortal.config import ResolvedConfig, RunConfig
 from sortal.errors import CheckpointError, Interrupted, ResourceError, TrainingDivergedError
 from sortal.training.budget import is_out_of_memory
 from sortal.training.checkpoints import CheckpointStore
@@ -30,7 +30,7 @@ from sortal.training.optimizer_state import flatten_optimizer, restore_optimizer
 from sortal.training.progress import ProgressView
 from sortal.training.random_state import restore_rng, rng_tensors
 from sortal.training.schedule import factor
-from sortal.training.signals import StopRequest
+from sortal.training.signals import StopAsked, StopRequest
 
 Say = Callable[[str], None]
 
@@ -66,9 +66,10 @@ class Loop:
     """Trains ``model`` (packs in, logits out) in place; ``run`` returns when done, with the best weights restored.
 
     Args:
-        evaluate: dev figures of the current weights, with the key ``metric`` (higher is better).
+        evaluate: dev figures of the current weights, with the key ``metric`` (higher is better). May raise `StopAsked`;
+            the evaluation is then made up for after resuming.
         store: where checkpoints go; None keeps nothing.
-        identity: JSON-able; a checkpoint with another identity was already refused by the caller.
+        stop: in force while `run` is at work.
         on_log: receives ``(step, figures)`` for TensorBoard and the like.
     """
 
@@ -78,7 +79,7 @@ class Loop:
         data: TrainingData,
         loss: Loss,
         evaluate: Callable[[], dict[str, float]],
-        config: RunConfig,
+        config: ResolvedConfig,
         *,
         processes: Processes,
         max_tokens: int,
@@ -113,29 +114,30 @@ class Loop:
             Interrupted: SIGINT or SIGTERM. TrainingDivergedError: by the NaN policy. ResourceError: one example does not fit.
         """
         state, saved_at = self.progress, time.monotonic()
-        self.view.start("training", self.total_steps, state.step)
-        lora_dropout_train(self.model, True)
-        order = (
-            self._epoch_order(state.step // self.steps_per_epoch)
-            if self.steps_per_epoch
-            else np.zeros(0, np.int64)
-        )
-        while state.step < self.total_steps and not state.finished:
-            inside = state.step % self.steps_per_epoch
-            if inside == 0:
-                order = self._epoch_order(state.step // self.steps_per_epoch)
-            batch = order[inside * self.config.batch_size : (inside + 1) * self.config.batch_size]
-            self._step(batch)
-            if self._is_evaluation_step():
-                self._evaluate()
-                self.save()
-                saved_at = time.monotonic()
-            elif self.store is not None and time.monotonic() - saved_at > 60 * self.config.save_minutes:
-                self.save()
-                saved_at = time.monotonic()
-            if self.processes.any(self.stop.requested):
-                self._interrupted()
-        self.view.stop()
+        order = np.zeros(0, np.int64)
+        try:
+            with self.stop:
+                self.view.start("training", self.total_steps, state.step)
+                lora_dropout_train(self.model, True)
+                while True:
+                    if self._evaluation_due():
+                        self._evaluate()
+                        self.save()
+                        saved_at = time.monotonic()
+                    if self.processes.any(self.stop.requested):
+                        self._interrupted()
+                    if state.finished or state.step >= self.total_steps:
+                        break
+                    inside = state.step % self.steps_per_epoch
+                    if inside == 0 or len(order) == 0:
+                        order = self._epoch_order(state.step // self.steps_per_epoch)
+                    self._step(order[inside * self.config.batch_size : (inside + 1) * self.config.batch_size])
+                    minutes = (time.monotonic() - saved_at) / 60
+                    if self.store is not None and minutes > self.config.save_minutes:
+                        self.save()
+                        saved_at = time.monotonic()
+        finally:
+            self.view.stop()
         self._restore_best()
         lora_dropout_train(self.model, False)
         return state
@@ -180,7 +182,10 @@ class Loop:
             part: list[int] = []
             try:
                 for part in cut:
-                    value += self._microbatch(mine[part], len(batch))
+                    value += self._microbatch(mine[part], 1 / len(batch))
+                if self.config.shard_base:  # gathering a weight takes all processes, in step
+                    for _ in range(self.processes.largest(len(cut)) - len(cut)):
+                        self._microbatch(batch[:1], 0.0)
                 for parameter in self.parameters.values():  # every process contributes to every sum
                     if parameter.grad is None:
                         parameter.grad = torch.zeros_like(parameter)
@@ -191,16 +196,21 @@ class Loop:
                 failed = self.data.texts.lengths[mine[part]]
             self._halve(failed)
 
-    def _microbatch(self, rows: npt.NDArray[np.int64], n: int) -> torch.Tensor:
+    def _microbatch(self, rows: npt.NDArray[np.int64], weight: float) -> torch.Tensor:
         device = self.processes.device
         logits = self.model(pack([self.data.texts[i] for i in rows]).to(device))
         targets = self.data.targets[torch.from_numpy(rows)].to(device)
-        value = self.loss(logits, targets).sum() / n
+        value = self.loss(logits, targets).sum() * weight
         value.backward()
         return value.detach()
 
     def _halve(self, failed: npt.NDArray[np.int64]) -> None:
         # Gradients of a failed backward are partly added up: the caller drops them all and redoes the step.
+        if self.config.shard_base:
+            raise ResourceError(
+                "out of memory, and processes that share a base cannot redo a step alone",
+                f"lower max_tokens (now {self.progress.max_tokens})",
+            )
         if len(failed) == 1:
             raise ResourceError(
                 f"out of memory on a single example of {failed[0]} tokens",
@@ -221,7 +231,9 @@ class Loop:
         what = f"step {state.step + 1}: loss {figures[0]:g}, gradient norm {figures[1]:g}"
         if self.config.nan_policy == "stop" or state.skipped_in_a_row > self.config.max_nan_steps:
             raise TrainingDivergedError(
-                what, "lower learning_rate, or set dtype float32; the last checkpoint is intact"
+                what,
+                "lower learning_rate, or set dtype float32",
+                {"steps": state.step, "skipped_steps": state.skipped_steps},
             )
         self.say(f"{what}: skipped, weights unchanged")
 
@@ -231,15 +243,20 @@ class Loop:
         """A permutation that depends on seed and epoch only."""
         return np.random.default_rng([self.config.seed, epoch]).permutation(len(self.data.texts))
 
-    def _is_evaluation_step(self) -> bool:
-        step, inside = self.progress.step, self.progress.step % self.steps_per_epoch
+    def _evaluation_due(self) -> bool:
+        """At the end of an epoch and at even distances inside it, unless this step was evaluated already."""
+        state, inside = self.progress, self.progress.step % self.steps_per_epoch
         every = math.ceil(self.steps_per_epoch / self.config.eval_per_epoch)
-        return inside == 0 or inside % every == 0 or step == self.total_steps
+        evaluated = int(state.history[-1]["step"]) if state.history else 0
+        return state.step > evaluated and (inside % every == 0 or state.step == self.total_steps)
 
     def _evaluate(self) -> None:
         state = self.progress
         lora_dropout_train(self.model, False)
-        figures = self.evaluate()
+        try:
+            figures = self.evaluate()
+        except StopAsked:
+            self._interrupted()
         lora_dropout_train(self.model, True)
         losses = state.loss_since_evaluation
         entry = {"step": float(state.step), "epoch": state.step / self.steps_per_epoch, **figures}
@@ -314,7 +331,7 @@ class Loop:
         self.say(f"resuming at step {self.progress.step} of {self.total_steps}")
         return True
 
-    def _interrupted(self) -> None:
+    def _interrupted(self) -> NoReturn:
         self.view.stop()
         self.save()
         number = self.stop.signal_number or 15

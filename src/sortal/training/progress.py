@@ -38,6 +38,23 @@ class NoProgress:
         """Nothing."""
 
 
+class Within:
+    """Passes progress on to a view that is already showing a larger piece of work."""
+
+    def __init__(self, view: ProgressView) -> None:
+        self.view = view
+
+    def start(self, what: str, total: int, done: int = 0) -> None:
+        """Nothing: the larger piece of work has begun."""
+
+    def advance(self, units: int, tokens: int, note: str = "") -> None:
+        """To the view."""
+        self.view.advance(units, tokens, note)
+
+    def stop(self) -> None:
+        """Nothing: the larger piece of work goes on."""
+
+
 class TerminalProgress:
     """A bar on a terminal, a line now and then in a log file; always on stderr."""
 

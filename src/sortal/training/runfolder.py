@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ from sortal.training.lock import LOCK_NAME
 
 FolderState = Literal["new", "unfinished", "finished"]
 
+SPLIT_NAME = "split.parquet"
+_STATUSES = ("running", "failed", "stopped", "finished")
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
 _TABLES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".xml"}
 
@@ -45,6 +48,8 @@ class RunFolder:
         """
         try:
             if not self.path.exists():
+                if not next(parent for parent in self.path.absolute().parents if parent.exists()).is_dir():
+                    raise NotADirectoryError
                 return "new"
             names = [p.name for p in self.path.iterdir() if p.name != LOCK_NAME and not is_leftover(p.name)]
         except NotADirectoryError:
@@ -101,14 +106,22 @@ class RunFolder:
         """Record the end of the run (status "finished") with what it measured."""
         self.write_run_json({**self.read_run_json(), **more, "status": "finished", "ended": _now()})
 
-    def fail(self, reason: str, **more: Any) -> None:
-        """Record why the run stopped (status "failed"); silent when even that cannot be written.
+    def fail(self, reason: str, status: Literal["failed", "stopped"] = "failed", **more: Any) -> None:
+        """Record why the run ended early: an error, or a signal ("stopped"); silent when even that cannot be written.
 
         It runs while another error is on its way to the user, which it must not replace.
         """
         with contextlib.suppress(ResourceError, RunFolderError):
             record = self.read_run_json()
-            self.write_run_json({**record, **more, "status": "failed", "reason": reason, "ended": _now()})
+            self.write_run_json({**record, **more, "status": status, "reason": reason, "ended": _now()})
+
+    def discard(self) -> None:
+        """Remove the files of a run that failed before there was anything to keep; other files stay."""
+        for path in (self.run_json, self.metrics_json, self.predictions, self.path / SPLIT_NAME):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        for path in (self.model, self.checkpoints, self.logs):
+            shutil.rmtree(path, ignore_errors=True)
 
     def write_run_json(self, values: Mapping[str, Any]) -> None:
         """Replace run.json atomically."""
@@ -127,7 +140,7 @@ class RunFolder:
             raise RunFolderError(f"{self.run_json} cannot be read: {error.strerror}", fix) from None
         except ValueError:
             raise RunFolderError(f"{self.run_json} is damaged: it is not JSON", fix) from None
-        if not isinstance(values, dict) or values.get("status") not in ("running", "failed", "finished"):
+        if not isinstance(values, dict) or values.get("status") not in _STATUSES:
             raise RunFolderError(f"{self.run_json} is not the record of a run: it has no status", fix)
         return values
 

@@ -10,6 +10,10 @@ from typing import Any
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class StopAsked(Exception):  # noqa: N818 - no error
+    """Raised inside a piece of work that would take long to finish, when a stop was requested meanwhile."""
+
+
 class StopRequest:
     """``with StopRequest() as stop:`` — the loop polls ``stop.requested`` after each step.
 
@@ -45,3 +49,21 @@ class StopRequest:
             raise KeyboardInterrupt
         if not self.requested:
             self.signal_number = number
+
+
+class Stoppable:
+    """A `ProgressView` that shows nothing and ends the work it watches when a stop is asked for."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self.request = stop
+
+    def start(self, what: str, total: int, done: int = 0) -> None:
+        """Nothing."""
+
+    def advance(self, units: int, tokens: int, note: str = "") -> None:
+        """Raises `StopAsked` once a stop was asked for."""
+        if self.request.requested:
+            raise StopAsked
+
+    def stop(self) -> None:
+        """Nothing."""

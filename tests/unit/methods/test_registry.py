@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+
+from sortal.config import RunConfig
+from sortal.errors import ModelError
+from sortal.methods import REGISTRY, get_method
+
+
+def test_every_registered_method_can_fit_and_load():
+    for name in REGISTRY:
+        method = get_method(name)
+        assert callable(method.fit)
+        assert callable(method.load)
+
+
+def test_the_methods_of_the_config_are_the_registered_ones():
+    assert set(RunConfig.model_fields["method"].annotation.__args__) == set(REGISTRY)
+
+
+def test_an_unknown_method_names_the_nearest():
+    with pytest.raises(ModelError, match=r"unknown method 'haed'; did you mean 'head'\?"):
+        get_method("haed")
