@@ -33,7 +33,7 @@ SETS: dict[str, dict[str, Any]] = {
         "test": "test.jsonl",
         "text": ["title", "text"],
         "label": "topics",
-        "max_length": 128,
+        "max_length": 96,
         "batch_size": 8,
         "epochs": 2,
     },

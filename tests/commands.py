@@ -73,7 +73,7 @@ class Command:
         """A signal, SIGKILL by default."""
         os.kill(self.pid, number)
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 300) -> int:
         """Its exit code; minus the number of the signal that killed it."""
         self._process.join(seconds)
         if self._process.exitcode is None:
@@ -86,7 +86,7 @@ class Command:
         self._process.join(seconds)
         return self._process.exitcode is not None
 
-    def until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+    def until(self, condition: Callable[[], bool], seconds: float = 300) -> None:
         """Wait for something the process does."""
         for _ in range(int(seconds / 0.005)):
             if condition():

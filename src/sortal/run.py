@@ -22,6 +22,7 @@ from sortal.backbone.fingerprint import weights_fingerprint
 from sortal.backbone.sources import ModelSource, lasting, resolve
 from sortal.classifier import Classifier
 from sortal.config import RunConfig, resolve_sizes
+from sortal.data.problems import counted
 from sortal.errors import ConfigError, Interrupted, SortalError, TrainingDivergedError
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
@@ -140,7 +141,9 @@ def _run(
     _check_task(config, parts)
     sizes = resolve_sizes(config, len(parts.train))
     steps = math.ceil(len(parts.train) / sizes.batch_size)
-    say(f"{sizes.epochs} epochs of {steps:,} steps of {sizes.batch_size} examples")
+    say(
+        f"{counted(sizes.epochs, 'epoch')} of {counted(steps, 'step')} of {counted(sizes.batch_size, 'example')}"
+    )
     # One process fetches and converts; the others then find it in the cache.
     source = _resolve_once(config, group, consent, say)
     identity = RunIdentity(

@@ -165,7 +165,6 @@ def test_s3_a_fresh_process_gives_the_answers_given_before_saving(runs, tmp_path
         text=True,
         check=True,
         cwd=tmp_path,
-        timeout=120,
     )
     for run in several:
         before = run.classifier.predict_proba(texts)

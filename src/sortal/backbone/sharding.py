@@ -28,8 +28,9 @@ class Shard:
 
     def gather(self, piece: torch.Tensor) -> torch.Tensor:
         """The stored weight, from all processes' slices; every process must call this in the same order."""
-        whole = torch.empty(piece.numel() * dist.get_world_size(), dtype=piece.dtype, device=piece.device)
-        dist.all_gather_into_tensor(whole, piece)
+        world = dist.get_world_size()
+        whole = torch.empty(piece.numel() * world, dtype=piece.dtype, device=piece.device)
+        dist.all_gather(list(whole.chunk(world)), piece)
         return whole[: self.numel].view(self.shape)
 
 

@@ -48,7 +48,7 @@ def split(
     units = int(cluster.max()) + 1 if len(cluster) else 0
     if units < len(shares):
         raise DataError(
-            f"{dataset.source} has {counted(units, 'distinct text or group')}; that cannot be split into {listed(list(shares))}",
+            f"{dataset.source} has {_distinct(units)}; that cannot be split into {listed(list(shares))}",
             "add rows, or give dev and test files",
         )
     sizes = np.bincount(cluster, minlength=units)
@@ -59,11 +59,15 @@ def split(
     empty = [name for name, rows in parts.items() if not len(rows)]
     if empty:
         raise DataError(
-            f"{dataset.source}: {counted(len(dataset), 'row')} in {counted(units, 'distinct text or group')} leave {listed(empty)} empty",
+            f"{dataset.source}: {counted(len(dataset), 'row')} in {_distinct(units)} leave {listed(empty)} empty",
             "add rows, ask for a larger part, or give dev and test files",
         )
     _tell(dataset, counts, names, sizes, parts, say)
     return parts
+
+
+def _distinct(units: int) -> str:
+    return "1 distinct text or group" if units == 1 else f"{units:,} distinct texts or groups"
 
 
 def subsample(dataset: Dataset, n: int, seed: int = 0) -> Dataset:

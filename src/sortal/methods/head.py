@@ -124,8 +124,11 @@ class HeadMethod:
         # With several processes a stop waits for the end of the evaluation: all must leave it together.
         view = Stoppable(context.stop) if context.processes.world == 1 else NoProgress()
 
+        latest: list[Scores] = []
+
         def figures() -> dict[str, float]:
-            return _dev_figures(scorer.score_encoded(dev, view), dev_gold, space, config)
+            latest[:] = [scorer.score_encoded(dev, view)]
+            return _dev_figures(latest[0], dev_gold, space, config)
 
         loop = Loop(
             scorer.model,
@@ -145,9 +148,10 @@ class HeadMethod:
             loop.resume()
         began = time.monotonic()
         progress = loop.run()
+        best_is_last = bool(progress.history) and progress.history[-1]["step"] == progress.best_step
         return Fitted(
             scorer,
-            scorer.score_encoded(dev, context.view),
+            latest[0] if latest and best_is_last else scorer.score_encoded(dev, context.view),
             {
                 "trainable_parameters": trained,
                 "parameters": total,
