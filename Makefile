@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	rm -rf .demo
 	$(BIN)/sortal train examples/shop/train.csv --dev examples/shop/dev.csv --test examples/shop/test.csv \
-		--text text --label intent --out .demo
+		--text text --label intent --epochs 5 --out .demo
 	$(BIN)/python examples/ten_predictions.py .demo/model examples/shop/test.csv
 
 test: setup

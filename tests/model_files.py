@@ -39,8 +39,14 @@ def save_tiny(family: str, folder: Path, *, seed: int = 0, layers: int = 2) -> P
     gemma3 and mistral get a sliding window of 6 tokens, shorter than the test texts; gpt2 has no pad token and Conv1D layers.
     """
     import torch
-    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, Qwen3Config
-    from transformers import Gemma3TextConfig
+    from transformers import (
+        AutoModelForCausalLM,
+        Gemma3TextConfig,
+        GPT2Config,
+        LlamaConfig,
+        MistralConfig,
+        Qwen3Config,
+    )
 
     torch.manual_seed(seed)
     tokenizer = byte_tokenizer()
@@ -65,7 +71,13 @@ def save_tiny(family: str, folder: Path, *, seed: int = 0, layers: int = 2) -> P
             **shape, sliding_window=6, layer_types=["sliding_attention", "full_attention"] * (layers // 2)
         ),
         "gpt2": lambda: GPT2Config(
-            vocab_size=len(tokenizer), n_embd=32, n_layer=layers, n_head=4, n_positions=512, bos_token_id=1, eos_token_id=0
+            vocab_size=len(tokenizer),
+            n_embd=32,
+            n_layer=layers,
+            n_head=4,
+            n_positions=512,
+            bos_token_id=1,
+            eos_token_id=0,
         ),
     }
     model = AutoModelForCausalLM.from_config(configs[family]())

@@ -65,13 +65,14 @@ class HeadScorer:
             for start in range(0, end, _SCORE_CHUNK):
                 chunk = mine[start : start + _SCORE_CHUNK]
                 parts = list(microbatches(texts.lengths[chunk].tolist(), self.max_tokens))
+                # Gathering a slice takes all processes in step, so all run as many packs.
+                idle = group.largest(len(parts)) - len(parts) if self.sharded else 0
                 for part in parts:
                     rows = chunk[part]
                     scores[torch.from_numpy(rows)] = self._logits(texts, rows)
                     view.advance(len(rows), int(texts.lengths[rows].sum()))
-                if self.sharded:  # gathering a weight takes all processes, in step
-                    for _ in range(group.largest(len(parts)) - len(parts)):
-                        self._logits(texts, np.zeros(1, np.int64))
+                for _ in range(idle):
+                    self._logits(texts, np.zeros(1, np.int64))
         view.stop()
         group.sum_([scores])
         return scores.cpu().numpy()

@@ -181,11 +181,12 @@ class Loop:
             cut = list(microbatches(self.data.texts.lengths[mine].tolist(), self.progress.max_tokens))
             part: list[int] = []
             try:
+                # Gathering a slice takes all processes in step, so all run as many microbatches.
+                idle = self.processes.largest(len(cut)) - len(cut) if self.config.shard_base else 0
                 for part in cut:
                     value += self._microbatch(mine[part], 1 / len(batch))
-                if self.config.shard_base:  # gathering a weight takes all processes, in step
-                    for _ in range(self.processes.largest(len(cut)) - len(cut)):
-                        self._microbatch(batch[:1], 0.0)
+                for _ in range(idle):
+                    self._microbatch(batch[:1], 0.0)
                 for parameter in self.parameters.values():  # every process contributes to every sum
                     if parameter.grad is None:
                         parameter.grad = torch.zeros_like(parameter)
