@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import sortal
 from sortal import model_folder
 from sortal.backbone.fingerprint import weights_fingerprint
 from sortal.backbone.sources import ModelSource, lasting, resolve
@@ -29,7 +26,9 @@ from sortal.evaluation.metrics import evaluate
 from sortal.evaluation.predictions import write_predictions
 from sortal.methods import get_method
 from sortal.methods.base import FitContext, Fitted, Scores
+from sortal.model_card import model_card
 from sortal.parts import Parts, read_parts
+from sortal.provenance import command_line, environment, versions
 from sortal.training.atomic import atomic_folder, remove_leftovers, write_json
 from sortal.training.checkpoints import CheckpointStore
 from sortal.training.distributed import Processes, processes
@@ -162,7 +161,7 @@ def _run(
         folder.start(
             sizes.model_dump(mode="json"),
             identity.to_json(),
-            command=_command(),
+            command=command_line(),
             environment=environment(group),
         )
         parts.write(folder.path)
@@ -202,7 +201,7 @@ def _run(
     with atomic_folder(folder.model) as temporary:
         meta |= fitted.scorer.save(temporary)
         model_folder.write_meta(temporary, meta)
-        (temporary / "README.md").write_text(_card(meta, metrics), encoding="utf-8")
+        (temporary / "README.md").write_text(model_card(meta, metrics), encoding="utf-8")
     write_json(folder.metrics_json, metrics)
     folder.finish(**record)
     group.barrier()
@@ -296,64 +295,6 @@ def _load_finished(folder: RunFolder) -> Result:
     return Result(folder.path, load(folder.model), metrics, folder.read_run_json())
 
 
-def _card(meta: dict[str, Any], metrics: dict[str, Any]) -> str:
-    headline = "accuracy" if meta["task"] == "single" else "f1_micro"
-    lines = [
-        f"# {meta['task']}-label text classifier, {len(meta['labels'])} labels",
-        "",
-        f"Method `{meta['method']}` on `{meta['base_model']['spec']}` (licence of the base model: {meta['base_model']['licence'] or 'unknown'}).",
-        *([f"Weights: {meta['base_model']['note']}."] if meta["base_model"]["note"] else []),
-        "",
-        f"Measured on {metrics['n']:,} {metrics['split']} rows, seed {meta['seed']}, 95 % intervals ({metrics['interval_method']}):",
-        "",
-        "| figure | value | interval |",
-        "|---|---|---|",
-    ]
-    for key in (headline, "f1_macro", "ece"):
-        low_high = metrics["intervals"].get(key)
-        lines.append(
-            f"| {key} | {metrics[key]:.4f} | {f'{low_high[0]:.4f} – {low_high[1]:.4f}' if low_high else '–'} |"
-        )
-    lines += [
-        "",
-        "```python",
-        "import sortal",
-        'sortal.load("path/to/this/folder").predict(["a text"])',
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
-    found = {"sortal": sortal.__version__, "python": platform.python_version()}
-    for name in ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "bitsandbytes"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def environment(group: Processes) -> dict[str, Any]:
-    """The machine and the libraries of a run."""
-    import torch
-
-    device = (
-        torch.cuda.get_device_name(group.device)
-        if group.device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )
-    return {
-        "versions": versions(),
-        "device": device,
-        "processes": group.world,
-        "threads": torch.get_num_threads(),
-        "platform": platform.platform(),
-    }
-
-
 def _set_threads(config: RunConfig) -> None:
     import torch
 
@@ -361,10 +302,6 @@ def _set_threads(config: RunConfig) -> None:
         torch.set_num_threads(config.threads)
     np.random.seed(config.seed)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-
-
-def _command() -> list[str]:
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
 def _stderr(line: str) -> None:

@@ -1,0 +1,51 @@
+"""The model card: what the folder is, how good it was measured to be, and how to use it, filled from the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def model_card(meta: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """Markdown for ``README.md`` of a model folder.
+
+    Args:
+        meta: the content of ``sortal.json``.
+        metrics: the content of ``metrics.json``.
+    """
+    base, single = meta["base_model"], meta["task"] == "single"
+    lines = [
+        f"# {'Single' if single else 'Multi'}-label text classifier, {len(meta['labels'])} labels",
+        "",
+        f"Method `{meta['method']}` on `{base['spec']}` (licence of the base model: {base['licence'] or 'unknown'}). Made by Sortal {meta['versions']['sortal']}.",
+        *([f"Base weights: {base['note']}."] if base["note"] else []),
+        "",
+        f"Measured on {metrics['n']:,} test rows, seed {meta['seed']}. Intervals: {metrics['interval_method']}.",
+        "",
+        "| figure | value | 95 % interval |",
+        "|---|---|---|",
+    ]
+    for key in ("accuracy" if single else "f1_micro", "f1_macro", "ece"):
+        low_high = metrics["intervals"].get(key)
+        shown = f"{low_high[0]:.4f} – {low_high[1]:.4f}" if low_high else "–"
+        lines.append(f"| {key} | {metrics[key]:.4f} | {shown} |")
+    lines += [
+        "",
+        "```python",
+        "import sortal",
+        "",
+        'sortal.load("path/to/this/folder").predict(["a text"])',
+        "```",
+        "",
+        f"{_decision(meta['decision'])} Plain transformers and peft load this folder too and give the same scores, without that step.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _decision(decision: dict[str, Any]) -> str:
+    parts = [f"Probabilities are calibrated with temperature {decision['temperature']:.3f}, fitted on dev"]
+    if decision.get("thresholds"):
+        parts.append("labels are given above thresholds tuned on dev")
+    if decision.get("abstain_below") is not None:
+        parts.append(f"below {decision['abstain_below']} the answer is null")
+    return "; ".join(parts) + "."
