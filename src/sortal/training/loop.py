@@ -43,6 +43,7 @@ class Progress:
     tokens: int = 0
     train_seconds: float = 0.0
     max_tokens: int = 0
+    max_tokens_asked: int | None = None
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
     out_of_memory_retries: int = 0
@@ -104,7 +105,7 @@ class Loop:
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.steps_per_epoch = math.ceil(len(data.texts) / config.batch_size)
         self.total_steps = self.steps_per_epoch * config.epochs
-        self.progress = Progress(max_tokens=max_tokens)
+        self.progress = Progress(max_tokens=max_tokens, max_tokens_asked=config.max_tokens)
         self.best: dict[str, torch.Tensor] = {}
 
     def run(self) -> Progress:
@@ -326,9 +327,11 @@ class Loop:
         restore_optimizer(self.optimizer, self.parameters, tensors, state["optimizer"])
         restore_rng(tensors)
         self.best = {name: tensors[f"best/{name}"] for name in self.parameters if f"best/{name}" in tensors}
-        budget = self.progress.max_tokens
-        self.progress = Progress(**state["progress"])
-        self.progress.max_tokens = self.progress.max_tokens or budget
+        fresh, self.progress = self.progress, Progress(**state["progress"])
+        # The saved budget keeps a resumed run identical, unless the user gave another one, say after a kill for memory.
+        if fresh.max_tokens_asked not in (None, self.progress.max_tokens_asked):
+            self.progress.max_tokens = fresh.max_tokens
+            self.progress.max_tokens_asked = fresh.max_tokens_asked
         self.say(f"resuming at step {self.progress.step} of {self.total_steps}")
         return True
 

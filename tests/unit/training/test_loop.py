@@ -73,6 +73,7 @@ def make(
     task: str = "single",
     loss: Loss | None = None,
     max_tokens: int = 1000,
+    config_max_tokens: int | None = None,
     **more: Any,
 ) -> Loop:
     """A loop over the toy data; ``more`` goes to the loop where it knows the name, else to the config."""
@@ -94,7 +95,7 @@ def make(
         TrainingData(texts(), targets(task)),
         loss or Loss(task),  # type: ignore[arg-type]
         evaluate,
-        configured(**more),
+        configured(max_tokens=config_max_tokens, **more),
         max_tokens=max_tokens,
         **arguments,
     )
@@ -369,6 +370,18 @@ def test_a_stopped_loop_resumes_to_the_same_end(tmp_path, at):
     assert again.progress.best_step == 3
     for name, parameter in whole.parameters.items():
         assert torch.equal(again.parameters[name], parameter), "the best weights, of before the stop"
+
+
+@pytest.mark.parametrize(
+    ("asked", "again", "expected"), [(None, None, 7), (20, 20, 7), (20, 16, 16), (None, 99, 99)]
+)
+def test_the_token_budget_is_the_saved_one_unless_another_is_asked_for(tmp_path, asked, again, expected):
+    loop = make(store=CheckpointStore(tmp_path), max_tokens=asked or 50, config_max_tokens=asked)
+    loop.progress.max_tokens = 7  # after it ran out of memory
+    loop.run()
+    resumed = make(store=CheckpointStore(tmp_path), max_tokens=again or 60, config_max_tokens=again)
+    assert resumed.resume()
+    assert resumed.progress.max_tokens == expected
 
 
 def test_there_is_nothing_to_resume_without_a_checkpoint(tmp_path):
