@@ -1,0 +1,49 @@
+"""The shipped corpus is what its README says, and the demo's script runs on a saved model."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from pathlib import Path
+
+import sortal
+from sortal.data.duplicates import normalised
+from sortal.data.reading import read
+
+ROOT = Path(__file__).parents[2]
+SHOP = ROOT / "examples" / "shop"
+
+
+def quiet(line: str) -> None:
+    del line
+
+
+def test_the_shop_corpus_has_twelve_intents_in_a_fixed_split_without_duplicates():
+    parts = {name: read(SHOP / f"{name}.csv", label="intent", say=quiet) for name in ("train", "dev", "test")}
+    assert {name: len(part) for name, part in parts.items()} == {"train": 932, "dev": 165, "test": 273}
+    texts = [normalised(text) for part in parts.values() for text in part.texts]
+    assert len(set(texts)) == len(texts) == 1370
+    for part in parts.values():
+        assert len(Counter(part.labels)) == 12
+    assert min(Counter(label for part in parts.values() for label in part.labels).values()) >= 100
+
+
+def test_topics_are_multi_label_with_rows_that_have_none():
+    topics = read(SHOP / "train.csv", label="topics", label_delimiter="|", say=quiet)
+    assert topics.task == "multi"
+    assert len({name for row in topics.labels for name in row}) == 12
+    assert () in topics.labels
+
+
+def test_ten_predictions_shows_messages_with_probabilities(tiny, tmp_path, capsys):
+    out = tmp_path / "run"
+    data = {"dev": str(SHOP / "dev.csv"), "test": str(SHOP / "test.csv")}
+    settings = {"label": "intent", "model": str(tiny), "epochs": 1, "max_train_rows": 64, "max_length": 96}
+    sortal.train(SHOP / "train.csv", **data, **settings, n_resamples=100, out=str(out))
+    spec = importlib.util.spec_from_file_location("ten", ROOT / "examples" / "ten_predictions.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.main(str(out / "model"), str(SHOP / "test.csv"))
+    shown = capsys.readouterr().out
+    assert "Ten test messages" in shown
+    assert shown.count("├") == 9  # the lines between ten messages
