@@ -5,6 +5,7 @@ They are forked from a server that has the libraries imported already, which sav
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -57,6 +58,7 @@ class Command:
             args=(words, folder, self._out, self._err, before, {"SORTAL_DEVICE": "cpu", **(env or {})}),
         )
         self._process.start()
+        atexit.register(self._process.kill)  # a failed test leaves none waiting
         self.pid: int = self._process.pid or 0
 
     @property
