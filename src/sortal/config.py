@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from sortal.errors import ConfigError
+from sortal.prompting.template import check_source
 
 Task = Literal["auto", "single", "multi"]
 Truncation = Literal["head", "tail", "head+tail"]
@@ -44,6 +45,7 @@ _TEXTS = frozenset(
         "group",
         "model",
         "template",
+        "verbalizer",
         "out",
     )
 )
@@ -106,9 +108,14 @@ class ModelConfig(_Section):
         "auto", description="compute type; auto: bfloat16 where the device is fast at it"
     )
     template: str = Field(
-        "summary", description="'summary', 'eos' (the paper's form), or your own text with one {text} in it"
+        "auto",
+        description="head: 'summary' (auto), 'eos' (the paper's form); instruct: 'classify' (auto), 'paper'; or your own text with one {text} in it",
     )
-    max_length: int = Field(256, ge=8, description="tokens per example, template included")
+    max_length: int | None = Field(
+        None,
+        ge=8,
+        description="tokens per example, template included; default: 256 (head), the prompt and 256 of text (instruct)",
+    )
     truncation: Truncation = Field("head", description="which part of a too long text is kept")
     trust_remote_code: bool = Field(False, description="run Python code shipped with a hub model (dangerous)")
 
@@ -125,6 +132,47 @@ class LoraConfig(_Section):
         (), description="module names; default: every linear projection of the decoder"
     )
     lora_top_layers: int | None = Field(None, ge=1, description="adapt only the top k layers; default: all")
+
+
+class InstructConfig(_Section):
+    """Method instruct: how the model is asked and how it answers."""
+
+    prompt_format: Literal["auto", "chat", "plain"] = Field(
+        "auto", description="inside the model's chat format, or plain; auto: chat where the model has one"
+    )
+    verbalizer: str = Field(
+        "words",
+        description="how labels are worded: 'words' (underscores become spaces), 'label' (as they are), 'codes' (one token each), or a CSV / JSON file with label, wording, description",
+    )
+    answer: Literal["auto", "list", "each"] = Field(
+        "auto",
+        description="multi-label: 'list' (the labels one after another) or 'each' (yes or no for every label); auto: each",
+    )
+    negatives: int = Field(
+        16,
+        ge=1,
+        description="answer each: labels without a yes that a training row is asked about, drawn anew for every step and weighted to stand for all",
+    )
+    shots: int = Field(0, ge=0, description="training rows per label shown in the prompt as examples")
+    shortlist: int | None = Field(
+        None, ge=2, description="list and score only the K labels per text that a TF-IDF classifier proposes"
+    )
+    shuffle_labels: bool = Field(False, description="list the labels in a new order at every training step")
+    listed_labels: int | None = Field(
+        None, ge=2, description="list so many labels at a training step: those of its rows, and random others"
+    )
+    score_tolerance: float = Field(
+        1e-5,
+        ge=0,
+        lt=0.1,
+        description="share of the answers' probability that may be left unopened in their tree (0: none; every answer is computed)",
+    )
+    length_normalization: bool = Field(
+        False, description="divide an answer's log-probability by its number of tokens"
+    )
+    prior_correction: bool = Field(
+        False, description="subtract the score that each label gets for an empty text"
+    )
 
 
 class TrainConfig(_Section):
@@ -196,10 +244,13 @@ class DecisionConfig(_Section):
     n_resamples: int = Field(1000, ge=100, description="bootstrap resamples of the intervals")
 
 
-class RunConfig(DataConfig, ModelConfig, LoraConfig, TrainConfig, DecisionConfig):
+class RunConfig(DataConfig, ModelConfig, LoraConfig, InstructConfig, TrainConfig, DecisionConfig):
     """Everything `sortal train` can be told; flat, so that a flag, a YAML key and a keyword argument share one name."""
 
-    method: Literal["head"] = Field("head", description="how the model is read and tuned")
+    method: Literal["head", "instruct"] = Field(
+        "head",
+        description="head: a linear layer on the final token's state; instruct: the model's own answer to a prompt, every label scored exactly",
+    )
     out: str | None = Field(None, description="run folder; default: runs/<data name>-<method>-<seed>")
 
     @field_validator("*", mode="before")
@@ -228,10 +279,7 @@ class RunConfig(DataConfig, ModelConfig, LoraConfig, TrainConfig, DecisionConfig
             raise ValueError(
                 "dev_size + test_size leave less than a tenth of the rows for training: lower them"
             )
-        if self.template not in ("summary", "eos") and self.template.count("{text}") != 1:
-            raise ValueError(
-                f"template {self.template!r} must be 'summary', 'eos' or a text containing {{text}} exactly once"
-            )
+        self._check_method()
         if self.task == "multi" and self.abstain_below is not None:
             raise ValueError(
                 "abstain_below is for single-label tasks; multi-label answers may already be empty"
@@ -243,6 +291,34 @@ class RunConfig(DataConfig, ModelConfig, LoraConfig, TrainConfig, DecisionConfig
         if self.nf4_backend == "bitsandbytes" and self.quantization != "nf4":
             raise ValueError("nf4_backend 'bitsandbytes' needs quantization 'nf4'")
         return self
+
+    def _check_method(self) -> None:
+        if self.method == "instruct":
+            if wrong := check_source(self.template_source):
+                raise ValueError(wrong)
+            if self.shortlist and (self.shuffle_labels or self.listed_labels):
+                raise ValueError(
+                    "shortlist chooses the listed labels by text: leave out shuffle_labels and listed_labels"
+                )
+            if self.shortlist and self.prior_correction:
+                raise ValueError(
+                    "prior_correction has no meaning with shortlist: an empty text has no candidates"
+                )
+            return
+        if self.template_source not in ("summary", "eos") and self.template.count("{text}") != 1:
+            raise ValueError(
+                f"template {self.template!r} must be 'summary', 'eos' or a text containing {{text}} exactly once"
+            )
+        for name, field in InstructConfig.model_fields.items():
+            if getattr(self, name) != field.default:
+                raise ValueError(f"{name} is for method instruct")
+
+    @property
+    def template_source(self) -> str:
+        """The template with ``auto`` resolved."""
+        if self.template != "auto":
+            return self.template
+        return {"head": "summary", "instruct": "classify"}[self.method]
 
 
 class ResolvedConfig(RunConfig):

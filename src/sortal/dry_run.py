@@ -8,6 +8,7 @@ from typing import Any
 
 from sortal.backbone.sources import resolve
 from sortal.config import RunConfig, resolve_sizes
+from sortal.methods import get_method
 from sortal.parts import read_parts
 
 
@@ -17,40 +18,37 @@ def dry_run(
     """Read the data, encode ``rows`` training texts the way training and serving do, and show them decoded.
 
     Returns:
-        per row: text, ids, the decoded ids, the position whose state is read, and the label; plus sizes of the run.
+        per row: text, ids, the decoded ids, the positions that the loss reads, and the label; plus sizes of the run.
     """
-    from sortal.methods.head import make_encoder
-
     parts = read_parts(config, say)
+    method = get_method(config.method)
+    method.check(config, parts.train, parts.label_space)
     source = resolve(config.model, consent=consent, say=say, trust_remote_code=config.trust_remote_code)
-    encoder = make_encoder(source.path, config)
-    first = parts.train.take(list(range(min(rows, len(parts.train)))))
-    encoded = encoder.encode(first.iter_texts())
+    preview = method.preview(config, parts.train, parts.label_space, source, rows)
+    first = parts.train.take([row.row for row in preview.rows])
+    targets = parts.label_space.encode(first).tolist()
     shown: list[dict[str, Any]] = []
-    for text, ids, labels in zip(first.texts, encoded, first.labels or [], strict=True):
-        row = {
-            "text": text,
-            "ids": ids.tolist(),
-            "decoded": encoder.tokenizer.decode(ids.tolist()),
-            "attention_mask": [1] * len(ids),
-            "read_at": len(ids) - 1,
-            "read_token": encoder.tokenizer.decode([int(ids[-1])]),
-            "labels": list(labels),
-            "target": parts.label_space.encode(first)[len(shown)].tolist(),
-        }
-        shown.append(row)
-        say(
-            f"\nrow {len(shown)}: {len(ids)} tokens, all attended; the state of token {row['read_at']} {row['read_token']!r} is classified"
+    for row, text, labels, target in zip(preview.rows, first.texts, first.labels or [], targets, strict=True):
+        shown.append(
+            {
+                "text": text,
+                "ids": row.ids,
+                "decoded": row.decoded,
+                "attention_mask": [1] * len(row.ids),
+                "read_at": row.read,
+                "labels": list(labels),
+                "target": target,
+            }
         )
+        say(f"\nrow {len(shown)}: {len(row.ids)} tokens, {row.about}")
         say(
-            f"  decoded  {row['decoded']!r}\n  ids      {row['ids']}\n  label    {', '.join(labels) or '(none)'} → {row['target']}"
+            f"  decoded  {row.decoded!r}\n  ids      {row.ids}\n  label    {', '.join(labels) or '(none)'} → {target}"
         )
-    sample = encoder.encode(parts.train.iter_texts())
     sizes = resolve_sizes(config, len(parts.train))
     steps = math.ceil(len(parts.train) / sizes.batch_size) * sizes.epochs
     say(
-        f"\n{len(parts.train):,} training rows, {sample.tokens:,} tokens per epoch, {sample.truncated:,} truncated to "
-        f"{config.max_length} tokens ({config.truncation}); {steps:,} optimiser steps of {sizes.batch_size} examples in {sizes.epochs} epochs. Nothing was trained."
+        f"\n{len(parts.train):,} training rows, {preview.tokens:,} tokens per epoch, {preview.truncated:,} truncated to "
+        f"{preview.max_length} tokens ({config.truncation}); {steps:,} optimiser steps of {sizes.batch_size} examples in {sizes.epochs} epochs. Nothing was trained."
     )
     return {
         "status": "dry-run",
@@ -60,8 +58,8 @@ def dry_run(
         "train_rows": len(parts.train),
         "dev_rows": len(parts.dev),
         "test_rows": len(parts.test),
-        "tokens_per_epoch": sample.tokens,
-        "truncated": sample.truncated,
+        "tokens_per_epoch": preview.tokens,
+        "truncated": preview.truncated,
         "steps": steps,
-        "template_hash": encoder.template.hash,
+        "template_hash": preview.template_hash,
     }

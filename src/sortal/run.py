@@ -35,7 +35,6 @@ from sortal.training.distributed import Processes, processes
 from sortal.training.identity import RunIdentity, check_same_run, result_settings
 from sortal.training.lock import FolderLock
 from sortal.training.logs import open_log
-from sortal.training.losses import make_loss
 from sortal.training.progress import NoProgress, TerminalProgress
 from sortal.training.runfolder import FolderState, RunFolder, default_out
 from sortal.training.signals import StopRequest
@@ -216,7 +215,7 @@ def _check_task(config: RunConfig, parts: Parts) -> None:
             "abstain_below is for single-label tasks; multi-label answers may already be empty",
             "leave it out, or say --task single",
         )
-    make_loss(config, space.task, space.names, space.encode(parts.train))
+    get_method(config.method).check(config, parts.train, space)
 
 
 def _resolve_once(config: RunConfig, group: Processes, consent: bool, say: Say) -> ModelSource:

@@ -577,7 +577,7 @@ def test_s15_dry_run_shows_decoded_what_training_and_serving_read(tiny, data, tm
         assert row["decoded"] == f'This sentence: "{row["text"]}" means in one word: "'
         assert repr(row["decoded"]) in printed.err
         assert str(row["ids"]) in printed.err
-        assert row["read_at"] == len(row["ids"]) - 1
+        assert row["read_at"] == [len(row["ids"]) - 1]
         assert row["labels"] == [known[row["text"]]]
         assert summary["labels"][row["target"]] == known[row["text"]]
 
@@ -592,7 +592,7 @@ def test_s15_the_loss_sees_the_rows_of_the_dry_run(tiny, data, tmp_path, monkeyp
 
     def microbatch(self, indices, n):
         for index in indices:
-            seen[tuple(self.data.texts[index].tolist())] = int(self.data.targets[index])
+            seen[tuple(self.objective.texts[index].tolist())] = int(self.objective.targets[index])
         return real(self, indices, n)
 
     monkeypatch.setattr(loop.Loop, "_microbatch", microbatch)

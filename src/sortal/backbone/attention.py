@@ -1,4 +1,4 @@
-"""Attention over a `Pack`: examples never see each other, and only real rectangles are computed.
+"""Attention over a `Pack` or a `TreePack`: examples never see each other, and only real rectangles are computed.
 
 Registered with transformers as ``sortal_packed``; the pack travels through the model's keyword arguments as
 ``sortal_pack``. transformers builds no mask for an implementation it has no mask function for, so causality, the sliding
@@ -14,7 +14,10 @@ from torch import nn
 from torch.nn.attention import varlen
 from transformers import AttentionInterface
 
-from sortal.backbone.packing import AttentionGroup, Pack
+from sortal.backbone.packing import Pack
+from sortal.backbone.rectangles import rectangle
+from sortal.backbone.tree_attention import tree_attention
+from sortal.backbone.trees import TreePack
 
 NAME = "sortal_packed"
 
@@ -29,7 +32,7 @@ def packed_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    sortal_pack: Pack | None = None,
+    sortal_pack: Pack | TreePack | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention inside every example of a pack.
@@ -50,57 +53,14 @@ def packed_attention(
         )
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
+    if isinstance(sortal_pack, TreePack):
+        layer: int = module.layer_idx  # type: ignore[assignment]
+        return tree_attention(q, k, v, sortal_pack, layer, scale, sliding_window, softcap)[None], None
     if softcap is None and _can_use_varlen(q):
         return _varlen(q, k, v, sortal_pack, scale, sliding_window)[None], None
-    pieces = [_rectangle(q, k, v, group, scale, sliding_window, softcap) for group in sortal_pack.groups]
+    pieces = [rectangle(q, k, v, group, scale, sliding_window, softcap) for group in sortal_pack.groups]
     joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
     return joined.index_select(0, sortal_pack.inverse)[None], None
-
-
-def _rectangle(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    group: AttentionGroup,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-) -> torch.Tensor:
-    """Plain matmul attention of one group; query heads that share a key head share its matrix product.
-
-    Measured on CPU for short rows in bf16 (benchmarks/step.py): this beats SDPA forward and backward.
-    """
-    rows, width = group.rows, group.width
-    kv_heads, dim = k.shape[1], k.shape[2]
-    share = q.shape[1] // kv_heads
-
-    def cells(t: torch.Tensor) -> torch.Tensor:
-        return t.reshape(t.shape[0], -1).index_select(0, group.gather).view(rows, width, kv_heads, -1, dim)
-
-    # [rows, kv_heads, share * width, dim] and [rows, kv_heads, width, dim]
-    queries = cells(q).permute(0, 2, 3, 1, 4).reshape(rows * kv_heads, share * width, dim)
-    keys = cells(k).permute(0, 2, 3, 1, 4).reshape(rows * kv_heads, width, dim)
-    values = cells(v).permute(0, 2, 3, 1, 4).reshape(rows * kv_heads, width, -1)
-    logits = torch.bmm(queries, keys.transpose(1, 2)).mul_(scale).view(rows * kv_heads, share, width, width)
-    if softcap is not None:
-        logits = torch.tanh(logits / softcap) * softcap
-    # Right padding needs no mask of its own: a real token only looks left, and padding cells are dropped below.
-    weights = (logits + _causal_bias(width, window, logits)).softmax(-1, dtype=torch.float32).to(v.dtype)
-    mixed = torch.bmm(weights.view(rows * kv_heads, share * width, width), values)
-    mixed = (
-        mixed.view(rows, kv_heads, share, width, -1)
-        .permute(0, 3, 1, 2, 4)
-        .reshape(rows * width, q.shape[1], -1)
-    )
-    return mixed.index_select(0, group.scatter)
-
-
-def _causal_bias(width: int, window: int | None, like: torch.Tensor) -> torch.Tensor:
-    ones = torch.ones(width, width, dtype=torch.bool, device=like.device)
-    hidden = ones.triu(1)
-    if window is not None and window < width:
-        hidden |= ones.tril(-window)
-    return torch.zeros(width, width, dtype=like.dtype, device=like.device).masked_fill_(hidden, float("-inf"))
 
 
 def _can_use_varlen(q: torch.Tensor) -> bool:

@@ -40,12 +40,18 @@ class EncodedTexts(Sequence[npt.NDArray[np.int32]]):
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Applies template and truncation. Equal to ``tokenizer(text, truncation=True)`` for ``head`` and ``tail``."""
+    """Applies template and truncation. Equal to ``tokenizer(text, truncation=True)`` for ``head`` and ``tail``.
+
+    lead: white space that belongs to every text's first token. context: what stands before it, so that a text gets the tokens
+    it has there; neither is counted among the text's own tokens.
+    """
 
     tokenizer: Any
     template: Template
     max_length: int
     truncation: str
+    lead: str = ""
+    context: str = ""
 
     def encode(self, texts: Iterable[str]) -> EncodedTexts:
         """Encode a stream of texts; ids go to an unlinked temporary file, so memory holds one batch of texts only."""
@@ -57,8 +63,8 @@ class TextEncoder:
         with tempfile.TemporaryFile() as file:
             while batch := list(islice(stream, _BATCH)):
                 chunks = []
-                for encoding in self._backend().encode_batch_fast(batch, add_special_tokens=False):
-                    ids = np.array(encoding.ids, dtype=np.int32)
+                for text_ids in encode_after(self.tokenizer, self.context, [self.lead + t for t in batch]):
+                    ids = np.array(text_ids, dtype=np.int32)
                     if len(ids) > room:
                         truncated += 1
                         ids = cut(ids, room, self.truncation)
@@ -70,12 +76,31 @@ class TextEncoder:
             flat = np.memmap(file, dtype=np.int32, mode="r") if total else np.zeros(0, dtype=np.int32)
         return EncodedTexts(flat, np.array(offsets, dtype=np.int64), truncated)
 
-    def _backend(self) -> Any:
-        backend = self.tokenizer.backend_tokenizer
-        backend.no_truncation()
-        backend.no_padding()
-        backend.encode_special_tokens = True
-        return backend
+
+def encode_after(
+    tokenizer: Any, context: str, texts: Sequence[str], *, special: bool = False
+) -> list[list[int]]:
+    """Ids of ``texts`` as they are encoded right after ``context``, whose own ids are left out.
+
+    Where the tokenizer merges across the border, the text is encoded alone. Special tokens inside a text are plain characters
+    unless ``special``.
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = not special
+
+    def encode(batch: list[str]) -> list[list[int]]:
+        return [e.ids for e in backend.encode_batch_fast(batch, add_special_tokens=False)]
+
+    if not context:
+        return encode(list(texts))
+    before = encode([context])[0]
+    found = encode([context + text for text in texts])
+    return [
+        ids[len(before) :] if ids[: len(before)] == before else encode([text])[0]
+        for ids, text in zip(found, texts, strict=True)
+    ]
 
 
 def cut(ids: npt.NDArray[np.int32], room: int, policy: str) -> npt.NDArray[np.int32]:

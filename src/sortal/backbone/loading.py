@@ -1,12 +1,13 @@
-"""From a resolved model source to a decoder with a ``score`` head: dtype, quantisation, padding token, parity check."""
+"""From a resolved model source to a decoder, with a ``score`` head or as a language model: dtype, quantisation, parity check."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from sortal.backbone import attention
@@ -81,6 +82,85 @@ def load_classifier(
         ModelError: not a decoder, or weights are missing beyond ``score``.
         MissingDependencyError: 4-bit asked for without bitsandbytes.
     """
+
+    def check(model: Any, missing: list[str]) -> None:
+        lost = [key for key in missing if not key.startswith("score.")]
+        if lost or not isinstance(getattr(model, "score", None), nn.Linear):
+            what = (
+                f"weights missing: {', '.join(lost[:3])}"
+                if lost
+                else f"{type(model).__name__} is not a decoder with a score head"
+            )
+            raise ModelError(
+                f"{path}: {what}",
+                "method head needs a causal language model; encoders have a method of their own",
+            )
+        fresh_score(model, config, device)
+
+    return _load(
+        AutoModelForSequenceClassification,
+        path,
+        config,
+        check,
+        dtype=dtype,
+        device=device,
+        quantization=quantization,
+        nf4_backend=nf4_backend,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def load_language_model(
+    path: str,
+    config: Any,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantization: str = "none",
+    nf4_backend: str = "auto",
+    trust_remote_code: bool = False,
+) -> Any:
+    """``AutoModelForCausalLM`` with every pretrained weight in its place; frozen, in eval mode.
+
+    Raises:
+        ModelError: not a causal language model, or weights are missing.
+        MissingDependencyError: 4-bit asked for without bitsandbytes.
+    """
+
+    def check(model: Any, missing: list[str]) -> None:
+        if missing:
+            raise ModelError(
+                f"{path}: weights missing: {', '.join(missing[:3])}",
+                "method instruct needs a complete causal language model",
+            )
+
+    return _load(
+        AutoModelForCausalLM,
+        path,
+        config,
+        check,
+        dtype=dtype,
+        device=device,
+        quantization=quantization,
+        nf4_backend=nf4_backend,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def _load(
+    auto: Any,
+    path: str,
+    config: Any,
+    check: Callable[[Any, list[str]], None],
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantization: str,
+    nf4_backend: str,
+    trust_remote_code: bool,
+    revision: str | None = None,
+) -> Any:
     for name in _DROPOUTS:  # the base is frozen; its pre-training dropouts are not part of the recipe
         if isinstance(getattr(config, name, None), float):
             setattr(config, name, 0.0)
@@ -92,7 +172,7 @@ def load_classifier(
         extra = {"quantization_config": _nf4_config(dtype), "device_map": {"": device}}
     with quiet():
         try:
-            model, info = AutoModelForSequenceClassification.from_pretrained(
+            model, info = auto.from_pretrained(
                 path,
                 config=config,
                 dtype=dtype,
@@ -109,21 +189,10 @@ def load_classifier(
             ) from None
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
-                f"{path}: cannot be loaded as a classifier ({_first_line(error)})",
+                f"{path}: cannot be loaded as a decoder ({_first_line(error)})",
                 "use a causal language model with safetensors weights",
             ) from None
-    missing = sorted(k for k in info["missing_keys"] if not k.startswith("score."))
-    if missing or not isinstance(getattr(model, "score", None), nn.Linear):
-        what = (
-            f"weights missing: {', '.join(missing[:3])}"
-            if missing
-            else f"{type(model).__name__} is not a decoder with a score head"
-        )
-        raise ModelError(
-            f"{path}: {what}",
-            "method head needs a causal language model; encoders have a method of their own",
-        )
-    fresh_score(model, config, device)
+    check(model, sorted(info["missing_keys"]))
     if quantization == "nf4" and not extra:
         requantize_nf4_(model, dtype)
     if extra:
@@ -152,7 +221,7 @@ def _nf4_config(dtype: torch.dtype) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=["score"],
+        llm_int8_skip_modules=["score", "lm_head"],
     )
 
 

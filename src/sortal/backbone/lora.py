@@ -34,7 +34,7 @@ def layer_index(path: str) -> int | None:
 
 
 def add_lora(model: Any, config: RunConfig) -> PeftModel:
-    """Wrap a ``…ForSequenceClassification`` model; trainable afterwards: the adapters and ``score``, all fp32.
+    """Wrap a ``…ForSequenceClassification`` or ``…ForCausalLM`` model; trainable afterwards, in fp32: the adapters and, where there is one, ``score``.
 
     Raises:
         ConfigError: a named target does not exist, or ``lora_top_layers`` exceeds the model.
@@ -63,13 +63,14 @@ def add_lora(model: Any, config: RunConfig) -> PeftModel:
         and path.rsplit(".", 1)[-1] in wanted
     ]
     conv = any(isinstance(m, Conv1D) for m in model.modules())
+    has_score = hasattr(model, "score")
     peft_config = PeftLoraConfig(
-        task_type=TaskType.SEQ_CLS,
+        task_type=TaskType.SEQ_CLS if has_score else TaskType.CAUSAL_LM,
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules=targets if top else sorted(wanted),
-        modules_to_save=["score"],
+        modules_to_save=["score"] if has_score else None,
         fan_in_fan_out=conv,
     )
     with quiet():

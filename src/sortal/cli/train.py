@@ -41,13 +41,33 @@ def command(
         str | None, Option(metavar="COL", help="rows with one value here stay in one split")
     ] = None,
     task: Annotated[str | None, Option(help="auto | single | multi")] = None,
-    method: Annotated[str | None, Option(help="head")] = None,
+    method: Annotated[str | None, Option(help="head | instruct")] = None,
     model: Annotated[
         str | None,
         Option(metavar="SPEC", help="base model: registry name, folder, GGUF, pypi:NAME or hub id"),
     ] = None,
     quantization: Annotated[str | None, Option(help="none | nf4")] = None,
-    template: Annotated[str | None, Option(help="summary | eos | your own text with {text}")] = None,
+    template: Annotated[
+        str | None,
+        Option(
+            help="head: summary | eos; instruct: classify | paper; or your own text with {text}, for instruct also {labels} and {examples}"
+        ),
+    ] = None,
+    prompt_format: Annotated[str | None, Option(help="instruct: auto | chat | plain")] = None,
+    verbalizer: Annotated[
+        str | None,
+        Option(help="instruct: words | label | codes | a CSV or JSON file with each label's wording"),
+    ] = None,
+    answer: Annotated[
+        str | None, Option(help="instruct, multi-label: list | each (yes or no for every label)")
+    ] = None,
+    shots: Annotated[
+        int | None, Option(metavar="N", help="instruct: show N training rows per label in the prompt")
+    ] = None,
+    shortlist: Annotated[
+        int | None,
+        Option(metavar="K", help="instruct: list and score only the K likeliest labels per text (TF-IDF)"),
+    ] = None,
     max_length: Annotated[int | None, Option(help="tokens per example")] = None,
     truncation: Annotated[
         str | None, Option(help="head | tail | head+tail: what a too long text keeps")
@@ -86,6 +106,11 @@ def command(
         "model": model,
         "quantization": quantization,
         "template": template,
+        "prompt_format": prompt_format,
+        "verbalizer": verbalizer,
+        "answer": answer,
+        "shots": shots,
+        "shortlist": shortlist,
         "max_length": max_length,
         "truncation": truncation,
         "epochs": epochs,

@@ -11,7 +11,10 @@ from sortal.errors import ModelError
 if TYPE_CHECKING:
     from sortal.methods.base import Method
 
-REGISTRY = {"head": "sortal.methods.head:HeadMethod"}
+REGISTRY = {
+    "head": "sortal.methods.head:HeadMethod",
+    "instruct": "sortal.methods.instruct:InstructMethod",
+}
 
 
 def get_method(name: str) -> Method:

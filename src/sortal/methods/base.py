@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sortal.backbone.sources import ModelSource
-from sortal.config import ResolvedConfig
+from sortal.config import ResolvedConfig, RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.training.checkpoints import CheckpointStore
@@ -60,8 +60,41 @@ class Fitted:
     shifts_probabilities: bool = False
 
 
+@dataclass(frozen=True)
+class PreviewRow:
+    """One training row as the loss sees it.
+
+    row: its position among the training rows; ids: all token ids; read: which of them are predicted (instruct) or read (head); about: what happens there, in words.
+    """
+
+    row: int
+    ids: list[int]
+    decoded: str
+    read: list[int]
+    about: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What ``--dry-run`` shows."""
+
+    rows: list[PreviewRow]
+    tokens: int
+    truncated: int
+    max_length: int
+    template_hash: str
+
+
 class Method(Protocol):
     """One entry of the registry."""
+
+    def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
+        """Refuse settings that do not fit the task, before a model is fetched."""
+
+    def preview(
+        self, config: RunConfig, train: Dataset, label_space: LabelSpace, source: ModelSource, rows: int
+    ) -> Preview:
+        """What training would read, without loading weights."""
 
     def fit(self, context: FitContext) -> Fitted:
         """Tune on ``context.train``, select on ``context.dev``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,32 +9,35 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel, get_peft_model_state_dict
-from safetensors import safe_open
 
 from sortal.backbone import loading
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
-from sortal.backbone.fingerprint import weights_fingerprint
-from sortal.backbone.lora import fuse, parameter_count
+from sortal.backbone.lora import fuse
 from sortal.backbone.packing import microbatches, pack
-from sortal.backbone.quiet import quiet
 from sortal.backbone.sharding import shard_frozen
-from sortal.backbone.sources import resolve
+from sortal.backbone.sources import ModelSource
 from sortal.backbone.template import Template, install, make_template
 from sortal.config import RunConfig
+from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.errors import ModelError
-from sortal.evaluation.decision import Decision
-from sortal.evaluation.metrics import evaluate
-from sortal.methods.base import FitContext, Fitted, Scores
+from sortal.methods.adapter_folder import (
+    adapter_shapes,
+    attach_adapter,
+    check_base,
+    check_labels,
+    name_labels,
+)
+from sortal.methods.base import FitContext, Fitted, Preview, PreviewRow, Scores
 from sortal.methods.head_model import HeadModel, tunable
-from sortal.training.budget import default_max_tokens, peak_memory
+from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
+from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import Processes, alone, processes
-from sortal.training.loop import Loop, TrainingData
 from sortal.training.losses import make_loss
+from sortal.training.objective import Classification
 from sortal.training.progress import NoProgress, ProgressView
-from sortal.training.signals import Stoppable
 
+MAX_LENGTH = 256
 _SCORE_CHUNK = 4096
 PROBLEM_TYPE = {"single": "single_label_classification", "multi": "multi_label_classification"}
 
@@ -106,72 +108,54 @@ class HeadScorer:
 class HeadMethod:
     """Fitting and loading of ``head``."""
 
+    def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
+        """Refuse loss settings that do not fit the labels."""
+        make_loss(config, label_space.task, label_space.names, label_space.encode(train))
+
+    def preview(
+        self, config: RunConfig, train: Dataset, label_space: LabelSpace, source: ModelSource, rows: int
+    ) -> Preview:
+        """Encoded texts; the state of the last token is classified."""
+        encoder = make_encoder(source.path, config)
+        texts = encoder.encode(train.iter_texts())
+        shown = []
+        for row in range(min(rows, len(texts))):
+            ids = texts[row].tolist()
+            last = encoder.tokenizer.decode(ids[-1:])
+            about = f"all attended; the state of token {len(ids) - 1} {last!r} is classified"
+            shown.append(PreviewRow(row, ids, encoder.tokenizer.decode(ids), [len(ids) - 1], about))
+        return Preview(shown, texts.tokens, texts.truncated, encoder.max_length, encoder.template.hash)
+
     def fit(self, context: FitContext) -> Fitted:
         """Train adapters and score on ``context.train``; early stopping and best weights by ``context.dev``."""
         config, space, say = context.config, context.label_space, context.say
         torch.manual_seed(config.seed)
         encoder = make_encoder(context.source.path, config, context.source.revision)
         train, dev = encoder.encode(context.train.iter_texts()), encoder.encode(context.dev.iter_texts())
-        say(_lengths_line(train, encoder))
+        say(lengths_line(train, encoder))
         scorer = self._network(context, encoder)
-        trained, total = parameter_count(scorer.model)
-        say(
-            f"{trained:,} trainable of {total:,} parameters ({100 * trained / total:.2f} %), {scorer.encoder.template.source!r} template"
-        )
-        gold, dev_gold = space.encode(context.train), space.encode(context.dev)
+        say(f"{parameters_line(scorer.model)}, {scorer.encoder.template.source!r} template")
+        gold = space.encode(context.train)
         loss = make_loss(config, space.task, space.names, gold)
         targets = torch.from_numpy(gold) if space.task == "single" else torch.from_numpy(gold).float()
 
-        # With several processes a stop waits for the end of the evaluation: all must leave it together.
-        view = Stoppable(context.stop) if context.processes.world == 1 else NoProgress()
-
-        latest: list[Scores] = []
-
-        def figures() -> dict[str, float]:
-            latest[:] = [scorer.score_encoded(dev, view)]
-            return _dev_figures(latest[0], dev_gold, space, config)
-
-        loop = Loop(
+        tuned = fine_tune(
+            context,
             scorer.model,
-            TrainingData(train, targets),
-            loss,
-            figures,
-            config,
-            processes=context.processes,
+            Classification(scorer.model, train, targets, loss, context.processes.device),
+            lambda view: scorer.score_encoded(dev, view),
             max_tokens=config.max_tokens or scorer.max_tokens,
-            store=context.store,
-            stop=context.stop,
-            view=context.view,
-            say=say,
-            on_log=context.on_log,
         )
-        if context.resume:
-            loop.resume()
-        began = time.monotonic()
-        progress = loop.run()
-        best_is_last = bool(progress.history) and progress.history[-1]["step"] == progress.best_step
         return Fitted(
             scorer,
-            latest[0] if latest and best_is_last else scorer.score_encoded(dev, context.view),
+            tuned.dev_scores,
             {
-                "trainable_parameters": trained,
-                "parameters": total,
                 "packed": scorer.model.packed,
                 "dtype": str(scorer.model.inner.dtype).removeprefix("torch."),
                 "template_hash": encoder.template.hash,
                 "truncated_train_rows": train.truncated,
                 "train_tokens_per_epoch": train.tokens,
-                "steps": progress.step,
-                "tokens": progress.tokens,
-                "train_seconds": round(progress.train_seconds, 3),
-                "wall_seconds_with_dev": round(time.monotonic() - began, 3),
-                "tokens_per_second": round(progress.tokens / max(progress.train_seconds, 1e-9), 1),
-                "max_tokens": progress.max_tokens,
-                "skipped_steps": progress.skipped_steps,
-                "out_of_memory_retries": progress.out_of_memory_retries,
-                "best_step": progress.best_step,
-                "history": progress.history,
-                "peak_memory_bytes": peak_memory(context.processes.device),
+                **tuned.figures,
             },
             loss.shifts_probabilities,
         )
@@ -179,9 +163,7 @@ class HeadMethod:
     def _network(self, context: FitContext, encoder: TextEncoder) -> HeadScorer:
         config, space, device = context.config, context.label_space, context.processes.device
         settings = loading.load_config(context.source.path, trust_remote_code=config.trust_remote_code)
-        settings.num_labels = len(space)
-        settings.id2label = space.id2label
-        settings.label2id = {name: i for i, name in space.id2label.items()}
+        name_labels(settings, space)
         settings.problem_type = PROBLEM_TYPE[space.task]
         settings.pad_token_id = encoder.tokenizer.pad_token_id
         settings.use_cache = False
@@ -225,28 +207,11 @@ class HeadMethod:
         encoder = TextEncoder(tokenizer, template, meta["max_length"], meta["truncation"])
         _check_tokenizer(folder, encoder)
         settings = loading.load_config(str(folder))
-        names = tuple(str(settings.id2label[i]) for i in range(settings.num_labels))
-        if names != label_space.names:
-            raise ModelError(
-                f"{folder}: config.json and sortal.json disagree about the labels",
-                "restore both files from one run",
-            )
+        check_labels(folder, settings, label_space)
         _check_adapter(folder, len(label_space), settings.hidden_size)
         device = processes().device
         dtype = getattr(torch, meta["dtype"])
-        base = resolve(meta["base_model"]["spec"])
-        if base.revision != meta["base_model"]["revision"]:
-            raise ModelError(
-                f"{folder} was tuned on {meta['base_model']['spec']} at {meta['base_model']['revision']}, "
-                f"but that spec now gives {base.revision}",
-                "pin the revision, or restore the base model",
-            )
-        known = meta["base_model"].get("fingerprint")
-        if known is not None and known != weights_fingerprint(base.path):
-            raise ModelError(
-                f"{folder} was tuned on other weights than {meta['base_model']['spec']} holds now",
-                "restore the base model it was tuned on, or train again",
-            )
+        base = check_base(folder, meta)
         classifier = loading.load_classifier(
             base.path,
             settings,
@@ -256,7 +221,7 @@ class HeadMethod:
             nf4_backend=meta["nf4_backend"],
         )
         packed = loading.enable_packing(classifier)
-        model = _attach_adapter(classifier, folder)
+        model = attach_adapter(classifier, folder)
         model.requires_grad_(False)
         fuse(model)
         model.eval()
@@ -266,36 +231,10 @@ class HeadMethod:
 def make_encoder(path: str, config: RunConfig, revision: str | None = None) -> TextEncoder:
     """The tokenizer of a base model with the configured template written into it."""
     tokenizer = loading.load_tokenizer(path, trust_remote_code=config.trust_remote_code)
-    template = make_template(config.template, tokenizer)
-    install(template, tokenizer, config.max_length, config.truncation)
-    return TextEncoder(tokenizer, template, config.max_length, config.truncation)
-
-
-def _dev_figures(
-    scores: Scores, gold: np.ndarray[Any, Any], space: LabelSpace, config: RunConfig
-) -> dict[str, float]:
-    """Dev metrics; for multi-label under one global threshold tuned on the same rows, which is for choosing weights only."""
-    decision = Decision.fit(
-        scores, gold, space.task, thresholds="global", threshold_metric=config.threshold_metric
-    )
-    found = evaluate(scores, gold, decision, space, n_resamples=0)
-    shown: dict[str, float] = {
-        str(key): float(found[key]) for key in ("accuracy", "f1_micro", "f1_macro") if key in found
-    }
-    shown["loss"] = float(found["log_loss"])
-    wanted = config.metric_for_best_model
-    if wanted not in shown:  # accuracy of a multi-label task is the share of exactly right rows
-        shown[wanted] = float(found["subset_accuracy"])
-    shown["metric"] = -shown["loss"] if wanted == "loss" else shown[wanted]
-    return shown
-
-
-def _lengths_line(train: EncodedTexts, encoder: TextEncoder) -> str:
-    lengths = train.lengths
-    return (
-        f"{len(train):,} training texts, {train.tokens:,} tokens with template (median {int(np.median(lengths))}, max {int(lengths.max())}); "
-        f"{train.truncated:,} truncated to {encoder.max_length} tokens ({100 * train.truncated / len(train):.1f} %, keeps the {encoder.truncation})"
-    )
+    template = make_template(config.template_source, tokenizer)
+    length = config.max_length or MAX_LENGTH
+    install(template, tokenizer, length, config.truncation)
+    return TextEncoder(tokenizer, template, length, config.truncation)
 
 
 _PROBES = ("A short text.", "", " <|im_end|> </s> <eos> Ünïcode 文字 \U0001f600 ")
@@ -324,7 +263,7 @@ def _lists(texts: EncodedTexts) -> list[list[int]]:
 def _check_adapter(folder: Path, labels: int, hidden: int) -> None:
     """Refuse, before the base model is loaded, a folder whose ``score`` is missing or of another shape (S3)."""
     path = folder / "adapter_model.safetensors"
-    shapes = _shapes(path)
+    shapes = adapter_shapes(path)
     score = [shape for key, shape in shapes.items() if key.endswith(".score.weight")]
     if not score:
         raise ModelError(
@@ -336,43 +275,3 @@ def _check_adapter(folder: Path, labels: int, hidden: int) -> None:
             f"{path}: score is {score[0]}, expected ({labels}, {hidden})",
             "the adapter belongs to another label set or base model",
         )
-
-
-def _attach_adapter(classifier: Any, folder: Path) -> PeftModel:
-    """``classifier`` with the folder's adapter, every tensor of the one having found its place in the other (S3).
-
-    peft only warns about tensors it misses, and an adapter that is left at its initial values does nothing.
-    """
-    try:
-        with quiet():
-            model = PeftModel.from_pretrained(classifier, str(folder))
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(
-            f"{folder}: the adapter does not fit its base model ({reason})", "restore the folder from its run"
-        ) from None
-    path = folder / "adapter_model.safetensors"
-    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
-    found = set(_shapes(path))
-    if missing := sorted(expected - found):
-        raise ModelError(
-            f"{path} lacks {len(missing)} of {len(expected)} tensors, {missing[0]} first",
-            "restore the file from the run",
-        )
-    if stray := sorted(found - expected):
-        raise ModelError(
-            f"{path} holds {len(stray)} tensors this model has no place for, {stray[0]} first",
-            "restore adapter_config.json and the adapter from one run",
-        )
-    return model
-
-
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a safetensors file, from its header."""
-    if not path.exists():
-        raise ModelError(f"{path} is missing", "restore it from the run that made this folder")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except Exception as error:  # safetensors raises its own type, which is not exported under a stable name
-        raise ModelError(f"{path} is damaged ({error})", "restore it from the run") from None

@@ -1,7 +1,7 @@
 """The training loop: exact steps, whatever the hardware cuts them into.
 
-An optimiser step is a set of examples; microbatches are a memory decision. The loop knows packs, a loss and a dev
-evaluation, and nothing about methods.
+An optimiser step is a set of examples; microbatches are a memory decision. The loop knows an objective and a dev evaluation, and
+nothing about methods.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from sortal.backbone.encoding import EncodedTexts
 from sortal.backbone.lora import lora_dropout_train, trainable
-from sortal.backbone.packing import microbatches, pack
+from sortal.backbone.packing import microbatches
 from sortal.config import ResolvedConfig, RunConfig
 from sortal.errors import CheckpointError, Interrupted, ResourceError, TrainingDivergedError
 from sortal.training.budget import is_out_of_memory
 from sortal.training.checkpoints import CheckpointStore
 from sortal.training.distributed import Processes
-from sortal.training.losses import Loss
+from sortal.training.objective import Objective
 from sortal.training.optimizer_state import flatten_optimizer, restore_optimizer
 from sortal.training.progress import ProgressView
 from sortal.training.random_state import restore_rng, rng_tensors
@@ -55,16 +54,8 @@ class Progress:
     loss_since_evaluation: list[float] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """Encoded training texts with their targets (int64 ``[n]`` or float ``[n, labels]``)."""
-
-    texts: EncodedTexts
-    targets: torch.Tensor
-
-
 class Loop:
-    """Trains ``model`` (packs in, logits out) in place; ``run`` returns when done, with the best weights restored.
+    """Trains ``model`` in place; ``run`` returns when done, with the best weights restored.
 
     Args:
         evaluate: dev figures of the current weights, with the key ``metric`` (higher is better). May raise `StopAsked`;
@@ -77,8 +68,7 @@ class Loop:
     def __init__(
         self,
         model: nn.Module,
-        data: TrainingData,
-        loss: Loss,
+        objective: Objective,
         evaluate: Callable[[], dict[str, float]],
         config: ResolvedConfig,
         *,
@@ -90,8 +80,7 @@ class Loop:
         say: Say,
         on_log: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
     ) -> None:
-        self.model, self.data, self.evaluate, self.config = model, data, evaluate, config
-        self.loss = loss.to(processes.device)
+        self.model, self.objective, self.evaluate, self.config = model, objective, evaluate, config
         self.processes, self.store, self.stop, self.view, self.say, self.on_log = (
             processes,
             store,
@@ -103,10 +92,11 @@ class Loop:
         self.parameters = trainable(model)
         self.optimizer = make_optimizer(self.parameters, config)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self.steps_per_epoch = math.ceil(len(data.texts) / config.batch_size)
+        self.steps_per_epoch = math.ceil(len(objective.lengths) / config.batch_size)
         self.total_steps = self.steps_per_epoch * config.epochs
         self.progress = Progress(max_tokens=max_tokens, max_tokens_asked=config.max_tokens)
         self.best: dict[str, torch.Tensor] = {}
+        self._microbatches = 0
 
     def run(self) -> Progress:
         """Train to the end, or raise `Interrupted` after a checkpoint when a stop was requested.
@@ -164,7 +154,7 @@ class Loop:
         else:
             self._skip(figures)
         state.step += 1
-        tokens = int(self.data.texts.lengths[batch].sum())
+        tokens = int(self.objective.lengths[batch].sum()) + self.objective.shared_tokens * self._microbatches
         state.tokens += tokens
         state.train_seconds += time.monotonic() - began
         recent = state.loss_since_evaluation[-20:]
@@ -175,11 +165,13 @@ class Loop:
 
     def _accumulate(self, batch: npt.NDArray[np.int64]) -> torch.Tensor:
         """Gradients of the step's mean loss; on lack of memory the same examples are redone in smaller microbatches."""
+        self.objective.prepare(batch, self.progress.step)
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             value = torch.zeros((), device=self.processes.device)
             mine = self.processes.share(batch)
-            cut = list(microbatches(self.data.texts.lengths[mine].tolist(), self.progress.max_tokens))
+            cut = list(microbatches(self.objective.lengths[mine].tolist(), self.progress.max_tokens))
+            self._microbatches = len(cut)
             part: list[int] = []
             try:
                 # Gathering a slice takes all processes in step, so all run as many microbatches.
@@ -195,14 +187,11 @@ class Loop:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                failed = self.data.texts.lengths[mine[part]]
+                failed = self.objective.lengths[mine[part]]
             self._halve(failed)
 
     def _microbatch(self, rows: npt.NDArray[np.int64], weight: float) -> torch.Tensor:
-        device = self.processes.device
-        logits = self.model(pack([self.data.texts[i] for i in rows]).to(device))
-        targets = self.data.targets[torch.from_numpy(rows)].to(device)
-        value = self.loss(logits, targets).sum() * weight
+        value = self.objective.losses(rows).sum() * weight
         value.backward()
         return value.detach()
 
@@ -243,7 +232,7 @@ class Loop:
 
     def _epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
         """A permutation that depends on seed and epoch only."""
-        return np.random.default_rng([self.config.seed, epoch]).permutation(len(self.data.texts))
+        return np.random.default_rng([self.config.seed, epoch]).permutation(len(self.objective.lengths))
 
     def _evaluation_due(self) -> bool:
         """At the end of an epoch and at even distances inside it, unless this step was evaluated already."""
@@ -344,9 +333,10 @@ class Loop:
 
 
 def make_optimizer(parameters: dict[str, nn.Parameter], config: RunConfig) -> torch.optim.Optimizer:
-    """AdamW with one group for the adapters and one, with its own learning rate, for ``score``."""
+    """AdamW with one group for the adapters and one, with its own learning rate, for ``score`` where there is one."""
     head = [p for name, p in parameters.items() if ".score." in name or name.startswith("score.")]
     rest = [p for name, p in parameters.items() if not (".score." in name or name.startswith("score."))]
     groups: list[dict[str, Any]] = [{"params": rest, "lr": config.learning_rate}] if rest else []
-    groups.append({"params": head, "lr": config.head_learning_rate})
+    if head:
+        groups.append({"params": head, "lr": config.head_learning_rate})
     return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)

@@ -49,11 +49,9 @@ class Loss:
             logits: ``[n, labels]``.
             targets: int64 ``[n]`` (single) or float ``[n, labels]`` of 0/1 (multi).
         """
-        return (
-            self._single(logits.float(), targets)
-            if self.task == "single"
-            else self._multi(logits.float(), targets)
-        )
+        if self.task == "single":
+            return self._single(logits.float(), targets)
+        return self.per_label(logits, targets).mean(-1)
 
     def _single(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         loss = F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
@@ -62,7 +60,9 @@ class Loss:
             loss = (1 - right) ** self.gamma * loss
         return loss if self.class_weight is None else loss * self.class_weight[targets]
 
-    def _multi(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def per_label(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Multi-label losses before their mean over labels, fp32 ``[n, labels]``."""
+        logits = logits.float()
         smooth = targets.float() * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
         loss = F.binary_cross_entropy_with_logits(
             logits, smooth, reduction="none", pos_weight=self.pos_weight
@@ -72,7 +72,7 @@ class Loss:
             loss = (1 - right) ** self.gamma * loss
         if self.class_weight is not None:
             loss = loss * self.class_weight
-        return loss.mean(-1)
+        return loss
 
 
 def make_loss(

@@ -12,8 +12,9 @@ from sortal.backbone.packing import pack
 from sortal.config import build_config, resolve_sizes
 from sortal.methods.head_model import HeadModel, tunable
 from sortal.training.distributed import Processes
-from sortal.training.loop import Loop, TrainingData
+from sortal.training.loop import Loop
 from sortal.training.losses import make_loss
+from sortal.training.objective import Classification
 from sortal.training.progress import NoProgress
 from sortal.training.signals import StopRequest
 from tiny_runs import FAMILIES, classifier, random_rows, stir
@@ -42,8 +43,7 @@ def _step(model, max_tokens, task="single", order=None, **settings):
     targets = torch.from_numpy(gold) if task == "single" else torch.from_numpy(gold).float()
     loop = Loop(
         model,
-        TrainingData(_texts(), targets),
-        make_loss(config, task, NAMES, gold),
+        Classification(model, _texts(), targets, make_loss(config, task, NAMES, gold), torch.device("cpu")),
         dict,
         config,
         processes=Processes(0, 1, torch.device("cpu")),

@@ -21,8 +21,9 @@ from sortal.config import ResolvedConfig, build_config, resolve_sizes
 from sortal.errors import CheckpointError, Interrupted
 from sortal.training.checkpoints import CheckpointStore
 from sortal.training.distributed import Processes
-from sortal.training.loop import Loop, TrainingData, make_optimizer
+from sortal.training.loop import Loop, make_optimizer
 from sortal.training.losses import Loss
+from sortal.training.objective import Classification
 from sortal.training.progress import NoProgress
 from sortal.training.signals import StopRequest
 
@@ -90,10 +91,11 @@ def make(
         value = metrics()
         return {"f1_macro": value, "metric": value}
 
+    network = model or Toy()
+    chosen = loss or Loss(task)  # type: ignore[arg-type]
     return Loop(
-        model or Toy(),
-        TrainingData(texts(), targets(task)),
-        loss or Loss(task),  # type: ignore[arg-type]
+        network,
+        Classification(network, texts(), targets(task), chosen, ALONE.device),
         evaluate,
         configured(max_tokens=config_max_tokens, **more),
         max_tokens=max_tokens,
@@ -125,9 +127,9 @@ def test_the_gradient_of_a_step_is_that_of_the_mean_loss_however_it_is_cut(loss,
     loop = make(task=loss.task, loss=loss, max_tokens=max_tokens)
     value, found = gradients(loop, batch)
     model = Toy()
-    alone = [loop.data.texts[i].astype(np.int64) for i in batch]
+    alone = [loop.objective.texts[i].astype(np.int64) for i in batch]
     logits = torch.cat([model(one(ids)) for ids in alone])
-    mean = loss(logits, loop.data.targets[torch.tensor(batch)]).mean()
+    mean = loss(logits, loop.objective.targets[torch.tensor(batch)]).mean()
     mean.backward()
     assert value == pytest.approx(mean.item(), abs=1e-5)
     expected = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}

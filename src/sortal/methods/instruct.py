@@ -1,0 +1,328 @@
+"""Method ``instruct``: instruction-based classification (arXiv 2512.12677), every label's answer scored exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sortal.backbone import loading
+from sortal.backbone.language_model import LanguageModel, enable_trees
+from sortal.backbone.lora import add_lora, fuse
+from sortal.backbone.sharding import shard_frozen
+from sortal.backbone.sources import ModelSource
+from sortal.config import ResolvedConfig, RunConfig
+from sortal.data.dataset import Dataset
+from sortal.data.labels import LabelSpace
+from sortal.errors import ConfigError, ModelError
+from sortal.methods.adapter_folder import attach_adapter, check_base, check_labels, name_labels
+from sortal.methods.base import FitContext, Fitted, Preview, PreviewRow, Scores
+from sortal.methods.instruct_prompt import answer_form, check_positions, gold_positions, make_prompt
+from sortal.methods.instruct_rows import EachLoss, ResponseLoss, Trunks
+from sortal.methods.instruct_scorer import InstructScorer, Scoring
+from sortal.methods.tuning import dev_figures, fine_tune, lengths_line, parameters_line
+from sortal.prompting import listing
+from sortal.prompting.prompt import Prompt, Shot
+from sortal.prompting.shortlist import Shortlist, cross_fitted, recall
+from sortal.prompting.template import PromptText
+from sortal.prompting.verbalizer import Verbalizer
+from sortal.training.budget import default_max_tokens
+from sortal.training.distributed import processes
+from sortal.training.losses import make_loss
+from sortal.training.objective import Objective
+
+_LEAST_TOKENS = 256
+
+
+class InstructMethod:
+    """Fitting and loading of ``instruct``."""
+
+    def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
+        """Refuse settings that do not fit the labels."""
+        form = answer_form(config, label_space)
+        if form != "each":
+            for name, off in (("label_smoothing", 0.0), ("loss", "auto"), ("pos_weight", "none")):
+                if getattr(config, name) != off:
+                    raise ConfigError(
+                        f"{name} does not apply to answers that are words: the loss is the answer's own log-probability",
+                        f"leave {name} out"
+                        + (", or use answer 'each'" if label_space.task == "multi" else ""),
+                    )
+        if form == "list" and config.class_weight != "none":
+            raise ConfigError("class_weight does not apply to answer 'list'", "use answer 'each'")
+        if label_space.task == "single" and config.answer != "auto":
+            raise ConfigError(
+                f"answer {config.answer!r} is for multi-label tasks", "leave it out, or say --task multi"
+            )
+        if form != "label" and config.length_normalization:
+            raise ConfigError(
+                "length_normalization is for single-label tasks: scores of several labels are log-odds",
+                "leave it out",
+            )
+        if config.shortlist and config.shortlist > len(label_space):
+            raise ConfigError(
+                f"shortlist {config.shortlist} is more than the {len(label_space)} labels of the task",
+                "use a smaller number, or leave it out",
+            )
+        make_loss(config, label_space.task, label_space.names, label_space.encode(train))
+
+    def preview(
+        self, config: RunConfig, train: Dataset, label_space: LabelSpace, source: ModelSource, rows: int
+    ) -> Preview:
+        """Whole sequences; the answer's tokens, and nothing else, are predicted."""
+        tokenizer = loading.load_tokenizer(source.path, trust_remote_code=config.trust_remote_code)
+        gold = label_space.encode(train)
+        prompt, kept = make_prompt(config, label_space, tokenizer, train, gold)
+        train, gold = train.take(kept), gold[kept]
+        candidates = None
+        if config.shortlist:
+            candidates = cross_fitted(train.texts, gold, len(label_space), config.shortlist, config.seed)
+        listed = prompt.listed_tokens(config.shortlist) if config.shortlist else 0
+        trunks = Trunks(prompt, prompt.encode(train.iter_texts(), listed), candidates)
+        labels = gold_positions(gold)
+        shown, answers = [], 0
+        for i in range(len(train)):
+            if prompt.form == "each":
+                response = [*prompt.branches[labels[i][0] if labels[i] else 0]]
+                about = f"for every label like this one, the logits of {tokenizer.decode([prompt.yes_no[0]])!r} and {tokenizer.decode([prompt.yes_no[1]])!r} after the last token are compared"
+            else:
+                response = prompt.response(labels[i])
+                about = f"the last {len(response)} are predicted: {tokenizer.decode(response)!r}"
+            answers += len(response)
+            if i < rows:
+                ids = [*trunks.shared.tolist(), *trunks[i].tolist(), *response]
+                first = len(ids) - (1 if prompt.form == "each" else len(response))
+                shown.append(
+                    PreviewRow(int(kept[i]), ids, tokenizer.decode(ids), list(range(first, len(ids))), about)
+                )
+        tokens = int(trunks.lengths.sum()) + answers
+        return Preview(shown, tokens, trunks.texts.truncated, prompt.longest(config.shortlist), prompt.hash)
+
+    def fit(self, context: FitContext) -> Fitted:
+        """Train adapters on ``context.train``; early stopping and best weights by ``context.dev``."""
+        config, space, say = context.config, context.label_space, context.say
+        torch.manual_seed(config.seed)
+        tokenizer = loading.load_tokenizer(context.source.path, trust_remote_code=config.trust_remote_code)
+        gold = space.encode(context.train)
+        prompt, kept = make_prompt(config, space, tokenizer, context.train, gold)
+        train = context.train.take(kept)
+        gold = gold[kept]
+        if prompt.shots:
+            say(f"{len(prompt.shots)} training rows stand in the prompt as examples and are not trained on")
+        shortlist, candidates = None, None
+        if config.shortlist:
+            texts = train.texts
+            shortlist = Shortlist.fit(texts, gold, len(space), config.shortlist)
+            candidates = cross_fitted(texts, gold, len(space), config.shortlist, config.seed)
+        scorer = self._scorer(context, prompt, shortlist)
+        trunks = scorer.trunks(train.texts, candidates)
+        dev = scorer.trunks(context.dev.texts)
+        dev_recall = None
+        if dev.candidates is not None:
+            dev_recall = recall(dev.candidates, space.encode(context.dev))
+            say(
+                f"shortlist of {shortlist.size if shortlist else 0}: {100 * dev_recall:.1f} % of the dev labels are among the candidates"
+            )
+        say(
+            f"{prompt.text.source!r} prompt, {prompt.text.format}: {len(trunks.shared):,} tokens shared by all texts"
+        )
+        say(
+            lengths_line(
+                trunks.texts, prompt.encoder(prompt.listed_tokens(shortlist.size) if shortlist else 0)
+            )
+        )
+        say(parameters_line(scorer.model))
+        objective = self._objective(config, space, scorer.model, trunks, gold)
+        asked = config.max_tokens or scorer.max_tokens
+        tuned = fine_tune(
+            context,
+            scorer.model,
+            objective,
+            lambda view: scorer.score_trunks(dev, view),
+            max_tokens=max(asked - objective.shared_tokens, min(asked, _LEAST_TOKENS)),
+        )
+        scores = tuned.dev_scores
+        if prompt.form == "list":
+            scores = self._tune_stop_bias(scorer, dev, context)
+        figures: dict[str, Any] = {
+            "shares_prompt": scorer.model.shares,
+            "prompt_tokens": len(trunks.shared),
+            "dtype": str(scorer.model.inner.dtype).removeprefix("torch."),
+            "template_hash": prompt.hash,
+            "answer": prompt.form,
+            "truncated_train_rows": trunks.texts.truncated,
+            **({} if dev_recall is None else {"shortlist_recall": dev_recall}),
+            **({"stop_bias": scorer.scoring.stop_bias} if prompt.form == "list" else {}),
+            **off_set_mass(scorer, scores, say),
+            **tuned.figures,
+        }
+        loss = make_loss(config, space.task, space.names, gold)
+        return Fitted(scorer, scores, figures, loss.shifts_probabilities)
+
+    def _scorer(self, context: FitContext, prompt: Prompt, shortlist: Shortlist | None) -> InstructScorer:
+        config, device = context.config, context.processes.device
+        settings = loading.load_config(context.source.path, trust_remote_code=config.trust_remote_code)
+        settings.pad_token_id = prompt.tokenizer.pad_token_id
+        name_labels(settings, context.label_space)
+        dtype = loading.choose_dtype(config.dtype, device)
+        base = loading.load_language_model(
+            context.source.path,
+            settings,
+            dtype=dtype,
+            device=device,
+            quantization=config.quantization,
+            nf4_backend=config.nf4_backend,
+            trust_remote_code=config.trust_remote_code,
+        )
+        shares = enable_trees(base)
+        model = LanguageModel(add_lora(base, config), shares)
+        fuse(model)
+        if not shares:
+            context.say(
+                "this architecture cannot share a prompt exactly; every answer runs as a sequence of its own (much slower, same results)"
+            )
+        if config.shard_base:
+            released = shard_frozen(model)
+            context.say(
+                f"base shared by {context.processes.world} processes: {released / 1e6:,.0f} MB released on each"
+            )
+        check_positions(prompt.longest(shortlist.size if shortlist else None), settings)
+        scoring = Scoring(
+            config.score_tolerance,
+            config.length_normalization,
+            config.prior_correction,
+            0.0,
+            prompt.max_labels,
+        )
+        budget = default_max_tokens(settings, dtype, device)
+        return InstructScorer(
+            model,
+            prompt,
+            len(context.label_space),
+            scoring,
+            budget,
+            shortlist,
+            context.processes,
+            config.shard_base,
+        )
+
+    def _objective(
+        self,
+        config: ResolvedConfig,
+        space: LabelSpace,
+        model: LanguageModel,
+        trunks: Trunks,
+        gold: np.ndarray[Any, Any],
+    ) -> Objective:
+        loss = make_loss(config, space.task, space.names, gold)
+        if trunks.prompt.form == "each":
+            return EachLoss(model, trunks, gold, loss, negatives=config.negatives, seed=config.seed)
+        weights = torch.ones(len(gold))
+        if space.task == "single" and loss.class_weight is not None:
+            weights = loss.class_weight[torch.from_numpy(gold)]
+        return ResponseLoss(
+            model,
+            trunks,
+            gold_positions(gold),
+            len(space),
+            weights=weights,
+            seed=config.seed,
+            shuffle=config.shuffle_labels,
+            listed=config.listed_labels,
+        )
+
+    def _tune_stop_bias(self, scorer: InstructScorer, dev: Trunks, context: FitContext) -> Scores:
+        """Choose how reluctantly a list ends by the dev metric; the dev scores under it."""
+        space, config, group = context.label_space, context.config, context.processes
+        found = scorer.decodings(dev, context.view)
+        gold = space.encode(context.dev)
+        best: tuple[float, float, Scores] | None = None
+        for number, bias in enumerate(listing.STOP_BIASES):
+            scores = scorer.gathered([None if values is None else values[number] for values in found])
+            metric = dev_figures(scores, gold, space, config)["metric"]
+            if best is None or metric > best[0] + 1e-9:
+                best = (metric, bias, scores)
+        assert best is not None
+        scorer.scoring = replace(scorer.scoring, stop_bias=best[1])
+        if group.main:
+            context.say(
+                f"a list ends where the end is {best[1]:g} nats likelier than the best label (chosen on dev)"
+            )
+        return best[2]
+
+    def load(self, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> InstructScorer:
+        """The scorer saved in ``folder``; refuses missing adapters, another base, and a changed prompt or tokenizer.
+
+        Raises:
+            ModelError: naming what does not fit.
+        """
+        try:
+            prompt, scoring = _saved_prompt(folder, meta, label_space), Scoring(**meta["scoring"])
+            shortlist = None if meta["shortlist"] is None else Shortlist.load(folder)
+            dtype, device = getattr(torch, meta["dtype"]), processes().device
+            quantization, nf4_backend = meta["quantization"], meta["nf4_backend"]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(
+                f"{folder}/sortal.json is damaged ({type(error).__name__}: {error})",
+                "restore the file from its run",
+            ) from None
+        settings = loading.load_config(str(folder))
+        check_labels(folder, settings, label_space)
+        base = loading.load_language_model(
+            check_base(folder, meta).path,
+            settings,
+            dtype=dtype,
+            device=device,
+            quantization=quantization,
+            nf4_backend=nf4_backend,
+        )
+        shares = enable_trees(base)
+        model = LanguageModel(attach_adapter(base, folder), shares)
+        model.requires_grad_(False)
+        fuse(model)
+        model.eval()
+        budget = default_max_tokens(settings, dtype, device)
+        return InstructScorer(model, prompt, len(label_space), scoring, budget, shortlist)
+
+
+def _saved_prompt(folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> Prompt:
+    """The prompt in ``folder``, giving the tokens that the model was tuned on."""
+    saved = meta["prompt"]
+    verbalizer = Verbalizer(tuple(saved["answers"]), tuple(saved["listed"]))
+    if not len(verbalizer.answers) == len(verbalizer.listed) == len(label_space):
+        raise ModelError(
+            f"{folder}/sortal.json: the prompt has wordings for {len(verbalizer.answers)} labels, not {len(label_space)}",
+            "restore the file; it was edited",
+        )
+    prompt = Prompt(
+        loading.load_tokenizer(str(folder)),
+        PromptText.from_json(saved["text"]),
+        saved["form"],
+        verbalizer,
+        meta["max_length"],
+        meta["truncation"],
+        tuple(Shot(text, tuple(labels)) for text, labels in saved["shots"]),
+        meta["scoring"]["max_labels"],
+    )
+    if prompt.hash != saved["hash"]:
+        raise ModelError(
+            f"{folder}: prompt and tokenizer do not give the tokens this model was tuned on",
+            "restore sortal.json and the tokenizer files from one run; one of them was edited",
+        )
+    return prompt
+
+
+def off_set_mass(scorer: InstructScorer, scores: Scores, say: Callable[[str], None]) -> dict[str, float]:
+    """Mean probability that the model gives to answers outside the label set; empty where scores are no log-probabilities."""
+    plain = not (scorer.scoring.length_normalization or scorer.scoring.prior_correction)
+    if scorer.prompt.form != "label" or not plain or scorer.shortlist is not None or len(scores) == 0:
+        return {}
+    mass = float(1 - np.exp(scores.astype(np.float64)).sum(1).mean())
+    say(
+        f"the model gives {100 * mass:.2f} % of its probability to answers outside the label set (mean over dev)"
+    )
+    return {"off_set_mass": mass}

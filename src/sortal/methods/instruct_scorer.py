@@ -1,0 +1,229 @@
+"""Scores of method ``instruct``: what a tuned language model says about every label of every text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sortal.backbone.language_model import LanguageModel
+from sortal.backbone.packing import microbatches
+from sortal.methods.base import Scores
+from sortal.methods.instruct_rows import Branches, Trunks
+from sortal.prompting import listing
+from sortal.prompting.prompt import Prompt
+from sortal.prompting.scoring import SharedPrompt, answer_logprobs
+from sortal.prompting.shortlist import Shortlist
+from sortal.prompting.trie import Trie
+from sortal.training.distributed import Processes, alone
+from sortal.training.progress import NoProgress, ProgressView
+
+_SCORE_CHUNK = 2048
+_GROWN_NODES = 16  # what a text's tree usually comes to when it is grown
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Score = Callable[[SharedPrompt, list[Ints], list[Ints]], list[Floats]]
+"""Scores of each text's own labels, from the shared prompt, the trunks and the labels."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How answers become scores.
+
+    tolerance: see `answer_logprobs`. stop_bias, max_labels: form ``list``, see `listing.decode`.
+    """
+
+    tolerance: float = 0.0
+    length_normalization: bool = False
+    prior_correction: bool = False
+    stop_bias: float = 0.0
+    max_labels: int = 1
+
+
+@dataclass
+class InstructScorer:
+    """A language model with its prompt; scores are log p(label | text) (single-label) or log-odds (multi-label)."""
+
+    model: LanguageModel
+    prompt: Prompt
+    n_labels: int
+    scoring: Scoring
+    max_tokens: int
+    shortlist: Shortlist | None = None
+    group: Processes | None = None
+    lockstep: bool = False
+
+    def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
+        """Scores ``[n, labels]``; −inf for labels that a shortlist left out."""
+        stream, parts = iter(texts), []
+        while chunk := list(islice(stream, _SCORE_CHUNK)):
+            parts.append(self.score_trunks(self.trunks(chunk), view))
+        return np.concatenate(parts) if parts else np.zeros((0, self.n_labels), np.float32)
+
+    def trunks(self, texts: list[str], candidates: Ints | None = None) -> Trunks:
+        """Encoded texts, with the candidates that the shortlist proposes unless some are given."""
+        if self.shortlist is not None and candidates is None:
+            candidates = self.shortlist.propose(texts)
+        # Room for the longest list: how much of a text is kept must not depend on the texts beside it.
+        listed = 0 if candidates is None else self.prompt.listed_tokens(candidates.shape[1])
+        return Trunks(self.prompt, self.prompt.encode(texts, listed), candidates)
+
+    def score_trunks(self, trunks: Trunks, view: ProgressView | None = None) -> Scores:
+        """Scores of encoded texts; with several processes each does its part, and all must call this."""
+        return self.gathered(self._per_text(trunks, view or NoProgress(), self._corrected(self._scores)))
+
+    def decodings(self, trunks: Trunks, view: ProgressView) -> list[Floats]:
+        """Form ``list``: scores ``[biases, labels]`` of every text, one row per `listing.STOP_BIASES`."""
+        wide = replace(self, scoring=replace(self.scoring, stop_bias=max(listing.STOP_BIASES)))
+
+        def at_each_bias(shared: SharedPrompt, chunk: list[Ints], labels: list[Ints]) -> list[Floats]:
+            return [
+                np.stack([listing.logits(steps, bias) for bias in listing.STOP_BIASES])
+                for steps in wide._decode(shared, chunk, labels)
+            ]
+
+        return wide._per_text(trunks, view, wide._corrected(at_each_bias))
+
+    def _corrected(self, score: Score) -> Score:
+        """``score`` in label-space order, less what it gives an empty text where prior correction is asked for."""
+        prior: list[Floats] = []
+
+        def work(shared: SharedPrompt, chunk: list[Ints], labels: list[Ints]) -> list[Floats]:
+            found = score(shared, chunk, labels)
+            if self.scoring.prior_correction:
+                if not prior:
+                    empty = Trunks(self.prompt, self.prompt.encode([""]))
+                    prior.extend(score(shared, [empty[0]], labels[:1]))
+                found = [values - prior[0] for values in found]
+            return [self._spread(values, own) for values, own in zip(found, labels, strict=True)]
+
+        return work
+
+    def _spread(self, values: Floats, labels: Ints) -> Floats:
+        """Values ``[…, some labels]`` in label-space order, −inf for the others."""
+        whole = np.full((*values.shape[:-1], self.n_labels), -np.inf)
+        whole[..., labels] = values
+        return whole
+
+    def gathered(self, found: list[Floats | None]) -> Scores:
+        """Scores ``[n, labels]`` of all processes; None marks a text that another one scored."""
+        scores = torch.zeros(len(found), self.n_labels, device=self.model.device)
+        for i, row in enumerate(found):
+            if row is not None:
+                scores[i] = torch.from_numpy(row).to(scores)
+        if not self.lockstep:
+            (self.group or alone(self.model.device)).sum_([scores])
+        return scores.cpu().numpy()
+
+    def _per_text(self, trunks: Trunks, view: ProgressView, work: Score) -> list[Any]:
+        """The results of ``work`` on every text of this process, in microbatches of similar length; None for the others'."""
+        group = self.group or alone(self.model.device)
+        # Processes that share a base compute everything together: a text's tree may take any number of forwards.
+        mine = np.arange(len(trunks)) if self.lockstep else group.share(np.arange(len(trunks)))
+        found: list[Any] = [None] * len(trunks)
+        view.start("scoring", len(mine))
+        everything = np.arange(self.n_labels)
+        with torch.inference_mode():
+            shared = SharedPrompt.compute(self.model, trunks.shared)
+            costs = trunks.lengths[mine] + self._tree_tokens
+            for part in microbatches(costs.tolist(), self.max_tokens):
+                rows = mine[part]
+                labels = [everything if trunks.candidates is None else trunks.candidates[i] for i in rows]
+                for i, value in zip(
+                    rows.tolist(), work(shared, [trunks[i] for i in rows], labels), strict=True
+                ):
+                    found[i] = value
+                view.advance(len(rows), int(trunks.lengths[rows].sum()))
+        view.stop()
+        return found
+
+    def _scores(self, shared: SharedPrompt, trunks: list[Ints], labels: list[Ints]) -> list[Floats]:
+        """Scores of each text's own labels."""
+        if self.prompt.form == "label":
+            return self._answers(shared, trunks, labels)
+        if self.prompt.form == "each":
+            return self._yes_no(shared, trunks, labels)
+        return [
+            listing.logits(steps, self.scoring.stop_bias) for steps in self._decode(shared, trunks, labels)
+        ]
+
+    def _answers(self, shared: SharedPrompt, trunks: list[Ints], labels: list[Ints]) -> list[Floats]:
+        tries = [self._trie_of(own) for own in labels]
+        found = answer_logprobs(shared, trunks, tries, self.scoring.tolerance)
+        if not self.scoring.length_normalization:
+            return found
+        lengths = np.array([len(answer) + 1 for answer in self.prompt.answers])
+        return [row / lengths[own] for row, own in zip(found, labels, strict=True)]
+
+    def _yes_no(self, shared: SharedPrompt, trunks: list[Ints], labels: list[Ints]) -> list[Floats]:
+        found = self._branches.logits(self.model, shared.ids, shared.memory, trunks, labels)
+        cuts = np.cumsum([len(own) for own in labels])[:-1]
+        return np.split(found.double().cpu().numpy(), cuts)
+
+    def _decode(
+        self, shared: SharedPrompt, trunks: list[Ints], labels: list[Ints]
+    ) -> list[list[listing.Step]]:
+        tries = [self._list_tries_of(own) for own in labels]
+        at = self.scoring
+        return listing.decode(shared, self.prompt, trunks, tries, at.max_labels, at.stop_bias, at.tolerance)
+
+    def _trie_of(self, labels: Ints) -> Trie:
+        if len(labels) == self.n_labels:
+            return self._trie
+        return Trie.build([(*self.prompt.answers[i], self.prompt.terminator) for i in labels])
+
+    def _list_tries_of(self, labels: Ints) -> listing.ListTries:
+        whole = len(labels) == self.n_labels
+        return self._list_tries if whole else listing.ListTries.build(self.prompt, labels.tolist())
+
+    @cached_property
+    def _trie(self) -> Trie:
+        return Trie.build([(*answer, self.prompt.terminator) for answer in self.prompt.answers])
+
+    @cached_property
+    def _list_tries(self) -> listing.ListTries:
+        return listing.ListTries.build(self.prompt, range(self.n_labels))
+
+    @cached_property
+    def _branches(self) -> Branches:
+        return Branches.build(self.prompt, range(self.n_labels))
+
+    @cached_property
+    def _tree_tokens(self) -> int:
+        """Tokens that a text's tree adds to its trunk, about."""
+        if self.prompt.form == "each":
+            return len(self._branches.trie)
+        grown = self.scoring.tolerance > 0 and self.model.shares
+        return _GROWN_NODES if grown else len(self._trie.inner)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Adapter, config and tokenizer files in the layout of peft and transformers."""
+        self.model.model.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # peft writes a card of its own
+        self.model.inner.config.save_pretrained(folder)
+        self.prompt.tokenizer.save_pretrained(folder)
+        if self.shortlist is not None:
+            self.shortlist.save(folder)
+        prompt = self.prompt
+        return {
+            "prompt": {
+                "form": prompt.form,
+                "text": prompt.text.to_json(),
+                "answers": list(prompt.verbalizer.answers),
+                "listed": list(prompt.verbalizer.listed),
+                "shots": [[shot.text, list(shot.labels)] for shot in prompt.shots],
+                "hash": prompt.hash,
+            },
+            "scoring": {key: getattr(self.scoring, key) for key in self.scoring.__dataclass_fields__},
+            "shortlist": None if self.shortlist is None else self.shortlist.size,
+            "max_length": prompt.max_length,
+            "truncation": prompt.truncation,
+            "dtype": str(self.model.inner.dtype).removeprefix("torch."),
+        }

@@ -1,0 +1,129 @@
+"""What every fine-tuned method does around its own network and objective: the loop, dev figures, and what training cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from sortal.backbone.encoding import EncodedTexts, TextEncoder
+from sortal.backbone.lora import parameter_count
+from sortal.config import RunConfig
+from sortal.data.labels import LabelSpace
+from sortal.evaluation.decision import Decision
+from sortal.evaluation.metrics import evaluate
+from sortal.methods.base import FitContext, Scores
+from sortal.training.budget import peak_memory
+from sortal.training.loop import Loop
+from sortal.training.objective import Objective
+from sortal.training.progress import NoProgress, ProgressView
+from sortal.training.signals import Stoppable
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Dev scores of the weights that were kept, and figures for run.json."""
+
+    dev_scores: Scores
+    figures: dict[str, Any]
+
+
+def fine_tune(
+    context: FitContext,
+    model: nn.Module,
+    objective: Objective,
+    score_dev: Callable[[ProgressView], Scores],
+    *,
+    max_tokens: int,
+) -> Tuned:
+    """Train ``model`` on ``objective``; early stopping and best weights by ``context.dev``.
+
+    Args:
+        score_dev: scores of the dev rows under the current weights.
+        max_tokens: budget of a microbatch, without the objective's shared tokens.
+    """
+    config, space = context.config, context.label_space
+    dev_gold = space.encode(context.dev)
+    # With several processes a stop waits for the end of the evaluation: all must leave it together.
+    view = Stoppable(context.stop) if context.processes.world == 1 else NoProgress()
+    latest: list[Scores] = []
+
+    def figures() -> dict[str, float]:
+        latest[:] = [score_dev(view)]
+        return dev_figures(latest[0], dev_gold, space, config)
+
+    loop = Loop(
+        model,
+        objective,
+        figures,
+        config,
+        processes=context.processes,
+        max_tokens=max_tokens,
+        store=context.store,
+        stop=context.stop,
+        view=context.view,
+        say=context.say,
+        on_log=context.on_log,
+    )
+    if context.resume:
+        loop.resume()
+    began = time.monotonic()
+    progress = loop.run()
+    best_is_last = bool(progress.history) and progress.history[-1]["step"] == progress.best_step
+    trained, total = parameter_count(model)
+    return Tuned(
+        latest[0] if latest and best_is_last else score_dev(context.view),
+        {
+            "trainable_parameters": trained,
+            "parameters": total,
+            "steps": progress.step,
+            "tokens": progress.tokens,
+            "train_seconds": round(progress.train_seconds, 3),
+            "wall_seconds_with_dev": round(time.monotonic() - began, 3),
+            "tokens_per_second": round(progress.tokens / max(progress.train_seconds, 1e-9), 1),
+            "max_tokens": progress.max_tokens,
+            "skipped_steps": progress.skipped_steps,
+            "out_of_memory_retries": progress.out_of_memory_retries,
+            "best_step": progress.best_step,
+            "history": progress.history,
+            "peak_memory_bytes": peak_memory(context.processes.device),
+        },
+    )
+
+
+def dev_figures(
+    scores: Scores, gold: np.ndarray[Any, Any], space: LabelSpace, config: RunConfig
+) -> dict[str, float]:
+    """Dev metrics; for multi-label under one global threshold tuned on the same rows, which is for choosing weights only."""
+    decision = Decision.fit(
+        scores, gold, space.task, thresholds="global", threshold_metric=config.threshold_metric
+    )
+    found = evaluate(scores, gold, decision, space, n_resamples=0)
+    shown: dict[str, float] = {
+        str(key): float(found[key]) for key in ("accuracy", "f1_micro", "f1_macro") if key in found
+    }
+    shown["loss"] = float(found["log_loss"])
+    wanted = config.metric_for_best_model
+    if wanted not in shown:  # accuracy of a multi-label task is the share of exactly right rows
+        shown[wanted] = float(found["subset_accuracy"])
+    shown["metric"] = -shown["loss"] if wanted == "loss" else shown[wanted]
+    return shown
+
+
+def lengths_line(train: EncodedTexts, encoder: TextEncoder) -> str:
+    """How long the training texts are, and how many were cut."""
+    lengths = train.lengths
+    return (
+        f"{len(train):,} training texts, {train.tokens:,} tokens with template (median {int(np.median(lengths))}, max {int(lengths.max())}); "
+        f"{train.truncated:,} truncated to {encoder.max_length} tokens ({100 * train.truncated / len(train):.1f} %, keeps the {encoder.truncation})"
+    )
+
+
+def parameters_line(model: nn.Module) -> str:
+    """How much of the model is trained."""
+    trained, total = parameter_count(model)
+    return f"{trained:,} trainable of {total:,} parameters ({100 * trained / total:.2f} %)"

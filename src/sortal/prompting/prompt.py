@@ -1,0 +1,328 @@
+"""A prompt as token ids: what all texts share, what goes around each text, and every label's answer.
+
+The same object renders for training, evaluation, prediction and serving; its hash is saved with the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sortal.backbone.encoding import EncodedTexts, TextEncoder, cut, encode_after
+from sortal.backbone.template import Template, own_prefix
+from sortal.errors import ConfigError, ModelError
+from sortal.prompting.template import Form, PromptText
+from sortal.prompting.verbalizer import Verbalizer
+
+Ints = npt.NDArray[np.int64]
+SHOT_TOKENS = 64
+TEXT_TOKENS = 256
+_YES_NO = (" yes", " no")
+_SEPARATORS = (",", ";", "|", "/", "#")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """An example for the prompt: a text and the positions of its labels."""
+
+    text: str
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Ids of a prompt for one tokenizer.
+
+    Args:
+        text: the prompt's strings.
+        form: what an answer is.
+        verbalizer: wordings in label-space order.
+        max_length: tokens of the longest sequence: prompt, text and answer; None: the prompt and `TEXT_TOKENS` of text.
+        truncation: which part of a too long text is kept.
+        shots: examples that every prompt shows.
+        max_labels: form ``list``: most labels of an answer.
+    """
+
+    tokenizer: Any
+    text: PromptText
+    form: Form
+    verbalizer: Verbalizer
+    max_length: int | None = None
+    truncation: str = "head"
+    shots: tuple[Shot, ...] = ()
+    max_labels: int = 1
+
+    # what all texts share
+
+    def shared(self, order: Sequence[int] | None = None) -> Ints:
+        """The prompt up to the text; ``order``: which labels are listed, in which order (default: all)."""
+        return np.concatenate([self.head, self.label_list(order), self.tail])
+
+    @cached_property
+    def head(self) -> Ints:
+        """Ids before the label list, with the tokenizer's own first token exactly once."""
+        before = self.text.before.rstrip(" ") if self.text.lists_labels else self.text.before
+        ids = self._literal("", before) if before else []
+        first = list(own_prefix(self.tokenizer))
+        return np.array(ids if ids[: len(first)] == first else first + ids, dtype=np.int64)
+
+    def label_list(self, order: Sequence[int] | None = None) -> Ints:
+        """Ids of the listed labels; empty when the template lists none."""
+        if not self.text.lists_labels:
+            return np.zeros(0, np.int64)
+        order = range(len(self._items)) if order is None else order
+        pieces: list[int] = []
+        for number, label in enumerate(order):
+            pieces += self._first_items[label] if number == 0 else self._items[label]
+        return np.array(pieces, dtype=np.int64)
+
+    @cached_property
+    def tail(self) -> Ints:
+        """Ids between the label list and the text, examples included; white space before the text goes with the text."""
+        before = "x" if self.text.lists_labels else self.text.before
+        pieces = self._literal(before[-1:], self.text.between) if self.text.between else []
+        pieces += [i for shot in self.shots for i in self._shot(shot)]
+        query = self.text.query.rstrip(" ")
+        context = "\n" if self.shots else (self.text.between or before)[-1:]
+        pieces += self._literal(context, query) if query else []
+        return np.array(pieces, dtype=np.int64)
+
+    def _shot(self, shot: Shot) -> list[int]:
+        if self.text.example is None:
+            raise ConfigError(
+                "this template has no place for examples",
+                "put {examples} before the text, or leave out shots",
+            )
+        before, _, rest = self.text.example.partition("{text}")
+        after, _, end = rest.partition("{answer}")
+        lead, cue = before.rstrip(" "), after.rstrip(" ")
+        (ids,) = encode_after(self.tokenizer, lead[-1:] or "\n", [before[len(lead) :] + shot.text])
+        answer = after[len(cue) :] + self.listed_answer(shot.labels)
+        return [
+            *self._literal("\n", lead),
+            *cut(np.array(ids, np.int32), min(len(ids), SHOT_TOKENS), self.truncation).tolist(),
+            *self._literal("x", cue),
+            *encode_after(self.tokenizer, cue[-1:], [answer])[0],
+            *self._literal("x", end),
+        ]
+
+    def listed_answer(self, labels: Sequence[int]) -> str:
+        """The wording of a row's labels, in label-space order."""
+        return f"{self.separator_text} ".join(self.verbalizer.answers[i] for i in sorted(labels))
+
+    # around each text
+
+    @cached_property
+    def cue(self) -> Ints:
+        """Ids from the text's end to the answer."""
+        return np.array(self._literal("x", self.text.after.rstrip(" ")), dtype=np.int64)
+
+    def encoder(self, listed: int = 0) -> TextEncoder:
+        """Encodes texts with the cue after them.
+
+        Args:
+            listed: tokens of a label list that stands beside each text instead of in the shared prompt.
+
+        Raises:
+            ConfigError: the prompt leaves no room for a text, or nothing comes after the text.
+        """
+        if not len(self.cue):
+            raise ConfigError(
+                f"template {self.text.source!r} has no words after {{text}}, so an empty text would have no state to read",
+                "end it with an answer cue such as '\\nLabel:'",
+            )
+        fixed = self._fixed(listed)
+        limit = self.max_length if self.max_length is not None else fixed + TEXT_TOKENS
+        if limit <= fixed:
+            raise ConfigError(
+                f"max_length {limit} leaves no room for a text: the prompt with its answer has {fixed} tokens",
+                f"set max_length above {fixed}, list fewer labels (--shortlist), or use a shorter template",
+            )
+        query = self.text.query.rstrip(" ")
+        fore = self.text.between or ("x" if self.text.lists_labels else self.text.before)
+        before = query or ("\n" if self.shots else fore)
+        template = Template(self.text.source, (), tuple(self.cue.tolist()))
+        return TextEncoder(
+            self.tokenizer,
+            template,
+            limit - fixed + len(self.cue),
+            self.truncation,
+            self._text_lead,
+            before[-1:],
+        )
+
+    def _fixed(self, listed: int) -> int:
+        shared = len(self.head) + len(self.tail) + (listed or len(self.label_list()))
+        return shared + len(self.cue) + self.longest_answer
+
+    def longest(self, shortlist: int | None = None) -> int:
+        """Tokens of the longest sequence with a text; with ``shortlist`` of the longest so many labels listed."""
+        if self.max_length is not None:
+            return self.max_length
+        return self._fixed(self.listed_tokens(shortlist) if shortlist else 0) + TEXT_TOKENS
+
+    def listed_tokens(self, size: int) -> int:
+        """Tokens of the longest list of ``size`` labels; 0 where the template lists none."""
+        if not self.text.lists_labels:
+            return 0
+        widths = [max(map(len, pair)) for pair in zip(self._items, self._first_items, strict=True)]
+        return sum(sorted(widths, reverse=True)[:size])
+
+    def encode(self, texts: Iterable[str], listed: int = 0) -> EncodedTexts:
+        """Texts with the cue after them."""
+        return self.encoder(listed).encode(texts)
+
+    # answers
+
+    @cached_property
+    def terminator(self) -> int:
+        """The token that ends an answer.
+
+        Raises:
+            ModelError: the tokenizer has no end-of-sequence token.
+        """
+        if self.tokenizer.eos_token_id is None:
+            raise ModelError("the tokenizer has no end-of-sequence token to end an answer with", "add one")
+        return int(self.tokenizer.eos_token_id)
+
+    @cached_property
+    def answers(self) -> tuple[tuple[int, ...], ...]:
+        """Ids of every label's wording right after the cue, without the terminator."""
+        return self._wordings(self._answer_context, self._answer_lead)
+
+    @cached_property
+    def later_answers(self) -> tuple[tuple[int, ...], ...]:
+        """Ids of every label's wording after a separator."""
+        return self._wordings(self.separator_text, " ")
+
+    @cached_property
+    def separator_text(self) -> str:
+        """What stands between two labels of a list answer: the first of a few signs that no wording contains.
+
+        Raises:
+            ConfigError: every one occurs in some wording.
+        """
+        for sign in _SEPARATORS:
+            if not any(sign in wording for wording in self.verbalizer.answers):
+                return sign
+        raise ConfigError(
+            f"list answers need a separator, and every one of {' '.join(_SEPARATORS)} occurs in a label",
+            "use answer 'each', or give other wordings in a verbalizer file",
+        )
+
+    @cached_property
+    def separator(self) -> tuple[int, ...]:
+        """Ids between two labels of a list answer."""
+        return tuple(encode_after(self.tokenizer, "x", [self.separator_text])[0])
+
+    @cached_property
+    def branches(self) -> tuple[tuple[int, ...], ...]:
+        """Form ``each``: ids that ask for one label's yes or no, right after the cue."""
+        lead = "" if self.text.format == "chat" else "\n"
+        asked = [f"{lead}{wording}:" for wording in self.verbalizer.answers]
+        return self._distinct(encode_after(self.tokenizer, self.text.after[-1:], asked))
+
+    @cached_property
+    def yes_no(self) -> tuple[int, int]:
+        """The tokens that stand for yes and no after a branch."""
+        yes, no = (ids[0] for ids in encode_after(self.tokenizer, ":", list(_YES_NO)))
+        if yes == no:  # byte-level vocabularies spell words out: take the letters
+            yes, no = (ids[1] for ids in encode_after(self.tokenizer, ":", list(_YES_NO)))
+        return yes, no
+
+    def response(self, labels: Sequence[int]) -> list[int]:
+        """Ids of a row's whole answer with its terminator; several labels in label-space order."""
+        ids: list[int] = []
+        for number, label in enumerate(sorted(labels)):
+            ids += self.answers[label] if number == 0 else [*self.separator, *self.later_answers[label]]
+        return [*ids, self.terminator]
+
+    @cached_property
+    def longest_answer(self) -> int:
+        """Tokens of the longest answer, terminator included."""
+        longest = 1 + max(map(len, self.branches if self.form == "each" else self.answers))
+        if self.form != "list":
+            return longest
+        later = sorted((len(self.separator) + len(ids) for ids in self.later_answers), reverse=True)
+        return longest + sum(later[: self.max_labels - 1])
+
+    def is_one_token(self, wording: str) -> bool:
+        """Whether ``wording`` is a single token where an answer stands."""
+        return len(encode_after(self.tokenizer, self._answer_context, [self._answer_lead + wording])[0]) == 1
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of a SHA-256 over all ids: two models with equal hashes read and answer alike."""
+        parts: list[Any] = [
+            self.form,
+            self.shared().tolist(),
+            self._text_lead,
+            self.cue.tolist(),
+            self.terminator,
+            self.answers,
+        ]
+        if self.form == "list":
+            parts += [self.separator, self.later_answers]
+        if self.form == "each":
+            parts += [self.branches, self.yes_no]
+        parts += [self.label_list([i]).tolist() for i in range(len(self.verbalizer.listed))]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    # encoding
+
+    @property
+    def _text_lead(self) -> str:
+        """White space before the text, which is encoded with it."""
+        return self.text.query[len(self.text.query.rstrip(" ")) :]
+
+    @property
+    def _answer_context(self) -> str:
+        return self.text.after.rstrip(" ")[-1:]
+
+    @property
+    def _answer_lead(self) -> str:
+        return "" if self.text.format == "chat" or self._answer_context.isspace() else " "
+
+    def _wordings(self, context: str, lead: str) -> tuple[tuple[int, ...], ...]:
+        wordings = self.verbalizer.answers
+        found = encode_after(self.tokenizer, context, [lead + wording for wording in wordings])
+        for wording, ids in zip(wordings, found, strict=True):
+            if not ids:
+                raise ConfigError(
+                    f"the wording {wording!r} has no tokens in this model's vocabulary",
+                    "give the label another wording in a verbalizer file",
+                )
+        return self._distinct(found)
+
+    def _distinct(self, found: list[list[int]]) -> tuple[tuple[int, ...], ...]:
+        twins: dict[tuple[int, ...], str] = {}
+        for wording, ids in zip(self.verbalizer.answers, found, strict=True):
+            if (other := twins.setdefault(tuple(ids), wording)) != wording:
+                raise ConfigError(
+                    f"the wordings {other!r} and {wording!r} are the same tokens in this model's vocabulary",
+                    "give one of them another wording in a verbalizer file",
+                )
+        return tuple(tuple(ids) for ids in found)
+
+    @cached_property
+    def _items(self) -> list[list[int]]:
+        lead = "\n" if self.text.one_per_line else ", "
+        return encode_after(self.tokenizer, "x", [lead + listed for listed in self.verbalizer.listed])
+
+    @cached_property
+    def _first_items(self) -> list[list[int]]:
+        before = self.text.before
+        white = before[len(before.rstrip(" ")) :]
+        context = before.rstrip(" ")[-1:]
+        return encode_after(self.tokenizer, context, [white + listed for listed in self.verbalizer.listed])
+
+    def _literal(self, context: str, text: str) -> list[int]:
+        """Ids of a part of the template, whose special tokens are meant as such."""
+        return encode_after(self.tokenizer, context, [text], special=True)[0]

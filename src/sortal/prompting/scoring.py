@@ -1,0 +1,216 @@
+"""log p(answer | text) of every answer, exactly: one tree of tokens below each text, the prompt shared by all.
+
+An answer's probability is the product of its tokens' probabilities, its terminator included. With ``tolerance`` above 0 the
+tree is grown where the probability is: branches are left unopened once all of them together hold at most that share of the
+answers' probability, which a fine-tuned model reaches after a few nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sortal.backbone.language_model import LanguageModel
+from sortal.backbone.trees import Memory, TreeRow
+from sortal.prompting.trie import Trie
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+_FIRST_LOOK = (
+    0.05  # before any answer is complete: open what is at least this likely, relative to the likeliest branch
+)
+
+
+@dataclass(frozen=True)
+class SharedPrompt:
+    """The shared prompt under the current weights: in memory where the model can share it, else as ids before every text."""
+
+    model: LanguageModel
+    ids: Ints
+    memory: Memory | None
+
+    @classmethod
+    def compute(cls, model: LanguageModel, ids: Ints) -> SharedPrompt:
+        """Compute keys and values of ``ids``; anew whenever weights have changed."""
+        if not model.shares:
+            return cls(model, ids, None)
+        return cls(model, ids[:0], model.remember(ids))
+
+
+def answer_logprobs(
+    shared: SharedPrompt,
+    trunks: Sequence[Ints],
+    tries: Sequence[Trie],
+    tolerance: float = 0.0,
+    wanted: Sequence[Bools] | None = None,
+) -> list[Floats]:
+    """log p of every answer below every text.
+
+    Args:
+        trunks: ids of each text with its answer cue.
+        tries: each text's answers; may be one object many times.
+        tolerance: 0 opens every node in one forward; above 0, answers that are left out share their branch's probability equally, and
+            the normalised probabilities are off by at most about this much.
+        wanted: bool ``[answers]`` per text, those that the tolerance is measured against; the others' values may be anything.
+
+    Returns:
+        per text, float64 ``[answers]``.
+    """
+    if tolerance > 0 and shared.memory is not None:
+        return _grown(shared, trunks, tries, tolerance, wanted or [None] * len(trunks))
+    return _whole(shared, trunks, tries)
+
+
+def _whole(shared: SharedPrompt, trunks: Sequence[Ints], tries: Sequence[Trie]) -> list[Floats]:
+    rows = [trie.row(trunk, trie.inner[1:]) for trunk, trie in zip(trunks, tries, strict=True)]
+    states = shared.model.states(rows, shared.ids, shared.memory)
+    at, parents, tokens = [], [], []
+    start = found = 0
+    for trunk, trie, row in zip(trunks, tries, rows, strict=True):
+        at.append(
+            start + len(trunk) - 1 + np.arange(len(trie.inner))
+        )  # the cue's last token, then the inner nodes
+        parents.append(found + np.searchsorted(trie.inner, trie.parent[trie.edges]))
+        tokens.append(trie.token[trie.edges])
+        start += len(row.ids)
+        found += len(trie.inner)
+    edges = _edge_logprobs(
+        shared.model, states, np.concatenate(at), np.concatenate(parents), np.concatenate(tokens)
+    )
+    result, start = [], 0
+    for trie in tries:
+        result.append(trie.accumulate(edges[None, start : start + len(trie.edges)])[0, trie.ends])
+        start += len(trie.edges)
+    return result
+
+
+def _edge_logprobs(
+    model: LanguageModel, states: torch.Tensor, at: Ints, parents: Ints, tokens: Ints
+) -> Floats:
+    device = states.device
+    chosen = states.index_select(0, torch.from_numpy(at).to(device))
+    found = model.edge_logprobs(
+        chosen, torch.from_numpy(parents).to(device), torch.from_numpy(tokens).to(device)
+    )
+    return found.double().cpu().numpy()
+
+
+@dataclass
+class _Growth:
+    """What is known of one text's tree."""
+
+    trie: Trie
+    trunk: Ints
+    wanted: Bools | None
+    logprob: Floats = field(init=False)
+    kept: Ints = field(init=False)
+    opened: Ints = field(init=False)
+    ends: Ints = field(init=False)
+    towards: Bools = field(init=False)  # the nodes on the way to `ends`, the wanted answers
+
+    def __post_init__(self) -> None:
+        self.logprob = np.full(len(self.trie), -np.inf)
+        self.logprob[0] = 0.0
+        self.kept = self.opened = np.zeros(0, np.int64)
+        self.ends, self.towards = self.trie.ends, np.ones(len(self.trie), dtype=bool)
+        if self.wanted is not None:
+            self.ends = self.trie.ends[self.wanted]
+            self.towards = self.trie.ancestors[self.ends].any(0)
+
+    def learn(self, nodes: Ints, edges: Floats) -> None:
+        """Log-probabilities of the edges below ``nodes`` (ascending), in the order of `Trie.children_of`."""
+        for node in self.trie.children_of(nodes):  # parents before their children
+            self.logprob[node] = edges[0] + self.logprob[self.trie.parent[node]]
+            edges = edges[1:]
+
+    def to_open(self, tolerance: float) -> Ints:
+        """The next nodes whose state is needed; none when what is left unopened is within ``tolerance``."""
+        trie, known = self.trie, np.isfinite(self.logprob)
+        known[0] = known[self.opened] = known[trie.ends] = False
+        known &= self.towards
+        front = np.flatnonzero(known)
+        if len(front) == 0:
+            return front
+        mass = np.exp(self.logprob[front])
+        complete = float(np.exp(self.logprob[self.ends]).sum())
+        if complete == 0:
+            chosen = front[mass >= _FIRST_LOOK * mass.max()]
+        else:
+            order = np.argsort(mass, kind="stable")
+            left = np.cumsum(mass[order]) <= tolerance * complete
+            chosen = front[order[~left]]
+        # A branch that does not fork is opened to its end at once.
+        found = set(chosen.tolist())
+        for node in chosen.tolist():
+            while len(below := trie.children_of(np.array([node]))) == 1 and trie.has_children[below[0]]:
+                node = int(below[0])
+                found.add(node)
+        return np.array(sorted(found), dtype=np.int64)
+
+    def row(self, nodes: Ints) -> TreeRow:
+        """``nodes`` below the trunk and the opened nodes, which are in memory."""
+        ancestors = self.trie.ancestors[nodes]
+        visible = np.concatenate(
+            [np.ones((len(nodes), len(self.trunk)), bool), ancestors[:, self.opened], ancestors[:, nodes]],
+            axis=1,
+        )
+        depth = len(self.trunk) + self.trie.depth[nodes] - 1
+        return TreeRow(self.trie.token[nodes], depth, visible, self.kept)
+
+    def answers(self) -> Floats:
+        """Log-probability of every answer; unknown ones share what their last known ancestor has."""
+        trie, found = self.trie, self.logprob.copy()
+        for node in range(1, len(trie)):
+            parent = trie.parent[node]
+            if not np.isfinite(found[node]) and np.isfinite(found[parent]):
+                share = np.log(trie.labels_below[node] / trie.labels_below[parent])
+                found[node] = found[parent] + share
+        return found[trie.ends]
+
+
+def _grown(
+    shared: SharedPrompt,
+    trunks: Sequence[Ints],
+    tries: Sequence[Trie],
+    tolerance: float,
+    wanted: Sequence[Bools | None],
+) -> list[Floats]:
+    assert shared.memory is not None
+    memory = shared.memory.with_prompt_only(grow=True)
+    growths = [_Growth(*given) for given in zip(tries, trunks, wanted, strict=True)]
+    active = [(growth, np.zeros(1, np.int64)) for growth in growths]
+    first = True
+    while active:
+        rows = [TreeRow(growth.trunk) if first else growth.row(nodes) for growth, nodes in active]
+        lengths = np.array([len(row.ids) for row in rows])
+        ends = np.cumsum(lengths)
+        slots = memory.tokens + ends - lengths
+        states = shared.model.states(rows, shared.ids, memory)
+        at, parents, tokens, counts, found = [], [], [], [], 0
+        for (growth, nodes), end, row in zip(active, ends.tolist(), rows, strict=True):
+            at.append(np.array([end - 1]) if first else end - len(row.ids) + np.arange(len(nodes)))
+            below = growth.trie.children_of(nodes)
+            parents.append(found + np.searchsorted(nodes, growth.trie.parent[below]))
+            tokens.append(growth.trie.token[below])
+            counts.append(len(below))
+            found += len(nodes)
+        edges = _edge_logprobs(
+            shared.model, states, np.concatenate(at), np.concatenate(parents), np.concatenate(tokens)
+        )
+        following = []
+        for (growth, nodes), part, slot, row in zip(
+            active, np.split(edges, np.cumsum(counts)[:-1]), slots.tolist(), rows, strict=True
+        ):
+            growth.learn(nodes, part)
+            growth.kept = np.concatenate([growth.kept, slot + np.arange(len(row.ids))])
+            if not first:
+                growth.opened = np.concatenate([growth.opened, nodes])
+            if len(opening := growth.to_open(tolerance)):
+                following.append((growth, opening))
+        active, first = following, False
+    return [growth.answers() for growth in growths]
