@@ -1,6 +1,6 @@
 """Quality and cost of ``sortal train`` on public data sets, one row per set and seed, from the runs' own records.
 
-    python -m benchmarks.quality --sets banking77 reuters21578 goemotions --seeds 0 --runs runs/quality
+    python -m benchmarks.quality --sets banking77 reuters21578 goemotions --methods head instruct --seeds 0 --runs runs/quality
 
 Looks for the data sets in $SORTAL_DATA (or --data). Every cell is a resumable run; a finished one is only read, so the
 command can be stopped and given again. Writes benchmarks/results/quality.json and quality.md.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,45 @@ SETS: dict[str, dict[str, Any]] = {
         "epochs": 1,
         "eval_per_epoch": 2,
     },
+    # Declared subsets for comparing methods on a CPU: seeded samples, texts cut to so many words; dev and test rows with a
+    # label that no sampled training row has are left out.
+    "banking77-500": {
+        "data": "train.csv",
+        "test": "test.csv",
+        "text": ["text"],
+        "label": "category",
+        "dev_size": 0.05,
+        "sample": {"test": 500},
+    },
+    "reuters21578-1k": {
+        "data": "train.jsonl",
+        "test": "test.jsonl",
+        "text": ["title", "text"],
+        "label": "topics",
+        "dev_size": 0.17,
+        "batch_size": 8,
+        "epochs": 1,
+        "sample": {"data": 1200, "test": 500, "words": 60},
+    },
+    "goemotions-2k": {
+        "data": "train.tsv",
+        "dev": "dev.tsv",
+        "test": "test.tsv",
+        "text": ["text"],
+        "label": "labels",
+        "label_delimiter": ",",
+        "batch_size": 16,
+        "epochs": 1,
+        "sample": {"data": 2000, "dev": 300, "test": 600},
+    },
+}
+METHODS: dict[str, dict[str, Any]] = {
+    "head": {"method": "head"},
+    "instruct": {"method": "instruct"},
+    "instruct-list": {"method": "instruct", "answer": "list"},
+    "instruct-each": {"method": "instruct", "answer": "each"},
+    "zero-shot": {"method": "instruct", "epochs": 0},
+    "zero-shot-list": {"method": "instruct", "answer": "list", "epochs": 0},
 }
 FIGURES = ("accuracy", "f1_micro", "f1_macro", "ece")
 
@@ -55,6 +95,8 @@ FIGURES = ("accuracy", "f1_micro", "f1_macro", "ece")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--methods", nargs="+", default=["head"], choices=list(METHODS))
+    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="settings for every run")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument(
@@ -64,36 +106,47 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
-    rows = []
     for name in arguments.sets:
-        for seed in arguments.seeds:
-            rows.append(cell(name, seed, arguments.model, Path(arguments.data), arguments.runs))
-            keep(rows[-1])
+        for method, seed in product(arguments.methods, arguments.seeds):
+            keep(
+                cell(name, method, seed, arguments.model, Path(arguments.data), arguments.runs, arguments.set)
+            )
     show()
 
 
-def cell(name: str, seed: int, model: str, data: Path, runs: Path) -> dict[str, Any]:
+def cell(
+    name: str, method: str, seed: int, model: str, data: Path, runs: Path, more: list[str]
+) -> dict[str, Any]:
     """One finished run: its settings, figures with intervals, cost and environment."""
     from sortal.config import RunConfig, build_config
+    from sortal.config_files import parse_assignments
     from sortal.run import run
 
-    settings = dict(SETS[name])
+    settings = {**SETS[name], **METHODS[method]}
+    sizes = settings.pop("sample", {})
+    folder = data / name.rpartition("-")[0] if sizes else data / name
     for key in ("data", "dev", "test"):
         if key in settings:
-            settings[key] = str(data / name / settings[key])
-    out = runs / f"{name}-{model}-{seed}"
-    result = run(build_config({**settings, "model": model, "seed": seed, "out": str(out)}), resume=True)
+            settings[key] = str(folder / settings[key])
+    if sizes:
+        settings = sampled(settings, sizes, runs / f"sample-{name}")
+    out = runs / f"{name}-{'' if method == 'head' else f'{method}-'}{model}-{seed}"
+    values = {**settings, **parse_assignments(more), "model": model, "seed": seed, "out": str(out)}
+    result = run(build_config(values), resume=True)
     training, metrics = result.record["training"], result.metrics
     config = build_config(
         {key: value for key, value in result.record["config"].items() if key in RunConfig.model_fields}
     )
     return {
         "set": name,
+        "method": method,
         "seed": seed,
-        "command": f"python -m benchmarks.quality --sets {name} --seeds {seed} --model {model}",
+        "command": f"python -m benchmarks.quality --sets {name} --methods {method} --seeds {seed} --model {model}"
+        + (f" --set {' '.join(more)}" if more else ""),
         "base_model": result.record["base_model"],
         "settings": {
             **SETS[name],
+            **METHODS[method],
             "epochs": result.record["config"]["epochs"],
             "batch_size": result.record["config"]["batch_size"],
         },
@@ -116,12 +169,57 @@ def cell(name: str, seed: int, model: str, data: Path, runs: Path) -> dict[str, 
                 "truncated_train_rows",
                 "template_hash",
                 "dtype",
+                "prompt_tokens",
+                "off_set_mass",
+                "stop_bias",
             )
+            if key in training
         },
         "history": training["history"],
         "inference": result.record["inference"],
         "environment": result.record["environment"],
     }
+
+
+def sampled(settings: dict[str, Any], sizes: dict[str, int], folder: Path) -> dict[str, Any]:
+    """The same settings over JSON Lines files with a seeded sample of each file's rows, written once."""
+    import numpy as np
+
+    from sortal.data.reading import read
+
+    arguments = {
+        key: tuple(settings[key]) if key == "text" else settings[key]
+        for key in ("text", "label", "label_delimiter")
+        if key in settings
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    known: set[str] = set()
+    files: dict[str, str] = {}
+    for key in ("data", "dev", "test"):
+        if key not in settings:
+            continue
+        rows = read(settings[key], **arguments, say=lambda line: None)
+        order = np.random.default_rng(0).permutation(len(rows))[: sizes.get(key, len(rows))]
+        picked = [
+            {
+                "id": rows.ids[i],
+                "text": " ".join(text.split()[: sizes.get("words")]),
+                "labels": list((rows.labels or [])[i]),
+            }
+            for i, text in zip(order.tolist(), rows.text_at(order), strict=True)
+        ]
+        if key == "data":
+            known = {label for row in picked for label in row["labels"]}
+        picked = [row for row in picked if set(row["labels"]) <= known]
+        if rows.task == "single":
+            picked = [{**row, "labels": row["labels"][0]} for row in picked]
+        path = folder / f"{key}.jsonl"
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in picked)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+        files[key] = str(path)
+    kept = {k: v for k, v in settings.items() if k not in ("text", "label", "label_delimiter")}
+    return {**kept, **files, "text": ["text"], "label": "labels", "id": "id"}
 
 
 def decided_for_micro(result: Any, config: Any) -> dict[str, Any]:
@@ -157,7 +255,7 @@ def keep(row: dict[str, Any]) -> None:
     rows = json.loads(path.read_text()) if path.exists() else []
 
     def key(entry: dict[str, Any]) -> tuple[Any, ...]:
-        return entry["set"], entry["base_model"]["spec"], entry["seed"]
+        return entry["set"], entry["method"], entry["base_model"]["spec"], entry["seed"]
 
     rows = sorted([r for r in rows if key(r) != key(row)] + [row], key=key)
     RESULTS.mkdir(exist_ok=True)
@@ -167,12 +265,12 @@ def keep(row: dict[str, Any]) -> None:
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "# Quality of `sortal train`, method head",
+        "# Quality of `sortal train`",
         "",
         "Test figures with 95 % bootstrap intervals over test rows. Each row's command is in quality.json.",
         "",
-        "| set | base model | seed | train / test rows | accuracy | micro-F1 | macro-F1 | ECE | epochs | training | real tokens/s | texts/s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| set | method | base model | seed | train / test rows | accuracy | micro-F1 | macro-F1 | ECE | epochs | training | real tokens/s | texts/s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         note = f" ({r['base_model']['note']})" if r["base_model"]["note"] else ""
@@ -185,7 +283,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 def line(r: dict[str, Any], decided: dict[str, Any], how: str, note: str) -> str:
     figures = " | ".join(figure(decided, key) for key in FIGURES)
     return (
-        f"| {r['set']}{how} | {r['base_model']['spec']}{note} | {r['seed']} | {r['rows']['train']:,} / {r['test_rows']:,} | {figures} "
+        f"| {r['set']}{how} | {r['method']} | {r['base_model']['spec']}{note} | {r['seed']} | {r['rows']['train']:,} / {r['test_rows']:,} | {figures} "
         f"| {r['settings']['epochs']} | {r['training']['train_seconds'] / 60:.1f} min | {r['training']['tokens_per_second']:,.0f} "
         f"| {r['inference']['texts_per_second']:,.0f} |"
     )
@@ -201,11 +299,11 @@ def figure(row: dict[str, Any], key: str) -> str:
 def show() -> None:
     table = Table(title="Quality and cost")
     rows = json.loads((RESULTS / "quality.json").read_text())
-    for name in ("set", "seed", *FIGURES, "minutes", "tokens/s"):
+    for name in ("set", "method", "seed", *FIGURES, "minutes", "tokens/s"):
         table.add_column(name)
     for r in rows:
         cost = (f"{r['training']['train_seconds'] / 60:.1f}", f"{r['training']['tokens_per_second']:,.0f}")
-        table.add_row(r["set"], str(r["seed"]), *[figure(r, key) for key in FIGURES], *cost)
+        table.add_row(r["set"], r["method"], str(r["seed"]), *[figure(r, key) for key in FIGURES], *cost)
     Console().print(table)
 
 

@@ -22,6 +22,7 @@ _CONTEXT.set_forkserver_preload(
         "sortal.run",
         "sortal.dry_run",
         "sortal.methods.head",
+        "sortal.methods.instruct",
         "sortal.cli.train",
         "sortal.cli.evaluate",
         "sortal.cli.predict",

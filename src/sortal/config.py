@@ -1,7 +1,7 @@
 """The settings of a run: one pydantic model for flags, YAML, Python and ``sortal config schema``.
 
 Names follow transformers and peft (``learning_rate``, ``lora_r``, ``max_length`` …). ``extra="forbid"``
-plus `load_config` turn a misspelt key into an error that names the nearest real one.
+plus `build_config` turn a misspelt key into an error that names the nearest real one.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import difflib
 import math
 from datetime import date
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -33,7 +31,8 @@ Truncation = Literal["head", "tail", "head+tail"]
 Metric = Literal["f1_macro", "f1_micro", "accuracy", "loss"]
 
 
-_TEXTS = frozenset(
+# Settings that are names, paths or templates, and those that are lists of them.
+TEXTS = frozenset(
     (
         "data",
         "dev",
@@ -49,7 +48,7 @@ _TEXTS = frozenset(
         "out",
     )
 )
-_LISTS = frozenset(("text", "label_columns", "lora_targets"))
+LISTS = frozenset(("text", "label_columns", "lora_targets"))
 
 
 class _Section(BaseModel):
@@ -259,9 +258,9 @@ class RunConfig(DataConfig, ModelConfig, LoraConfig, InstructConfig, TrainConfig
         name = info.field_name or ""
         if isinstance(value, bool) and cls.model_fields[name].annotation is not bool:
             raise ValueError("Input should not be true or false")
-        if name in _LISTS and isinstance(value, str | int):
+        if name in LISTS and isinstance(value, str | int):
             return (str(value),) if name == "text" else tuple(str(value).split(","))
-        if name in _TEXTS and isinstance(value, int | date):  # a column named 2024
+        if name in TEXTS and isinstance(value, int | date):  # a column named 2024
             return str(value)
         return value
 
@@ -353,7 +352,7 @@ def build_config(values: dict[str, Any], where: str = "settings") -> RunConfig:
     Raises:
         ConfigError: naming every unknown key (with the nearest known one), wrong type or impossible combination.
     """
-    _refuse_unknown(values, where)
+    refuse_unknown(values, where)
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -362,7 +361,8 @@ def build_config(values: dict[str, Any], where: str = "settings") -> RunConfig:
         ) from None
 
 
-def _refuse_unknown(values: dict[str, Any], where: str) -> None:
+def refuse_unknown(values: dict[str, Any], where: str) -> None:
+    """Refuse keys that are no settings, with the nearest one that is."""
     known = list(RunConfig.model_fields)
     unknown = [key for key in values if key not in known]
     if unknown:
@@ -378,69 +378,3 @@ def _explain(error: ValidationError) -> str:
         given = "" if not key else f" (got {item['input']!r})"
         parts.append(f"{key}: {message}{given}" if key else message)
     return "; ".join(dict.fromkeys(parts))
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file, parsed with ``safe_load`` only."""
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"config file {path} does not exist", "check the path") from None
-    except OSError as error:
-        raise ConfigError(f"config file {path} cannot be read: {error.strerror}", "check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} is not valid YAML: {' '.join(str(error).split())}", "fix the line named above"
-        ) from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{path} holds a {type(values).__name__}, not key: value pairs", "write one `key: value` per line"
-        )
-    return {str(key): value for key, value in values.items()}
-
-
-def parse_assignments(pairs: list[str]) -> dict[str, Any]:
-    """``["epochs=2", "text=[a, b]"]`` → ``{"epochs": 2, "text": ["a", "b"]}``; values are YAML scalars or lists.
-
-    Names, paths and templates are taken as they are written, for ``|``, ``#`` and ``{text}`` mean something else in YAML.
-    """
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        key, separator, raw = pair.partition("=")
-        key = key.strip()
-        if not separator or not key:
-            raise ConfigError(f"--set {pair!r} is not key=value", "write --set learning_rate=0.0003")
-        if key in _TEXTS | _LISTS and raw[:1] not in ('"', "'", "[") and raw not in ("null", "~"):
-            values[key] = raw
-            continue
-        try:
-            value = yaml.safe_load(raw)
-        except yaml.YAMLError:
-            value = raw
-        values[key] = value if key in _TEXTS | _LISTS else _number_if_scientific(value)
-    return values
-
-
-def _number_if_scientific(value: Any) -> Any:
-    # YAML 1.1 reads "3e-4" as a string; people mean the number.
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def load_config(path: str | Path | None = None, overrides: dict[str, Any] | None = None) -> RunConfig:
-    """Defaults, then the YAML file, then ``overrides`` (flags and ``--set``); later ones win."""
-    values = read_yaml(path) if path is not None else {}
-    _refuse_unknown(values, str(path))
-    where = str(path) if path is not None and not overrides else "settings"
-    values = {
-        key: value if key in _TEXTS | _LISTS else _number_if_scientific(value)
-        for key, value in values.items()
-    }
-    return build_config({**values, **(overrides or {})}, where)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+_LOADING = {
+    "head": "Plain transformers and peft load this folder too and give the same scores, without that step.",
+    "instruct": "The folder is a causal language model's LoRA adapter: plain transformers and peft load it and generate the same answers. The prompt is in sortal.json.",
+}
+
 
 def model_card(meta: dict[str, Any], metrics: dict[str, Any]) -> str:
     """Markdown for ``README.md`` of a model folder.
@@ -36,7 +41,7 @@ def model_card(meta: dict[str, Any], metrics: dict[str, Any]) -> str:
         'sortal.load("path/to/this/folder").predict(["a text"])',
         "```",
         "",
-        f"{_decision(meta['decision'])} Plain transformers and peft load this folder too and give the same scores, without that step.",
+        f"{_decision(meta['decision'])} {_LOADING[meta['method']]}",
         "",
     ]
     return "\n".join(lines)

@@ -9,15 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sortal.config import (
-    RunConfig,
-    build_config,
-    load_config,
-    nearest,
-    parse_assignments,
-    read_yaml,
-    resolve_sizes,
-)
+from sortal.config import RunConfig, build_config, nearest, resolve_sizes
+from sortal.config_files import load_config, parse_assignments, read_yaml
 from sortal.errors import ConfigError
 
 

@@ -176,7 +176,7 @@ def _group(rows: list[TreeRow], lengths: Ints, starts: Ints, offset: int) -> Tre
     kept = [np.zeros(0, np.int64) if row.kept is None else row.kept for row in rows]
     keys = max(len(k) for k in kept) + width
     key_gather = np.repeat(offset + starts[:, None], keys, axis=1)
-    # A padding query sees its row's first cell only, so that its softmax is finite; its result is dropped.
+    # A padding query sees its row's own first cell only, so that its softmax is finite; its result is dropped.
     visible = np.zeros((len(rows), width, keys), dtype=bool)
     for i, row in enumerate(rows):
         c, m = len(kept[i]), int(lengths[i])
@@ -187,5 +187,5 @@ def _group(rows: list[TreeRow], lengths: Ints, starts: Ints, offset: int) -> Tre
             if row.visible is None
             else row.visible
         )
-        visible[i, m:, 0] = True
+        visible[i, m:, c] = True
     return TreeGroup(cells, keys, torch.from_numpy(key_gather.ravel()), torch.from_numpy(visible))

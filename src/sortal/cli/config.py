@@ -10,7 +10,8 @@ import typer
 import yaml
 
 from sortal.cli import output
-from sortal.config import RunConfig, load_config, parse_assignments
+from sortal.config import RunConfig
+from sortal.config_files import load_config, parse_assignments
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="The settings of a run: schema, show, validate."

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sortal.cli import output
-from sortal.config import load_config, parse_assignments
+from sortal.config_files import load_config, parse_assignments
 
 app = typer.Typer(add_completion=False)
 Option, Argument = typer.Option, typer.Argument

@@ -28,7 +28,7 @@ from sortal.methods.tuning import dev_figures, fine_tune, lengths_line, paramete
 from sortal.prompting import listing
 from sortal.prompting.prompt import Prompt, Shot
 from sortal.prompting.shortlist import Shortlist, cross_fitted, recall
-from sortal.prompting.template import PromptText
+from sortal.prompting.template import NAMED, PromptText
 from sortal.prompting.verbalizer import Verbalizer
 from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
@@ -62,6 +62,12 @@ class InstructMethod:
             raise ConfigError(
                 "length_normalization is for single-label tasks: scores of several labels are log-odds",
                 "leave it out",
+            )
+        template = NAMED.get(config.template_source, {}).get(form, config.template_source)
+        if (config.shuffle_labels or config.listed_labels) and "{labels}" not in template:
+            raise ConfigError(
+                f"shuffle_labels and listed_labels change the label list, and this prompt (answer {form!r}) has none",
+                "leave them out, or use a template with {labels}",
             )
         if config.shortlist and config.shortlist > len(label_space):
             raise ConfigError(

@@ -37,7 +37,8 @@ def make_prompt(
     form = answer_form(config, space)
     if tokenizer.eos_token_id is not None and tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         tokenizer.pad_token = choose_pad(tokenizer, Template("", (), (int(tokenizer.eos_token_id),)))
-    tokenizer.padding_side = "left"  # for whoever generates with the saved folder
+    # For whoever generates with the saved folder; the side is saved only as an argument of the tokenizer's class.
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
     text = make_prompt_text(config.template_source, form, tokenizer, config.prompt_format)
     draft = Prompt(tokenizer, text, form, Verbalizer(space.names, space.names))
     verbalizer = make_verbalizer(config.verbalizer, space.names, draft.is_one_token)
@@ -58,7 +59,8 @@ def make_prompt(
         )
     most = max(1, int(gold.sum(1).max(initial=1))) if form == "list" else 1
     prompt = Prompt(tokenizer, text, form, verbalizer, config.max_length, config.truncation, examples, most)
-    # Refuses a prompt without room for a text.
+    # Refuses, before a model is loaded, wordings the tokenizer cannot tell apart and a prompt without room for a text.
+    _ = prompt.hash
     prompt.encoder(prompt.listed_tokens(config.shortlist) if config.shortlist else 0)
     return prompt, kept
 

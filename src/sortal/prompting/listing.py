@@ -83,13 +83,8 @@ def decode(
         if not active:
             break
         chosen = [tries[i].later if number else tries[i].first for i in active]
-        allowed = [
-            np.arange(len(trie.ends)) % len(tries[i].labels) > last[i]
-            for i, trie in zip(active, chosen, strict=True)
-        ]
-        paths = answer_logprobs(
-            shared, [grown[i] for i in active], chosen, tolerance, allowed if number else None
-        )
+        allowed = [np.tile(np.arange(len(tries[i].labels)) > last[i], 2) for i in active] if number else None
+        paths = answer_logprobs(shared, [grown[i] for i in active], chosen, tolerance, allowed)
         following = []
         for i, logprobs in zip(active, paths, strict=True):
             labels = tries[i].labels

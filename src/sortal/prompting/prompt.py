@@ -115,7 +115,8 @@ class Prompt:
 
     def listed_answer(self, labels: Sequence[int]) -> str:
         """The wording of a row's labels, in label-space order."""
-        return f"{self.separator_text} ".join(self.verbalizer.answers[i] for i in sorted(labels))
+        wordings = [self.verbalizer.answers[i] for i in sorted(labels)]
+        return wordings[0] if len(wordings) == 1 else f"{self.separator_text} ".join(wordings)
 
     # around each text
 
@@ -292,9 +293,10 @@ class Prompt:
 
     def _wordings(self, context: str, lead: str) -> tuple[tuple[int, ...], ...]:
         wordings = self.verbalizer.answers
-        found = encode_after(self.tokenizer, context, [lead + wording for wording in wordings])
+        # The lead alone shows what is left of a wording that has no tokens.
+        nothing, *found = encode_after(self.tokenizer, context, [lead, *(lead + w for w in wordings)])
         for wording, ids in zip(wordings, found, strict=True):
-            if not ids:
+            if ids in ([], nothing):
                 raise ConfigError(
                     f"the wording {wording!r} has no tokens in this model's vocabulary",
                     "give the label another wording in a verbalizer file",

@@ -120,7 +120,7 @@ class _Growth:
         self.ends, self.towards = self.trie.ends, np.ones(len(self.trie), dtype=bool)
         if self.wanted is not None:
             self.ends = self.trie.ends[self.wanted]
-            self.towards = self.trie.ancestors[self.ends].any(0)
+            self.towards &= self.trie.ancestors[self.ends].any(0)
 
     def learn(self, nodes: Ints, edges: Floats) -> None:
         """Log-probabilities of the edges below ``nodes`` (ascending), in the order of `Trie.children_of`."""

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from sortal.cli.main import main
-from sortal.config import RunConfig, build_config, load_config
+from sortal.config import RunConfig, build_config
+from sortal.config_files import load_config
 
 SETTINGS = [
     "epochs=2",

@@ -1,0 +1,298 @@
+"""Method ``instruct`` against TRL's SFTTrainer and ``generate``, side by side on Banking77 with all 77 labels in the prompt.
+
+    pip install -e '.[bench]'
+    python -m benchmarks.instruct --data DIR --steps 4 --texts 64
+
+Training: the same optimiser steps (same rows, prompts and LoRA, same examples per step) in turn, A B A B, in one process; reported are real
+examples per second and the loss per answer token of both, which must agree. Scoring: every label's exact probability against greedy
+``generate`` and string match with the same tuned weights (``--adapter``, a finished run's model folder), merged for the peer.
+Writes benchmarks/results/instruct.json and instruct.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("SORTAL_DATA"), help="folder of the data sets"
+    )
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--texts", type=int, default=64)
+    parser.add_argument("--adapter", type=Path, default=None, help="model folder of a finished Banking77 run")
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
+    found: dict[str, Any] = {
+        "command": f"python -m benchmarks.instruct --steps {arguments.steps} --batch-size {arguments.batch_size} --texts {arguments.texts}"
+        + (" --adapter MODEL_FOLDER" if arguments.adapter else ""),
+        "threads": torch.get_num_threads(),
+        "training": training(arguments),
+    }
+    if arguments.adapter is not None:
+        found["scoring"] = scoring(arguments)
+    (RESULTS / "instruct.json").write_text(json.dumps(found, indent=1) + "\n")
+    (RESULTS / "instruct.md").write_text(markdown(found))
+    print(markdown(found))
+
+
+def training(arguments: Any) -> dict[str, Any]:
+    """Seconds and losses of the same steps on both sides."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    from benchmarks.peers.trl_sft import StepTimer, build_trainer
+    from sortal.backbone import loading
+    from sortal.backbone.language_model import LanguageModel, enable_trees
+    from sortal.backbone.lora import add_lora, fuse, trainable
+    from sortal.backbone.sources import resolve
+    from sortal.config import build_config
+    from sortal.data.labels import LabelSpace
+    from sortal.data.reading import read
+    from sortal.methods.instruct_prompt import gold_positions, make_prompt
+    from sortal.methods.instruct_rows import ResponseLoss, Trunks
+
+    config = build_config({"method": "instruct", "model": arguments.model, "learning_rate": 2e-4})
+    train = read(
+        arguments.data / "banking77" / "train.csv", text=("text",), label="category", say=lambda line: None
+    )
+    space = LabelSpace.from_dataset(train)
+    size, steps = arguments.batch_size, arguments.steps + 1  # the first step warms up
+    rows = train.take(np.random.default_rng(0).permutation(len(train))[: size * steps])
+    path = resolve(arguments.model).path
+    tokenizer = loading.load_tokenizer(path)
+    gold = space.encode(rows)
+    prompt, _ = make_prompt(config, space, tokenizer, rows, gold)
+    trunks = Trunks(prompt, prompt.encode(rows.iter_texts()))
+    strings = [
+        {
+            "prompt": tokenizer.decode([*trunks.shared.tolist(), *trunks[i].tolist()]),
+            "completion": tokenizer.decode(prompt.response(labels)),
+        }
+        for i, labels in enumerate(gold_positions(gold))
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(
+            path,
+            strings,
+            lora_r=config.lora_r,
+            lora_alpha=config.lora_alpha,
+            learning_rate=config.learning_rate,
+            batch_size=size,
+            steps=steps,
+            seed=0,
+            max_length=2048,
+            output_dir=folder,
+        )
+        device = trainer.args.device
+        settings = loading.load_config(path)
+        base = loading.load_language_model(path, settings, dtype=torch.bfloat16, device=device)
+        shares = enable_trees(base)
+        model = LanguageModel(add_lora(base, config), shares)
+        fuse(model)
+        set_peft_model_state_dict(model.model, get_peft_model_state_dict(trainer.model))  # the same start
+        objective = ResponseLoss(
+            model, trunks, gold_positions(gold), len(space), weights=torch.ones(len(rows))
+        )
+        answer_tokens = np.array([len(r) for r in objective.responses])
+        parameters = trainable(model)
+        optimizer = torch.optim.AdamW(
+            parameters.values(), lr=config.learning_rate, weight_decay=0.0, fused=True
+        )
+        ours: dict[str, list[float]] = {"seconds": [], "losses": [], "tokens": []}
+        order: list[np.ndarray[Any, Any]] = []
+
+        class InTurn(StepTimer):
+            """After each of the peer's steps, ours on the same rows; its time is not the peer's."""
+
+            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                super().on_step_end(args, state, control, **kwargs)
+                batch = order[len(ours["seconds"])]
+                for group in optimizer.param_groups:
+                    group["lr"] = config.learning_rate * (1 - len(ours["seconds"]) / steps)
+                began = time.perf_counter()
+                optimizer.zero_grad()
+                losses = objective.losses(batch)
+                # The peer's loss is a mean over answer tokens, so ours is here, too.
+                value = losses.sum() / answer_tokens[batch].sum()
+                value.backward()
+                torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+                optimizer.step()
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                ours["seconds"].append(time.perf_counter() - began)
+                ours["losses"].append(float(value.detach()))
+                ours["tokens"].append(float(objective.lengths[batch].sum() + objective.shared_tokens))
+                self.restart()
+
+        ids = {
+            tuple(trainer.processing_class(row["prompt"] + row["completion"])["input_ids"]): i
+            for i, row in enumerate(strings)
+        }
+        peer_step = trainer.training_step
+
+        def recorded(network: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
+            real = inputs["attention_mask"].sum(1).tolist()
+            rows_of = [ids[tuple(row[:n].tolist())] for row, n in zip(inputs["input_ids"], real, strict=True)]
+            order.append(np.array(rows_of))
+            return peer_step(network, inputs, *more, **named)
+
+        trainer.training_step = recorded
+        timer = InTurn()
+        trainer.add_callback(timer)
+        trainer.train()
+    whole = [len(trunks.shared) + len(trunks[i]) + len(objective.responses[i]) for i in range(len(rows))]
+    peer_tokens = [float(sum(whole[i] for i in batch)) for batch in order]
+    ratios = [a / b for a, b in zip(timer.seconds[1:], ours["seconds"][1:], strict=True)]
+    return {
+        "model": arguments.model,
+        "examples_per_step": size,
+        "prompt_tokens": len(trunks.shared),
+        "peer": side(timer.seconds[1:], timer.losses, size, peer_tokens),
+        "ours": side(ours["seconds"][1:], ours["losses"], size, ours["tokens"]),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
+        "largest_loss_difference": round(
+            max(abs(a - b) for a, b in zip(timer.losses, ours["losses"], strict=False)), 4
+        ),
+        "peak_memory_bytes_of_both": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def side(seconds: list[float], losses: list[float], size: int, tokens: list[float]) -> dict[str, Any]:
+    return {
+        "seconds_per_step": [round(s, 3) for s in seconds],
+        "examples_per_second": round(size / statistics.median(seconds), 3),
+        "tokens_per_step": statistics.median(tokens),
+        "losses": [round(value, 4) for value in losses],
+    }
+
+
+def scoring(arguments: Any) -> dict[str, Any]:
+    """Texts per second of exact label probabilities and of ``generate``, in turn."""
+    from benchmarks.peers.trl_sft import generate_labels
+    from sortal import load
+    from sortal.data.reading import read
+
+    classifier = load(arguments.adapter)
+    scorer: Any = classifier.scorer
+    prompt = scorer.prompt
+    test = read(
+        arguments.data / "banking77" / "test.csv", text=("text",), label="category", say=lambda line: None
+    )
+    rows = test.take(np.random.default_rng(1).permutation(len(test))[: arguments.texts])
+    texts, gold = rows.texts, classifier.label_space.encode(rows)
+    trunks = scorer.trunks(texts)
+    strings = [
+        prompt.tokenizer.decode([*trunks.shared.tolist(), *trunks[i].tolist()]) for i in range(len(texts))
+    ]
+    wordings = list(prompt.verbalizer.answers)
+    merged = load(arguments.adapter).scorer.model.model.merge_and_unload()  # type: ignore[attr-defined]
+    merged.set_attn_implementation("sdpa")
+    for module in merged.modules():  # the peer runs transformers' own forward
+        module.__dict__.pop("forward", None)
+    longest = max(len(answer) for answer in prompt.answers) + 1
+    exact = replace(scorer, scoring=replace(scorer.scoring, tolerance=0.0))
+    half = len(texts) // 2
+    seconds: dict[str, list[float]] = {"generate": [], "ours": [], "ours, every node": []}
+    answers: dict[str, list[Any]] = {name: [] for name in seconds}
+    unmatched = 0
+    scorer.score(texts[:4])  # warm-up
+    for part in (slice(0, half), slice(half, None)):
+        began = time.perf_counter()
+        found, missed = generate_labels(
+            merged, prompt.tokenizer, strings[part], wordings, batch_size=32, max_new_tokens=longest
+        )
+        seconds["generate"].append(time.perf_counter() - began)
+        answers["generate"] += [None if a is None else wordings.index(a) for a in found]
+        unmatched += missed
+        for name, side_ in (("ours", scorer), ("ours, every node", exact)):
+            began = time.perf_counter()
+            scores = side_.score(texts[part])
+            seconds[name].append(time.perf_counter() - began)
+            answers[name] += scores.argmax(1).tolist()
+    counts = [half, len(texts) - half]
+    speed = {name: sum(counts) / sum(times) for name, times in seconds.items()}
+    ratios = [a / b for a, b in zip(seconds["generate"], seconds["ours"], strict=True)]
+    return {
+        "texts": len(texts),
+        "max_new_tokens": longest,
+        "tolerance": scorer.scoring.tolerance,
+        "texts_per_second": {name: round(value, 3) for name, value in speed.items()},
+        "ratio": round(speed["ours"] / speed["generate"], 2),
+        "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
+        "ratio_every_node": round(speed["ours, every node"] / speed["generate"], 2),
+        "accuracy": {
+            name: round(float(np.mean(np.array(a, dtype=float) == gold)), 4) for name, a in answers.items()
+        },
+        "unmatched_answers": unmatched,
+        "same_answers_as_every_node": round(
+            float(np.mean(np.array(answers["ours"]) == np.array(answers["ours, every node"]))), 4
+        ),
+    }
+
+
+def markdown(found: dict[str, Any]) -> str:
+    t = found["training"]
+    lines = [
+        "# Method instruct beside TRL",
+        "",
+        f"`{found['command']}`: {t['model']}, Banking77, all 77 labels in a prompt of {t['prompt_tokens']} tokens, {t['examples_per_step']} examples per step, "
+        f"{found['threads']} threads. Absolute figures mean something on this machine only.",
+        "",
+        "| training | tokens computed per step | s / step | examples/s | loss per answer token, step by step |",
+        "|---|---|---|---|---|",
+    ]
+    for name, key in (("TRL SFTTrainer", "peer"), ("Sortal", "ours")):
+        s = t[key]
+        losses = ", ".join(f"{value:.3f}" for value in s["losses"][: len(t["ours"]["losses"])])
+        lines.append(
+            f"| {name} | {s['tokens_per_step']:,.0f} | {statistics.median(s['seconds_per_step']):.2f} | {s['examples_per_second']:.2f} | {losses} |"
+        )
+    low, high = t["ratio_range"]
+    lines += [
+        "",
+        f"{t['ratio']:.1f}× the examples per second (range over steps {low:.1f}–{high:.1f}); largest difference in loss {t['largest_loss_difference']:.4f}. "
+        "On a CPU, TRL computes logits over the vocabulary at every position, prompt included; on CUDA its kernels need not.",
+        "",
+    ]
+    if "scoring" in found:
+        s = found["scoring"]
+        lines += ["| scoring | texts/s | accuracy | |", "|---|---|---|---|"]
+        notes = {
+            "generate": f"greedy, ≤ {s['max_new_tokens']} tokens, batch 32, adapter merged; {s['unmatched_answers']} answers match no label",
+            "ours": f"every label's probability, tolerance {s['tolerance']:g}; {100 * s['same_answers_as_every_node']:.1f} % the answers of every node",
+            "ours, every node": "every label's probability, every node of the tree computed",
+        }
+        for name, note in notes.items():
+            lines.append(
+                f"| {name} | {s['texts_per_second'][name]:.2f} | {s['accuracy'][name]:.3f} | {note} |"
+            )
+        low, high = s["ratio_range"]
+        lines += [
+            "",
+            f"{s['ratio']:.1f}× the texts per second ({low:.1f}–{high:.1f}) on {s['texts']} texts.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
