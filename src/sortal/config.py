@@ -160,11 +160,11 @@ class InstructConfig(_Section):
     listed_labels: int | None = Field(
         None, ge=2, description="list so many labels at a training step: those of its rows, and random others"
     )
-    score_tolerance: float = Field(
-        1e-5,
+    score_tolerance: float | None = Field(
+        None,
         ge=0,
         lt=0.1,
-        description="share of the answers' probability that may be left unopened in their tree (0: none; every answer is computed)",
+        description="share of the answers' probability that may be left unopened in their tree; 0 computes every answer; default: 1e-5, or 1e-3 in bfloat16, whose own rounding is larger",
     )
     length_normalization: bool = Field(
         False, description="divide an answer's log-probability by its number of tokens"

@@ -279,6 +279,12 @@ def test_dev_scores_are_scored_as_test_rows_are(bases, files, tmp_path, monkeypa
         )
 
 
+def test_half_precision_leaves_as_much_unopened_as_its_own_rounding_hides(runs):
+    assert runs("label").scorer.scoring.tolerance == 1e-5
+    assert runs("label", dtype="bfloat16").scorer.scoring.tolerance == 1e-3
+    assert runs("label", dtype="bfloat16", score_tolerance=0.0).scorer.scoring.tolerance == 0.0
+
+
 def test_length_normalization_divides_by_the_tokens_of_the_answer(runs):
     plain, normal = runs("label"), runs("label", length_normalization=True)
     tokenizer, _ = plain_model(plain)

@@ -36,6 +36,7 @@ from sortal.training.losses import make_loss
 from sortal.training.objective import Objective
 
 _LEAST_TOKENS = 256
+_TOLERANCE = {torch.bfloat16: 1e-3, torch.float32: 1e-5}
 
 
 class InstructMethod:
@@ -197,8 +198,11 @@ class InstructMethod:
                 f"base shared by {context.processes.world} processes: {released / 1e6:,.0f} MB released on each"
             )
         check_positions(prompt.longest(shortlist.size if shortlist else None), settings)
+        tolerance = config.score_tolerance
+        if tolerance is None:
+            tolerance = _TOLERANCE.get(dtype, min(_TOLERANCE.values()))
         scoring = Scoring(
-            config.score_tolerance,
+            tolerance,
             config.length_normalization,
             config.prior_correction,
             0.0,
