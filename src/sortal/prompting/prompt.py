@@ -86,15 +86,17 @@ class Prompt:
     @cached_property
     def tail(self) -> Ints:
         """Ids between the label list and the text, examples included; white space before the text goes with the text."""
-        before = "x" if self.text.lists_labels else self.text.before
-        pieces = self._literal(before[-1:], self.text.between) if self.text.between else []
-        pieces += [i for shot in self.shots for i in self._shot(shot)]
-        query = self.text.query.rstrip(" ")
-        context = "\n" if self.shots else (self.text.between or before)[-1:]
-        pieces += self._literal(context, query) if query else []
-        return np.array(pieces, dtype=np.int64)
+        ids: list[int] = []
+        context, words = self._after_list, self.text.between
+        for shot in self.shots:
+            shown, words = self._shot(shot, context, words)
+            ids, context = ids + shown, "x"
+        words = (words + self.text.query).rstrip(" ")
+        return np.array(ids + (self._literal(context, words) if words else []), dtype=np.int64)
 
-    def _shot(self, shot: Shot) -> list[int]:
+    def _shot(self, shot: Shot, context: str, words: str) -> tuple[list[int], str]:
+        """Ids of an example with the ``words`` before it, up to its answer; and the words after that, which are encoded with
+        what follows them: a blank line's tokens depend on it."""
         if self.text.example is None:
             raise ConfigError(
                 "this template has no place for examples",
@@ -102,16 +104,16 @@ class Prompt:
             )
         before, _, rest = self.text.example.partition("{text}")
         after, _, end = rest.partition("{answer}")
-        lead, cue = before.rstrip(" "), after.rstrip(" ")
-        (ids,) = encode_after(self.tokenizer, lead[-1:] or "\n", [before[len(lead) :] + shot.text])
+        before, cue = words + before, after.rstrip(" ")
+        lead = before.rstrip(" ")
+        (ids,) = encode_after(self.tokenizer, lead[-1:] or context, [before[len(lead) :] + shot.text])
         answer = after[len(cue) :] + self.listed_answer(shot.labels)
         return [
-            *self._literal("\n", lead),
+            *(self._literal(context, lead) if lead else []),
             *cut(np.array(ids, np.int32), min(len(ids), SHOT_TOKENS), self.truncation).tolist(),
             *self._literal("x", cue),
             *encode_after(self.tokenizer, cue[-1:], [answer])[0],
-            *self._literal("x", end),
-        ]
+        ], end
 
     def listed_answer(self, labels: Sequence[int]) -> str:
         """The wording of a row's labels, in label-space order."""
@@ -146,9 +148,6 @@ class Prompt:
                 f"max_length {limit} leaves no room for a text: the prompt with its answer has {fixed} tokens",
                 f"set max_length above {fixed}, list fewer labels (--shortlist), or use a shorter template",
             )
-        query = self.text.query.rstrip(" ")
-        fore = self.text.between or ("x" if self.text.lists_labels else self.text.before)
-        before = query or ("\n" if self.shots else fore)
         template = Template(self.text.source, (), tuple(self.cue.tolist()))
         return TextEncoder(
             self.tokenizer,
@@ -156,7 +155,7 @@ class Prompt:
             limit - fixed + len(self.cue),
             self.truncation,
             self._text_lead,
-            before[-1:],
+            self._before_text.rstrip(" ")[-1:] or self._after_list,
         )
 
     def _fixed(self, listed: int) -> int:
@@ -281,7 +280,20 @@ class Prompt:
     @property
     def _text_lead(self) -> str:
         """White space before the text, which is encoded with it."""
-        return self.text.query[len(self.text.query.rstrip(" ")) :]
+        return self._before_text[len(self._before_text.rstrip(" ")) :]
+
+    @property
+    def _before_text(self) -> str:
+        """The words between the label list, or the last example's answer, and the text."""
+        words = self.text.between
+        if self.shots and self.text.example is not None:
+            words = self.text.example.partition("{answer}")[2]
+        return words + self.text.query
+
+    @property
+    def _after_list(self) -> str:
+        """What the words after the label list are encoded behind: a label's end, or what stands before them."""
+        return "x" if self.text.lists_labels else self.text.before[-1:]
 
     @property
     def _answer_context(self) -> str:

@@ -45,10 +45,10 @@ def _byte_with_bos():
 
 
 def _words():
-    """Byte-level with a few merges, so that words have one token and swallow the space before them."""
+    """Byte-level with a few merges: words have one token and swallow the space before them; so have two line ends, if nothing follows."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = [("Ġ", "g"), ("g", "o"), ("Ġg", "o"), ("o", "d"), ("Ġgo", "od"), ("a", "b"), ("Ġ", "ab")]
-    merges += [("go", "od"), ("Ġ", "y"), ("Ġy", "e"), ("Ġye", "s"), ("Ġ", "n"), ("Ġn", "o")]
+    merges += [("Ċ", "Ċ"), ("go", "od"), ("Ġ", "y"), ("Ġy", "e"), ("Ġye", "s"), ("Ġ", "n"), ("Ġn", "o")]
     vocabulary = ["<|end|>", "<|start|>", *letters, *("".join(pair) for pair in merges)]
     backend = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(vocabulary)}, merges=merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
