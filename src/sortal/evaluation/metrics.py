@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from sortal.errors import DataError, ModelError
 from sortal.evaluation.calibration import Calibration, calibration
-from sortal.evaluation.counts import LabelIndicators, f1, f1_averages, ratio
+from sortal.evaluation.counts import f1, ratio
 from sortal.evaluation.decision import ABSTAINED, Decision, coverage_table
 from sortal.evaluation.intervals import basic_interval, bootstrap, percentile_interval, unanimous_interval
+from sortal.evaluation.label_metrics import LabelMetrics
 from sortal.evaluation.ranking import Rankings
 from sortal.evaluation.scores import Floats, LabelNames, Task, check_gold, check_scores
 
@@ -64,10 +65,10 @@ def evaluate(
     predicted = decision.decide(probabilities)
 
     rows = _row_values(probabilities, gold, predicted, decision)
-    indicators = LabelIndicators.build(gold, predicted, len(names), task)
+    labels = LabelMetrics.build(gold, predicted, len(names), task)
     fit = calibration(probabilities, gold, task)
     rankings = Rankings.build(scores, gold) if task == "multi" else None
-    per_label = _per_label(indicators, names, decision)
+    per_label = _per_label(labels, names, decision)
     result: dict[str, Any] = {"task": task, "n": len(scores), "n_labels": len(names)}
     if rankings is not None:
         for entry, value in zip(
@@ -75,7 +76,7 @@ def evaluate(
         ):
             entry["average_precision"] = _number(value[0])
 
-    statistics = _statistics(rows, indicators, fit, rankings)
+    statistics = _statistics(rows, labels, fit, rankings)
     point = {name: _number(values[0]) for name, values in statistics(np.ones((len(scores), 1)), True).items()}
     result.update(point)
     result["labels_without_rows"] = sum(1 for e in per_label if not e["support"] and not e["predicted"])
@@ -109,47 +110,32 @@ def _check_fit(scores: NDArray[Any], decision: Decision, task: Task, n_labels: i
 def _row_values(
     probabilities: Floats, gold: NDArray[Any], predicted: NDArray[Any], decision: Decision
 ) -> dict[str, Floats]:
-    """Per-row values ``[n]`` whose mean is the metric; selective_accuracy is made from two of them."""
+    """Per-row values ``[n]`` beside those of `LabelMetrics`, whose mean is the metric."""
     eps = float(
         np.finfo(np.float64).eps
     )  # scikit-learn's clip: a probability of 0 costs 36 nats, not infinity
     if decision.task == "single":
         of_gold = probabilities[np.arange(len(gold)), gold]
-        values = {"accuracy": predicted == gold, "log_loss": -np.log(np.clip(of_gold, eps, 1))}
+        values = {"log_loss": -np.log(np.clip(of_gold, eps, 1))}
         if decision.abstain_below is not None:
             values["coverage"] = predicted != ABSTAINED
     else:
         right = np.where(gold, probabilities, 1 - probabilities)
         np.log(np.clip(right, eps, 1, out=right), out=right)
-        both = (gold & predicted).sum(axis=1)
-        values = {
-            "f1_samples": ratio(
-                2 * both, gold.sum(axis=1, dtype=np.int64) + predicted.sum(axis=1, dtype=np.int64)
-            ),
-            "subset_accuracy": (gold == predicted).all(axis=1),
-            "log_loss": -right.mean(axis=1),
-        }
+        values = {"log_loss": -right.mean(axis=1)}
     return {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
 
 
 def _statistics(
-    rows: dict[str, Floats], indicators: LabelIndicators, fit: Calibration, rankings: Rankings | None
+    rows: dict[str, Floats], labels: LabelMetrics, fit: Calibration, rankings: Rankings | None
 ) -> Callable[[Floats, bool], dict[str, Floats]]:
     """Metrics ``[c]`` as a function of row counts ``[n, c]`` (each column sums to n) and of whether to rank."""
     stacked = np.stack(list(rows.values()))
-    n = stacked.shape[1]
-    _, ever_predicted, ever_gold = indicators.counts(np.ones((n, 1)))
-    never_there = (ever_predicted + ever_gold) == 0
+    n = labels.n
 
     def statistics(weights: Floats, with_ranking: bool) -> dict[str, Floats]:
         means = dict(zip(rows, stacked @ weights / n, strict=True))
-        hits, predicted, gold = indicators.counts(weights)
-        # A resample that misses a label of these rows tells nothing about that label's F1. In simulations with many
-        # rare labels, leaving it out of that resample covered better than counting 0 or its F1 over all rows.
-        in_macro = (predicted + gold > 0) | never_there
-        result = {name: means.pop(name) for name in ("accuracy",) if name in means}
-        result |= f1_averages(hits, predicted, gold, in_macro)
-        result |= {name: means.pop(name) for name in ("f1_samples", "subset_accuracy") if name in means}
+        result = labels.resampled(weights)
         if rankings is not None and with_ranking:
             result["map"] = rankings.mean_average_precision(weights)
         if "coverage" in means:
@@ -200,11 +186,8 @@ def _intervals(
     return intervals, method
 
 
-def _per_label(
-    indicators: LabelIndicators, names: tuple[str, ...], decision: Decision
-) -> list[dict[str, Any]]:
-    n = indicators.gold.shape[1]
-    hits, predicted, gold = (c[:, 0] for c in indicators.counts(np.ones((n, 1))))
+def _per_label(labels: LabelMetrics, names: tuple[str, ...], decision: Decision) -> list[dict[str, Any]]:
+    hits, predicted, gold = (c[:, 0] for c in labels.counts(labels.sums(np.ones((labels.n, 1)))))
     precision, recall, both = ratio(hits, predicted), ratio(hits, gold), f1(hits, predicted, gold)
     thresholds: list[float | None] = [None] * len(names)
     if decision.task == "multi":
