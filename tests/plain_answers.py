@@ -44,11 +44,7 @@ def prompt_ids(run, tokenizer, text):
     def ids(words, split=False):
         return tokenizer(words, add_special_tokens=False, split_special_tokens=split)["input_ids"]
 
-    if run.scorer.prompt.form == "each":
-        return [*ids(front.rstrip(" ")), *ids(" " + text, True), *ids(end)]
-    # Instruction and labels, the space below them, and what introduces the text are encoded one by one.
-    front, blank, query = front.rstrip(" ").rpartition("\n\n")
-    return [*ids(front), *ids(blank), *ids(query), *ids(" " + text, True), *ids(end)]
+    return [*ids(front.rstrip(" ")), *ids(" " + text, True), *ids(end)]
 
 
 def answer_ids(run, tokenizer, words):

@@ -47,6 +47,8 @@ class Classifier:
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """One label per text (None where it abstains), or a tuple of labels, possibly empty, for multi-label."""
+        if self.label_space.task == "single" and self.decision.abstain_below is None:
+            return self.labels(self.scorer.deciding().score(_checked(texts)).argmax(1))
         return self.labels(self.decision.decide(self.predict_proba(texts)))
 
     def labels(self, decided: npt.NDArray[Any]) -> list[Prediction]:

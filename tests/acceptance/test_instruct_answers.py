@@ -27,6 +27,7 @@ from instruct_runs import (
     texts_of,
 )
 from plain_answers import answer_ids, label_log_ps, log_p, next_logprobs, plain_model, prompt_ids
+from sortal.backbone.language_model import LanguageModel
 from tiny_runs import HARD_TEXTS, fit, write_csv
 
 # S2, F10: alone or in company
@@ -59,6 +60,45 @@ def test_s2_what_may_be_left_unopened_is_as_little_as_promised(runs, form):
     alone = np.concatenate([run.classifier.predict_proba([t]) for t in texts])
     np.testing.assert_allclose(found, exact, rtol=0, atol=2e-5)
     np.testing.assert_allclose(alone, exact, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_s2_labels_alone_are_the_likeliest_of_the_probabilities(runs, family):
+    """`predict` opens less of the tree than `predict_proba`, and decides the same."""
+    run, texts = runs("label", family), texts_of("label")
+    likeliest = run.classifier.predict_proba(texts).argmax(1)
+    assert run.classifier.predict(texts) == [run.classifier.classes_[i] for i in likeliest]
+    deciding = run.scorer.deciding()
+    assert deciding is not run.scorer
+    for settings in ({"tolerance": 0.0}, {"length_normalization": True}, {"prior_correction": True}):
+        other = replace(run.scorer, scoring=replace(run.scorer.scoring, **settings))
+        assert other.deciding() is other, "there the likeliest answer need not be the best label"
+
+
+def test_s2_abstaining_needs_probabilities(runs):
+    run, texts = runs("label"), texts_of("label")
+    best = run.classifier.predict_proba(texts).max(1)
+    careful = replace(
+        run.classifier, decision=replace(run.classifier.decision, abstain_below=float(np.median(best)))
+    )
+    expected = best < np.median(best)
+    assert [label is None for label in careful.predict(texts)] == expected.tolist()
+    assert 0 < expected.sum() < len(texts)
+
+
+def test_a_saved_model_computes_its_prompt_once(runs, monkeypatch):
+    scorer = sortal.load(runs("label").model).scorer
+    prompts, real = [], LanguageModel.remember
+    monkeypatch.setattr(
+        LanguageModel, "remember", lambda self, ids: prompts.append(len(ids)) or real(self, ids)
+    )
+    first = scorer.score(["a text"])
+    np.testing.assert_array_equal(scorer.score(["a text"]), first)
+    assert len(prompts) == 1
+    tuning = replace(scorer, frozen=False)
+    tuning.score(["a text"])
+    tuning.score(["a text"])
+    assert len(prompts) == 3, "while weights change, every call needs the prompt under the new ones"
 
 
 def test_s2_a_model_that_cannot_share_gives_the_same_scores(runs, monkeypatch):

@@ -28,6 +28,9 @@ class Scorer(Protocol):
     def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
         """Logits or log-odds ``[n, labels]``, fp32, columns in label-space order; progress goes to ``view``."""
 
+    def deciding(self) -> Scorer:
+        """A scorer, cheaper where there is one, whose largest score is at the same label; for single-label decisions only."""
+
     def save(self, folder: Path) -> dict[str, Any]:
         """Write weights, config and tokenizer files; returns what sortal.json must know to load them."""
 

@@ -168,6 +168,7 @@ class InstructMethod:
             **tuned.figures,
         }
         loss = make_loss(config, space.task, space.names, gold)
+        scorer.frozen = True
         return Fitted(scorer, scores, figures, loss.shifts_probabilities)
 
     def _scorer(self, context: FitContext, prompt: Prompt, shortlist: Shortlist | None) -> InstructScorer:
@@ -296,7 +297,7 @@ class InstructMethod:
         fuse(model)
         model.eval()
         budget = default_max_tokens(settings, dtype, device)
-        return InstructScorer(model, prompt, len(label_space), scoring, budget, shortlist)
+        return InstructScorer(model, prompt, len(label_space), scoring, budget, shortlist, frozen=True)
 
 
 def _saved_prompt(folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> Prompt:

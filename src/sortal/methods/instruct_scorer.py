@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -49,7 +49,10 @@ class Scoring:
 
 @dataclass
 class InstructScorer:
-    """A language model with its prompt; scores are log p(label | text) (single-label) or log-odds (multi-label)."""
+    """A language model with its prompt; scores are log p(label | text) (single-label) or log-odds (multi-label).
+
+    frozen: the weights change no more, so the shared prompt is computed once and not at every call.
+    """
 
     model: LanguageModel
     prompt: Prompt
@@ -59,6 +62,9 @@ class InstructScorer:
     shortlist: Shortlist | None = None
     group: Processes | None = None
     lockstep: bool = False
+    frozen: bool = False
+    _kept: SharedPrompt | None = field(default=None, init=False, repr=False)
+    _deciding: InstructScorer | None = field(default=None, init=False, repr=False)
 
     def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
         """Scores ``[n, labels]``; −inf for labels that a shortlist left out."""
@@ -66,6 +72,15 @@ class InstructScorer:
         while chunk := list(islice(stream, _SCORE_CHUNK)):
             parts.append(self.score_trunks(self.trunks(chunk), view))
         return np.concatenate(parts) if parts else np.zeros((0, self.n_labels), np.float32)
+
+    def deciding(self) -> InstructScorer:
+        """Opens only what may hold a likelier answer than the best one; itself where that does not decide."""
+        at = self.scoring
+        if self.prompt.form != "label" or at.tolerance == 0 or at.length_normalization or at.prior_correction:
+            return self
+        if self._deciding is None:
+            self._deciding = replace(self, scoring=replace(at, tolerance=np.inf))
+        return self._deciding
 
     def trunks(self, texts: list[str], candidates: Ints | None = None) -> Trunks:
         """Encoded texts, with the candidates that the shortlist proposes unless some are given."""
@@ -131,7 +146,7 @@ class InstructScorer:
         view.start("scoring", len(mine))
         everything = np.arange(self.n_labels)
         with torch.inference_mode():
-            shared = SharedPrompt.compute(self.model, trunks.shared)
+            shared = self._shared_prompt(trunks.shared)
             costs = trunks.lengths[mine] + self._tree_tokens
             for part in microbatches(costs.tolist(), self.max_tokens):
                 rows = mine[part]
@@ -143,6 +158,13 @@ class InstructScorer:
                 view.advance(len(rows), int(trunks.lengths[rows].sum()))
         view.stop()
         return found
+
+    def _shared_prompt(self, ids: Ints) -> SharedPrompt:
+        if not self.frozen:
+            return SharedPrompt.compute(self.model, ids)
+        if self._kept is None:
+            self._kept = SharedPrompt.compute(self.model, ids)
+        return self._kept
 
     def _scores(self, shared: SharedPrompt, trunks: list[Ints], labels: list[Ints]) -> list[Floats]:
         """Scores of each text's own labels."""

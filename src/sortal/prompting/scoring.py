@@ -21,9 +21,9 @@ from sortal.prompting.trie import Trie
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-_FIRST_LOOK = (
-    0.05  # before any answer is complete: open what is at least this likely, relative to the likeliest branch
-)
+# Before any answer is complete, what is opened: branches at least this likely, relative to the likeliest one.
+_FIRST_LOOK = 0.05
+_FIRST_LOOK_FOR_BEST = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def answer_logprobs(
         trunks: ids of each text with its answer cue.
         tries: each text's answers; may be one object many times.
         tolerance: 0 opens every node in one forward; above 0, answers that are left out share their branch's probability equally, and
-            the normalised probabilities are off by at most about this much.
+            the normalised probabilities are off by at most about this much. Infinity opens only what may hold an answer likelier than
+            the best one found: the largest value is at the likeliest answer, and the others say little.
         wanted: bool ``[answers]`` per text, those that the tolerance is measured against; the others' values may be anything.
 
     Returns:
@@ -137,12 +138,15 @@ class _Growth:
         if len(front) == 0:
             return front
         mass = np.exp(self.logprob[front])
-        complete = float(np.exp(self.logprob[self.ends]).sum())
-        if complete == 0:
-            chosen = front[mass >= _FIRST_LOOK * mass.max()]
+        complete = np.exp(self.logprob[self.ends])
+        if not complete.any():
+            least = _FIRST_LOOK_FOR_BEST if tolerance == np.inf else _FIRST_LOOK
+            chosen = front[mass >= least * mass.max()]
+        elif tolerance == np.inf:
+            chosen = front[mass > complete.max()]
         else:
             order = np.argsort(mass, kind="stable")
-            left = np.cumsum(mass[order]) <= tolerance * complete
+            left = np.cumsum(mass[order]) <= tolerance * complete.sum()
             chosen = front[order[~left]]
         # A branch that does not fork is opened to its end at once.
         found = set(chosen.tolist())

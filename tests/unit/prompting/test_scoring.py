@@ -228,6 +228,36 @@ def test_a_tolerance_spares_nodes_and_one_of_almost_nothing_spares_none(models, 
     assert counts[0.2] <= counts[1e-3] < counts[1e-300]
 
 
+@settings(max_examples=30, deadline=None)
+@given(answers=answer_sets)
+def test_what_only_decides_finds_the_likeliest_answer(models, answers):
+    model, _ = models["llama"]
+    tries = [Trie.build([(*answer, END) for answer in answers])] * len(TRUNKS)
+    exact, found = _scores(model, TRUNKS, tries), _scores(model, TRUNKS, tries, np.inf)
+    for whole, row in zip(exact, found, strict=True):
+        best = int(np.argmax(whole))
+        assert int(np.argmax(row)) == best
+        assert abs(row[best] - whole[best]) < 1e-4, "the likeliest answer's own probability is exact"
+
+
+def test_deciding_opens_no_more_than_a_tolerance_and_less_than_everything(models, monkeypatch):
+    model, _ = models["llama"]
+    trie, tokens = Trie.build(_answers()), []
+    real = LanguageModel.states
+    monkeypatch.setattr(
+        LanguageModel,
+        "states",
+        lambda self, rows, *rest: tokens.append(sum(len(row.ids) for row in rows)) or real(self, rows, *rest),
+    )
+    counts = {}
+    for tolerance in (1e-300, 1e-3, np.inf):
+        tokens.clear()
+        _scores(model, TRUNKS, [trie] * len(TRUNKS), tolerance)
+        counts[tolerance] = sum(tokens)
+    assert counts[np.inf] <= counts[1e-3]
+    assert counts[np.inf] < counts[1e-300]
+
+
 def test_a_branch_that_does_not_fork_is_opened_to_its_end_at_once(models, monkeypatch):
     model, plain = models["gpt2"]
     calls = []
