@@ -82,6 +82,9 @@ class DataConfig(_Section):
     test_size: float = Field(
         0.15, gt=0, lt=1, description="share of rows for test when no test file is given"
     )
+    split_seed: int | None = Field(
+        None, ge=0, lt=2**32, description="seed of the split and of max_train_rows; default: the run's seed"
+    )
     max_train_rows: int | None = Field(
         None, gt=0, description="train on a seeded random sample of this many rows"
     )
@@ -338,6 +341,13 @@ def resolve_sizes(config: RunConfig, rows: int) -> ResolvedConfig:
     if epochs is None:
         epochs = min(max(math.ceil(350 * batch_size / max(rows, 1)), 3), 20)
     return ResolvedConfig(**{**config.model_dump(), "batch_size": batch_size, "epochs": epochs})
+
+
+def applies(name: str, method: str) -> bool:
+    """Whether runs of ``method`` have a setting called ``name``."""
+    if name in InstructConfig.model_fields:
+        return method == "instruct"
+    return name in RunConfig.model_fields
 
 
 def nearest(name: str, known: list[str]) -> str:

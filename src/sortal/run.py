@@ -25,7 +25,7 @@ from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
 from sortal.evaluation.predictions import write_predictions
 from sortal.methods import get_method
-from sortal.methods.base import FitContext, Fitted, Scores
+from sortal.methods.base import FitContext, Fitted, Scorer, Scores
 from sortal.model_card import model_card
 from sortal.parts import Parts, read_parts
 from sortal.provenance import command_line, environment, versions
@@ -40,6 +40,7 @@ from sortal.training.runfolder import FolderState, RunFolder, default_out
 from sortal.training.signals import StopRequest
 
 Say = Callable[[str], None]
+_ALONE = 20  # texts that are scored one by one
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ def _run(
     scoring = time.monotonic()
     scores = fitted.scorer.score(parts.test.iter_texts(), view)
     scoring = time.monotonic() - scoring
+    alone = _seconds_alone(fitted.scorer, parts)  # in every process: they score together
     if not group.main:
         group.barrier()
         return Result(folder.path, classifier, {}, {})
@@ -194,6 +196,7 @@ def _run(
             "texts": len(scores),
             "seconds": round(scoring, 3),
             "texts_per_second": round(len(scores) / max(scoring, 1e-9), 1),
+            "seconds_per_text_alone": alone,
         },
         "seconds": round(time.time() - began, 1),
     }
@@ -202,9 +205,29 @@ def _run(
         model_folder.write_meta(temporary, meta)
         (temporary / "README.md").write_text(model_card(meta, metrics), encoding="utf-8")
     write_json(folder.metrics_json, metrics)
+    record["size_on_disk"] = {
+        "model_bytes": _bytes(folder.model),
+        "base_model_bytes": _bytes(Path(source.path)),
+    }
     folder.finish(**record)
     group.barrier()
     return Result(folder.path, classifier, metrics, folder.read_run_json())
+
+
+def _seconds_alone(scorer: Scorer, parts: Parts) -> float | None:
+    """Median seconds of scoring one text at a time, as a server does; None without test rows."""
+    texts = parts.test.text_at(np.arange(min(_ALONE, len(parts.test))))
+    seconds = []
+    for text in texts:
+        began = time.perf_counter()
+        scorer.score([text])
+        seconds.append(time.perf_counter() - began)
+    return round(float(np.median(seconds)), 5) if seconds else None
+
+
+def _bytes(path: Path) -> int:
+    """Bytes of the files in a folder, or of one file."""
+    return sum(p.stat().st_size for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file())
 
 
 def _check_task(config: RunConfig, parts: Parts) -> None:

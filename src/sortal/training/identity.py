@@ -26,6 +26,7 @@ NOT_IN_RESULT = frozenset(
     | {
         "model",
         "seed",
+        "split_seed",
         "out",
         "trust_remote_code",
         "max_tokens",
