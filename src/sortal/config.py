@@ -29,7 +29,9 @@ from sortal.prompting.template import check_source
 Task = Literal["auto", "single", "multi"]
 Truncation = Literal["head", "tail", "head+tail"]
 Metric = Literal["f1_macro", "f1_micro", "accuracy", "loss"]
-
+DEFAULT_MODEL = "smollm2-135m"
+BASELINES = frozenset(("tfidf", "majority"))  # methods without a pretrained model
+FOR_BASELINES = frozenset(("metric_for_best_model", "seed", "threads"))  # of the settings of training
 
 # Settings that are names, paths or templates, and those that are lists of them.
 TEXTS = frozenset(
@@ -93,8 +95,9 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """The pretrained model and how text enters and leaves it."""
 
-    model: str = Field(
-        "smollm2-135m", description="registry name, folder, GGUF file, pypi:NAME or hub id[@revision]"
+    model: str | None = Field(
+        None,
+        description=f"registry name, folder, GGUF file, pypi:NAME or hub id[@revision]; default: {DEFAULT_MODEL}",
     )
     quantization: Literal["none", "nf4"] = Field(
         "none", description="4-bit NF4 base with double quantisation"
@@ -249,9 +252,9 @@ class DecisionConfig(_Section):
 class RunConfig(DataConfig, ModelConfig, LoraConfig, InstructConfig, TrainConfig, DecisionConfig):
     """Everything `sortal train` can be told; flat, so that a flag, a YAML key and a keyword argument share one name."""
 
-    method: Literal["head", "instruct"] = Field(
+    method: Literal["head", "instruct", "tfidf", "majority"] = Field(
         "head",
-        description="head: a linear layer on the final token's state; instruct: the model's own answer to a prompt, every label scored exactly",
+        description="head: a linear layer on the final token's state; instruct: the model's own answer to a prompt, every label scored exactly; baselines without a pretrained model: tfidf (a linear model on words and characters) and majority (how frequent the labels are)",
     )
     out: str | None = Field(None, description="run folder; default: runs/<data name>-<method>-<seed>")
 
@@ -295,6 +298,19 @@ class RunConfig(DataConfig, ModelConfig, LoraConfig, InstructConfig, TrainConfig
         return self
 
     def _check_method(self) -> None:
+        if self.method != "instruct" and (given := self._given(InstructConfig)):
+            raise ValueError(f"{given[0]} is for method instruct")
+        if self.method in BASELINES:
+            if given := [
+                name
+                for name in self._given(ModelConfig, LoraConfig, TrainConfig)
+                if name not in FOR_BASELINES
+            ]:
+                verb = "is" if len(given) == 1 else "are"
+                raise ValueError(
+                    f"{', '.join(given)} {verb} for methods that tune a pretrained model, and {self.method} has none: leave out, or choose another method"
+                )
+            return
         if self.method == "instruct":
             if wrong := check_source(self.template_source):
                 raise ValueError(wrong)
@@ -311,9 +327,16 @@ class RunConfig(DataConfig, ModelConfig, LoraConfig, InstructConfig, TrainConfig
             raise ValueError(
                 f"template {self.template!r} must be 'summary', 'eos' or a text containing {{text}} exactly once"
             )
-        for name, field in InstructConfig.model_fields.items():
-            if getattr(self, name) != field.default:
-                raise ValueError(f"{name} is for method instruct")
+
+    def _given(self, *sections: type[_Section]) -> list[str]:
+        """Settings of ``sections`` that differ from their defaults."""
+        fields = [item for section in sections for item in section.model_fields.items()]
+        return [name for name, field in fields if getattr(self, name) != field.default]
+
+    @property
+    def base_model(self) -> str:
+        """The model spec, of methods that tune one."""
+        return self.model or DEFAULT_MODEL
 
     @property
     def template_source(self) -> str:
@@ -324,14 +347,15 @@ class RunConfig(DataConfig, ModelConfig, LoraConfig, InstructConfig, TrainConfig
 
 
 class ResolvedConfig(RunConfig):
-    """A run's settings once the number of training rows is known."""
+    """The settings of a run that tunes a model, once the number of training rows is known."""
 
+    model: str
     epochs: int = Field(ge=0)
     batch_size: int = Field(ge=1)
 
 
 def resolve_sizes(config: RunConfig, rows: int) -> ResolvedConfig:
-    """Fill in ``epochs`` and ``batch_size`` where the user left them open.
+    """Fill in the model, ``epochs`` and ``batch_size`` where the user left them open.
 
     A head needs some hundred optimiser steps before it is any good, so small data gets smaller steps and more passes:
     8 examples per step below 500 rows, 16 below 5,000, else 32; then as many epochs as give 350 steps, from 3 to 20.
@@ -340,7 +364,8 @@ def resolve_sizes(config: RunConfig, rows: int) -> ResolvedConfig:
     epochs = config.epochs
     if epochs is None:
         epochs = min(max(math.ceil(350 * batch_size / max(rows, 1)), 3), 20)
-    return ResolvedConfig(**{**config.model_dump(), "batch_size": batch_size, "epochs": epochs})
+    filled = {"model": config.base_model, "batch_size": batch_size, "epochs": epochs}
+    return ResolvedConfig(**{**config.model_dump(), **filled})
 
 
 def applies(name: str, method: str) -> bool:

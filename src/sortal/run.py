@@ -138,18 +138,16 @@ def _run(
     parts = read_parts(config, say)
     space = parts.label_space
     _check_task(config, parts)
-    sizes = resolve_sizes(config, len(parts.train))
-    steps = math.ceil(len(parts.train) / sizes.batch_size)
-    say(
-        f"{counted(sizes.epochs, 'epoch')} of {counted(steps, 'step')} of {counted(sizes.batch_size, 'example')}"
-    )
-    # One process fetches and converts; the others then find it in the cache.
-    source = _resolve_once(config, group, consent, say)
+    method = get_method(config.method)
+    source, settled = None, config
+    if method.has_base:
+        settled = _sized(config, len(parts.train), say)
+        source = _resolve_once(config, group, consent, say)
     identity = RunIdentity(
         parts.fingerprints(),
         space.names,
-        config.model,
-        source.revision or weights_fingerprint(source.path),
+        None if source is None else config.base_model,
+        None if source is None else source.revision or weights_fingerprint(source.path),
         config.seed,
         result_settings(config.model_dump(mode="json")),
     )
@@ -159,7 +157,7 @@ def _run(
             for line in check_same_run(RunIdentity.from_json(saved), identity, force) if saved else []:
                 say(f"resuming although this differs — {line}")
         folder.start(
-            sizes.model_dump(mode="json"),
+            settled.model_dump(mode="json"),
             identity.to_json(),
             command=command_line(),
             environment=environment(group),
@@ -172,9 +170,9 @@ def _run(
     stop = StopRequest()  # in force while the loop runs; outside it there is nothing a checkpoint could save
     view = NoProgress() if quiet or not group.main else TerminalProgress()
     with open_log(folder.logs if group.main else None) as on_log:
-        fitted = get_method(config.method).fit(
+        fitted = method.fit(
             FitContext(
-                sizes, parts.train, parts.dev, space, source, group, store, resume, stop, view, say, on_log
+                settled, parts.train, parts.dev, space, source, group, store, resume, stop, view, say, on_log
             )
         )
     decision = _decide(fitted, parts, config, say)
@@ -241,11 +239,22 @@ def _check_task(config: RunConfig, parts: Parts) -> None:
     get_method(config.method).check(config, parts.train, space)
 
 
+def _sized(config: RunConfig, rows: int, say: Say) -> RunConfig:
+    sizes = resolve_sizes(config, rows)
+    steps = math.ceil(rows / sizes.batch_size)
+    say(
+        f"{counted(sizes.epochs, 'epoch')} of {counted(steps, 'step')} of {counted(sizes.batch_size, 'example')}"
+    )
+    return sizes
+
+
 def _resolve_once(config: RunConfig, group: Processes, consent: bool, say: Say) -> ModelSource:
+    """The base model: one process fetches and converts it, the others then find it in the cache."""
+    spec, trust = config.base_model, config.trust_remote_code
     if group.main:
-        resolve(config.model, consent=consent, say=say, trust_remote_code=config.trust_remote_code)
+        resolve(spec, consent=consent, say=say, trust_remote_code=trust)
     group.barrier()
-    source = resolve(config.model, consent=consent, say=_silent, trust_remote_code=config.trust_remote_code)
+    source = resolve(spec, consent=consent, say=_silent, trust_remote_code=trust)
     say(f"base model {source.spec}{f' ({source.note})' if source.note else ''}")
     return source
 
@@ -284,7 +293,7 @@ def _evaluate(
 
 
 def _meta(
-    config: RunConfig, parts: Parts, source: ModelSource, decision: Decision, folder: RunFolder
+    config: RunConfig, parts: Parts, source: ModelSource | None, decision: Decision, folder: RunFolder
 ) -> dict[str, Any]:
     return {
         "method": config.method,
@@ -292,8 +301,18 @@ def _meta(
         "labels": list(parts.label_space.names),
         "decision": decision.to_json(),
         "schema": parts.train.schema.to_json(),
+        **({"base_model": None} if source is None else _base(config, source)),
+        "data_fingerprints": parts.fingerprints(),
+        "seed": config.seed,
+        "run_folder": str(folder.path),
+        "versions": versions(),
+    }
+
+
+def _base(config: RunConfig, source: ModelSource) -> dict[str, Any]:
+    return {
         "base_model": {
-            "spec": lasting(config.model),
+            "spec": lasting(config.base_model),
             "revision": source.revision,
             "fingerprint": weights_fingerprint(source.path),
             "licence": source.licence,
@@ -301,10 +320,6 @@ def _meta(
         },
         "quantization": config.quantization,
         "nf4_backend": config.nf4_backend,
-        "data_fingerprints": parts.fingerprints(),
-        "seed": config.seed,
-        "run_folder": str(folder.path),
-        "versions": versions(),
     }
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 REGISTRY = {
     "head": "sortal.methods.head:HeadMethod",
     "instruct": "sortal.methods.instruct:InstructMethod",
+    "tfidf": "sortal.methods.tfidf:TfidfMethod",
+    "majority": "sortal.methods.majority:MajorityMethod",
 }
 
 
