@@ -372,6 +372,8 @@ def applies(name: str, method: str) -> bool:
     """Whether runs of ``method`` have a setting called ``name``."""
     if name in InstructConfig.model_fields:
         return method == "instruct"
+    if method in BASELINES and name not in FOR_BASELINES:
+        return name in DataConfig.model_fields or name in DecisionConfig.model_fields
     return name in RunConfig.model_fields
 
 

@@ -205,7 +205,7 @@ def _run(
     write_json(folder.metrics_json, metrics)
     record["size_on_disk"] = {
         "model_bytes": _bytes(folder.model),
-        "base_model_bytes": _bytes(Path(source.path)),
+        "base_model_bytes": 0 if source is None else _bytes(Path(source.path)),
     }
     folder.finish(**record)
     group.barrier()

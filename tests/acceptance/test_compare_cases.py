@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from sortal.comparison.worker import run_cell
 from sortal.config import build_config
 from sortal.errors import ConfigError, DataError, RunFolderError
 from sortal.evaluation.predictions import read_predictions
+from sortal.training.lock import FolderLock
 from tiny_runs import rows, write_csv
 
 SETTINGS = {"dtype": "float32", "epochs": 2, "learning_rate": 1e-2, "n_resamples": 100, "threads": 1}
@@ -102,7 +104,7 @@ def test_the_pair_is_tested_and_the_advice_follows_the_test(made):
         next(m.value for m in found.methods if m.method == name) for name in ("head", "majority")
     )
     assert pair.difference == pytest.approx(majority - head)
-    assert ("beyond chance" in found.advice[0]) and ("head" in found.advice[0])
+    assert "head has the highest accuracy" in found.advice[0]
     assert ("No method is the best" in found.advice[0]) == (pair.winner is None)
 
 
@@ -159,19 +161,27 @@ def test_a_stop_reaches_the_cell_and_says_so(data, tiny, tmp_path):
     process.terminate()
     process.communicate()
     assert process.returncode == 143
-    assert json.loads(run_json.read_text())["status"] in ("running", "stopped")
-    assert Cell("head", 0, build_config({"out": str(run_json.parent)})).status == "stopped"
+    # Before its first checkpoint a run leaves nothing, afterwards what can be resumed; either way nobody writes any more.
+    assert Cell("head", 0, build_config({"out": str(run_json.parent)})).status in ("waiting", "stopped")
+    with FolderLock(run_json.parent):
+        pass
 
 
 def test_a_cell_that_fails_is_reported_and_the_others_go_on(data, tiny, tmp_path):
-    settings = {"head.max_tokens": 1, "head.learning_rate": 1e30, "head.nan_policy": "stop"}
+    settings = {"head.learning_rate": 1e30, "head.nan_policy": "stop"}
     found = compared(data, tiny, tmp_path / "out", seeds=1, **settings)
     status = {cell["name"]: cell for cell in found.cells}
     assert status["majority-0"]["status"] == "finished"
     assert status["head-0"]["status"] == "failed"
-    assert "NaN" in status["head-0"]["reason"] or "finite" in status["head-0"]["reason"]
+    assert status["head-0"]["reason"].startswith("step ")
+    assert "loss nan" in status["head-0"]["reason"]
     assert found.advice == ["Only majority has finished runs: there is nothing to compare it with."]
     assert status["head-0"]["reason"] in (tmp_path / "out" / "comparison.md").read_text()
+
+
+def children_of(process):
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split()]
 
 
 def test_a_killed_cell_is_a_failure_with_a_reason(data, tiny, tmp_path):
@@ -179,19 +189,17 @@ def test_a_killed_cell_is_a_failure_with_a_reason(data, tiny, tmp_path):
     killed = []
 
     def kill(line):
-        if "1 epoch" in line or "epochs" in line or "base model" in line:
-            children = subprocess.run(
-                ["pgrep", "-P", str(os.getpid())], capture_output=True, text=True
-            ).stdout.split()
-            for child in children:
-                words = open(f"/proc/{child}/cmdline").read()
-                if "settings.yaml" in words and not killed:
-                    killed.append(int(child))
-                    os.kill(int(child), signal.SIGKILL)
+        if "base model" not in line and "tokens with template" not in line:
+            return
+        for child in children_of(os.getpid()):
+            if not killed and "settings.yaml" in Path(f"/proc/{child}/cmdline").read_text():
+                killed.append(child)
+                os.kill(child, signal.SIGKILL)
 
     code = run_cell(cell, tmp_path / "settings.yaml", tmp_path / "log", kill)
     assert killed
     assert code == -signal.SIGKILL
+    assert cell.status == "stopped"
 
 
 def test_settings_go_to_the_methods_that_have_them(data, tmp_path):

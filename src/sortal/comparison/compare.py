@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from sortal.comparison.cells import Cell
 from sortal.comparison.results import Comparison, cell_record, summaries
 from sortal.comparison.tables import cells_table, clock, markdown
 from sortal.comparison.worker import failure, run_cell
-from sortal.errors import ConfigError, DataError, RunFolderError
+from sortal.errors import ConfigError, DataError, LockedError, RunFolderError
 from sortal.evaluation.comparison import MIN_ROWS
 from sortal.evaluation.label_metrics import LABEL_METRICS
 from sortal.parts import read_parts
@@ -26,6 +27,7 @@ from sortal.training.lock import LOCK_NAME, FolderLock
 
 METHODS = ("majority", "tfidf", "head")
 _RESULT = "comparison.json"
+_LAST_CHECKPOINT_SECONDS = 60.0
 
 
 def compare(
@@ -142,6 +144,7 @@ def _run(
 
             if not console.is_terminal:
                 console.print(f"{cell.name}: running ({log})", highlight=False)
+            _wait_for(cell.folder.path)
             code = run_cell(cell, out / "settings" / f"{cell.name}.yaml", log, watch)
             if code:
                 reasons[cell.name] = failure(log) or f"exit code {code}"
@@ -149,6 +152,19 @@ def _run(
             if not console.is_terminal:
                 console.print(f"{cell.name}: {_outcome(records[number], metric)}", highlight=False)
             measured()
+
+
+def _wait_for(folder: Path) -> None:
+    """Until a cell of a comparison that was killed has written its checkpoint and is gone."""
+    deadline = time.monotonic() + _LAST_CHECKPOINT_SECONDS
+    while folder.exists():
+        try:
+            with FolderLock(folder):
+                return
+        except LockedError:
+            if time.monotonic() > deadline:
+                return  # the cell itself will say who holds it
+            time.sleep(0.2)
 
 
 def _outcome(record: dict[str, Any], metric: str) -> str:

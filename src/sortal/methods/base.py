@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +29,16 @@ class Scorer(Protocol):
     def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
         """Logits or log-odds ``[n, labels]``, fp32, columns in label-space order; progress goes to ``view``."""
 
-    def deciding(self) -> Scorer:
-        """A scorer, cheaper where there is one, whose largest score is at the same label; for single-label decisions only."""
-
     def save(self, folder: Path) -> dict[str, Any]:
         """Write weights, config and tokenizer files; returns what sortal.json must know to load them."""
+
+
+@runtime_checkable
+class DecidesCheaper(Protocol):
+    """A scorer for which the best label is cheaper to find than all labels' scores."""
+
+    def deciding(self) -> Scorer:
+        """A scorer whose largest score is at the same label; its other scores say little. Single-label only."""
 
 
 @dataclass(frozen=True)

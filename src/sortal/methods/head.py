@@ -83,10 +83,6 @@ class HeadScorer:
     def _logits(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> torch.Tensor:
         return self.model(pack([texts[i] for i in rows]).to(self.model.device))  # type: ignore[no-any-return]
 
-    def deciding(self) -> HeadScorer:
-        """Itself: every label has a score anyway."""
-        return self
-
     def save(self, folder: Path) -> dict[str, Any]:
         """Adapter, config and tokenizer files in the layout of peft and transformers."""
         self.model.classifier.save_pretrained(folder)
