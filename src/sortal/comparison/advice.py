@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sortal.comparison.units import clock
 from sortal.evaluation.comparison import MIN_ROWS, PairComparison
 
 
@@ -47,9 +48,9 @@ def _cheapest(best: str, level: list[str], values: dict[str, float], seconds: di
         return "What training costs was not recorded."
     cheapest = min(within, key=lambda name: seconds[name])
     if cheapest == best:
-        return f"Nothing that is cheaper to train comes near it: {best} takes {seconds[best]:,.0f} s."
-    share = "" if best not in seconds else f", where {best} takes {seconds[best]:,.0f} s"
-    return f"The cheapest to train that is not told apart from it is {cheapest}: {values[cheapest]:.3f} after {seconds[cheapest]:,.0f} s{share}."
+        return f"Nothing that is cheaper to train comes near it: {best} takes {clock(seconds[best])}."
+    share = "" if best not in seconds else f", where {best} takes {clock(seconds[best])}"
+    return f"The cheapest to train that is not told apart from it is {cheapest}: {values[cheapest]:.3f} after {clock(seconds[cheapest])}{share}."
 
 
 def _listed(names: list[str]) -> str:

@@ -16,7 +16,8 @@ from sortal.comparison import cells as matrix
 from sortal.comparison.advice import advise
 from sortal.comparison.cells import Cell
 from sortal.comparison.results import Comparison, cell_record, summaries
-from sortal.comparison.tables import cells_table, clock, markdown
+from sortal.comparison.tables import cells_table, markdown
+from sortal.comparison.units import clock
 from sortal.comparison.worker import failure, run_cell
 from sortal.errors import ConfigError, DataError, LockedError, RunFolderError
 from sortal.evaluation.comparison import MIN_ROWS

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sortal.comparison.results import Comparison, MethodSummary
+from sortal.comparison.units import clock, count, size
 
 _SIGNS = {"waiting": "·", "running": "▶", "finished": "✓", "failed": "✗", "stopped": "…"}
 _STYLES = {"running": "bold", "finished": "green", "failed": "red", "waiting": "dim", "stopped": "yellow"}
@@ -89,7 +90,7 @@ def cost_rows(found: Comparison) -> list[list[str]]:
 
 def _cost_row(summary: MethodSummary) -> list[str]:
     def shown(key: str, form: Callable[[float], str]) -> str:
-        return form(summary.cost[key]) if summary.cost.get(key) else ""
+        return form(summary.cost[key]) if key in summary.cost else ""
 
     return [
         summary.method,
@@ -154,36 +155,6 @@ def _sections(found: Comparison) -> list[tuple[str, list[list[str]]]]:
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def clock(seconds: float) -> str:
-    """``0.4 s``, ``58 s``, ``12 min``, ``3.2 h``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
-
-
-def count(value: float) -> str:
-    """``7.3``, ``950``, ``2.4 M``."""
-    for unit, scale in ((" G", 1e9), (" M", 1e6), (" k", 1e4)):
-        if value >= scale:
-            return f"{value / (1e3 if unit == ' k' else scale):,.1f}{unit}"
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-
-
-def size(bytes_: float) -> str:
-    """``9.8 MB``, ``1.2 GB``."""
-    for unit in ("B", "kB", "MB"):
-        if bytes_ < 1000:
-            return f"{bytes_:.0f} {unit}" if unit == "B" or bytes_ >= 100 else f"{bytes_:.1f} {unit}"
-        bytes_ /= 1000
-    return f"{bytes_:.1f} GB"
 
 
 def _filled(title: str, rows: Sequence[Sequence[str]]) -> Table:
