@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from sortal.errors import ConfigError
+from sortal.method_defaults import least_epochs, with_method_defaults
 from sortal.prompting.template import check_source
 
 Task = Literal["auto", "single", "multi"]
@@ -113,7 +114,7 @@ class ModelConfig(_Section):
     max_length: int | None = Field(
         None,
         ge=8,
-        description="tokens per example, template included; default: 256 (head), the prompt and 256 of text (instruct)",
+        description="tokens per example, template included; default: 256 (head, encoder), the prompt and 256 of text (instruct)",
     )
     truncation: Truncation = Field("head", description="which part of a too long text is kept")
     trust_remote_code: bool = Field(False, description="run Python code shipped with a hub model (dangerous)")
@@ -131,6 +132,24 @@ class LoraConfig(_Section):
         (), description="module names; default: every linear projection of the decoder"
     )
     lora_top_layers: int | None = Field(None, ge=1, description="adapt only the top k layers; default: all")
+
+
+class EncoderConfig(_Section):
+    """Method encoder: which weights are trained, and how a text's states become one."""
+
+    tuning: Literal["full", "lora"] = Field(
+        "full", description="all weights, or LoRA adapters that are merged when training ends"
+    )
+    pooling: Literal["auto", "own", "mean"] = Field(
+        "auto",
+        description="own: the head its family has in transformers (BERT, RoBERTa: on the first token); mean: a linear layer on the mean of the tokens' states; auto: mean for sentence-transformers models, else own",
+    )
+    encoder_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="all dropouts of the encoder while it is trained; above 0 the masks depend on how a step is cut into microbatches",
+    )
 
 
 class InstructConfig(_Section):
@@ -180,7 +199,7 @@ class TrainConfig(_Section):
     epochs: int | None = Field(
         None,
         ge=0,
-        description="passes over the training rows; default: 3, more for small data (see resolve_sizes)",
+        description="passes over the training rows; default: 3 (encoder: 5), more for small data (see resolve_sizes)",
     )
     batch_size: int | None = Field(
         None,
@@ -190,13 +209,22 @@ class TrainConfig(_Section):
     max_tokens: int | None = Field(
         None, ge=16, description="token budget of one microbatch; default: from device memory"
     )
-    learning_rate: float = Field(5e-4, gt=0, description="peak learning rate of the adapters")
-    head_learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of the score head")
+    learning_rate: float = Field(
+        5e-4, gt=0, description="peak learning rate of the adapters; default of a fully tuned encoder: 5e-5"
+    )
+    head_learning_rate: float = Field(
+        2e-3, gt=0, description="peak learning rate of the score head; default of a fully tuned encoder: 1e-3"
+    )
     weight_decay: float = Field(0.01, ge=0)
     warmup_ratio: float = Field(
-        0.05, ge=0, lt=1, description="share of the steps with a rising learning rate"
+        0.05,
+        ge=0,
+        lt=1,
+        description="share of the steps with a rising learning rate; default of a fully tuned encoder: 0.1",
     )
-    lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
+    lr_scheduler_type: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="how it falls then; default of a fully tuned encoder: linear"
+    )
     max_grad_norm: float = Field(1.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     loss: Literal["auto", "focal"] = Field(
@@ -243,14 +271,25 @@ class DecisionConfig(_Section):
     n_resamples: int = Field(1000, ge=100, description="bootstrap resamples of the intervals")
 
 
-class RunConfig(DataConfig, ModelConfig, LoraConfig, InstructConfig, TrainConfig, DecisionConfig):
+METHOD_SECTIONS: dict[str, type[_Section]] = {"encoder": EncoderConfig, "instruct": InstructConfig}
+FOR_DECODERS = ("quantization", "nf4_backend", "shard_base", "template")
+
+
+class RunConfig(
+    DataConfig, ModelConfig, LoraConfig, EncoderConfig, InstructConfig, TrainConfig, DecisionConfig
+):
     """Everything `sortal train` can be told; flat, so that a flag, a YAML key and a keyword argument share one name."""
 
-    method: Literal["head", "instruct"] = Field(
+    method: Literal["head", "instruct", "encoder"] = Field(
         "head",
-        description="head: a linear layer on the final token's state; instruct: the model's own answer to a prompt, every label scored exactly",
+        description="head: a linear layer on the final token's state; instruct: the model's own answer to a prompt, every label scored exactly; encoder: a BERT-type model with a classification head, all weights tuned",
     )
     out: str | None = Field(None, description="run folder; default: runs/<data name>-<method>-<seed>")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_method(cls, values: Any) -> Any:
+        return with_method_defaults(values) if isinstance(values, dict) else values
 
     @field_validator("*", mode="before")
     @classmethod
@@ -292,6 +331,12 @@ class RunConfig(DataConfig, ModelConfig, LoraConfig, InstructConfig, TrainConfig
         return self
 
     def _check_method(self) -> None:
+        for method, section in METHOD_SECTIONS.items():
+            if self.method != method and (given := self._given(section)):
+                raise ValueError(f"{given[0]} is for method {method}")
+        if self.method == "encoder":
+            self._check_encoder()
+            return
         if self.method == "instruct":
             if wrong := check_source(self.template_source):
                 raise ValueError(wrong)
@@ -308,16 +353,27 @@ class RunConfig(DataConfig, ModelConfig, LoraConfig, InstructConfig, TrainConfig
             raise ValueError(
                 f"template {self.template!r} must be 'summary', 'eos' or a text containing {{text}} exactly once"
             )
-        for name, field in InstructConfig.model_fields.items():
-            if getattr(self, name) != field.default:
-                raise ValueError(f"{name} is for method instruct")
+
+    def _check_encoder(self) -> None:
+        for name in FOR_DECODERS:
+            if getattr(self, name) != ModelConfig.model_fields[name].default:
+                raise ValueError(f"{name} is for methods head and instruct")
+        if self.tuning == "full" and (given := self._given(LoraConfig)):
+            raise ValueError(f"{given[0]} has no effect with tuning 'full': say tuning 'lora'")
+        if self.tuning == "lora" and self.encoder_dropout:
+            raise ValueError("encoder_dropout is for tuning 'full': use lora_dropout with tuning 'lora'")
+
+    def _given(self, *sections: type[_Section]) -> list[str]:
+        """Settings of ``sections`` that differ from their defaults."""
+        fields = [item for section in sections for item in section.model_fields.items()]
+        return [name for name, field in fields if getattr(self, name) != field.default]
 
     @property
     def template_source(self) -> str:
         """The template with ``auto`` resolved."""
         if self.template != "auto":
             return self.template
-        return {"head": "summary", "instruct": "classify"}[self.method]
+        return {"head": "summary", "instruct": "classify", "encoder": "own"}[self.method]
 
 
 class ResolvedConfig(RunConfig):
@@ -331,12 +387,12 @@ def resolve_sizes(config: RunConfig, rows: int) -> ResolvedConfig:
     """Fill in ``epochs`` and ``batch_size`` where the user left them open.
 
     A head needs some hundred optimiser steps before it is any good, so small data gets smaller steps and more passes:
-    8 examples per step below 500 rows, 16 below 5,000, else 32; then as many epochs as give 350 steps, from 3 to 20.
+    8 examples per step below 500 rows, 16 below 5,000, else 32; then as many epochs as give 350 steps, from 3 (encoder: 5) to 20.
     """
     batch_size = config.batch_size or (8 if rows < 500 else 16 if rows < 5000 else 32)
     epochs = config.epochs
     if epochs is None:
-        epochs = min(max(math.ceil(350 * batch_size / max(rows, 1)), 3), 20)
+        epochs = min(max(math.ceil(350 * batch_size / max(rows, 1)), least_epochs(config.method)), 20)
     return ResolvedConfig(**{**config.model_dump(), "batch_size": batch_size, "epochs": epochs})
 
 

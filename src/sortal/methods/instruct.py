@@ -21,6 +21,7 @@ from sortal.data.labels import LabelSpace
 from sortal.errors import ConfigError, ModelError
 from sortal.methods.adapter_folder import attach_adapter, check_base, check_labels, name_labels
 from sortal.methods.base import FitContext, Fitted, Preview, PreviewRow, Scores
+from sortal.methods.base_kind import check_kind
 from sortal.methods.instruct_prompt import answer_form, check_positions, gold_positions, make_prompt
 from sortal.methods.instruct_rows import EachLoss, ResponseLoss, Trunks
 from sortal.methods.instruct_scorer import InstructScorer, Scoring
@@ -81,6 +82,7 @@ class InstructMethod:
         self, config: RunConfig, train: Dataset, label_space: LabelSpace, source: ModelSource, rows: int
     ) -> Preview:
         """Whole sequences; the answer's tokens, and nothing else, are predicted."""
+        check_kind(source, "decoder", "instruct")
         tokenizer = loading.load_tokenizer(source.path, trust_remote_code=config.trust_remote_code)
         gold = label_space.encode(train)
         prompt, kept = make_prompt(config, label_space, tokenizer, train, gold)
@@ -112,6 +114,7 @@ class InstructMethod:
     def fit(self, context: FitContext) -> Fitted:
         """Train adapters on ``context.train``; early stopping and best weights by ``context.dev``."""
         config, space, say = context.config, context.label_space, context.say
+        check_kind(context.source, "decoder", "instruct")
         torch.manual_seed(config.seed)
         tokenizer = loading.load_tokenizer(context.source.path, trust_remote_code=config.trust_remote_code)
         gold = space.encode(context.train)
