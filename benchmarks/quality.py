@@ -122,8 +122,9 @@ def cell(
     name: str, method: str, seed: int, model: str, data: Path, runs: Path, more: list[str]
 ) -> dict[str, Any]:
     """One finished run: its settings, figures with intervals, cost and environment."""
-    from sortal.config import BASELINES, RunConfig, build_config
+    from sortal.config import RunConfig, build_config
     from sortal.config_files import parse_assignments
+    from sortal.config_sections import BASELINES
     from sortal.run import run
 
     settings, base = {**SETS[name], **METHODS[method]}, {"model": model}

@@ -40,6 +40,15 @@ def tiny(tiny_models: dict[str, Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of random 2-layer encoders, one per family."""
+    from encoder_files import ENCODERS, save_tiny_encoder
+
+    root = tmp_path_factory.mktemp("encoders")
+    return {family: save_tiny_encoder(family, root / family) for family in ENCODERS}
+
+
+@pytest.fixture(scope="session")
 def data_root() -> Path:
     """Folder of the public data sets; tests that need one skip without it."""
     root = Path(os.environ.get("SORTAL_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -203,9 +203,11 @@ def _run(
         model_folder.write_meta(temporary, meta)
         (temporary / "README.md").write_text(model_card(meta, metrics), encoding="utf-8")
     write_json(folder.metrics_json, metrics)
+    complete = (folder.model / "model.safetensors").exists()
     record["size_on_disk"] = {
         "model_bytes": _bytes(folder.model),
-        "base_model_bytes": 0 if source is None else _bytes(Path(source.path)),
+        # A folder with all weights needs no base to be loaded.
+        "base_model_bytes": 0 if source is None or complete else _bytes(Path(source.path)),
     }
     folder.finish(**record)
     group.barrier()

@@ -29,12 +29,12 @@ def linear_names(model: nn.Module) -> list[str]:
 
 def layer_index(path: str) -> int | None:
     """``model.layers.7.mlp.up_proj`` → 7; None outside the stack of layers."""
-    match = re.search(r"\.(?:layers|h|blocks|block)\.(\d+)\.", f".{path}.")
+    match = re.search(r"\.(?:layers|layer|h|blocks|block)\.(\d+)\.", f".{path}.")
     return int(match.group(1)) if match else None
 
 
 def add_lora(model: Any, config: RunConfig) -> PeftModel:
-    """Wrap a ``…ForSequenceClassification`` or ``…ForCausalLM`` model; trainable afterwards, in fp32: the adapters and, where there is one, ``score``.
+    """Wrap a ``…ForSequenceClassification`` or ``…ForCausalLM`` model, or an encoder without a head; trainable afterwards, in fp32: the adapters and, where there is one, ``score``.
 
     Raises:
         ConfigError: a named target does not exist, or ``lora_top_layers`` exceeds the model.
@@ -46,6 +46,11 @@ def add_lora(model: Any, config: RunConfig) -> PeftModel:
                 f"lora_targets: the model has no linear layer {name!r}{nearest(name, known)}",
                 f"choose from {', '.join(known)}",
             )
+    if not known:
+        raise ConfigError(
+            f"{type(model).__name__} has no stack of linear layers for LoRA",
+            "use tuning 'full' or another model",
+        )
     depth = 1 + max(i for i in (layer_index(p) for p, _ in model.named_modules()) if i is not None)
     top = config.lora_top_layers
     if top is not None and top > depth:
@@ -54,22 +59,25 @@ def add_lora(model: Any, config: RunConfig) -> PeftModel:
         )
     first = depth - top if top else 0
     wanted = set(config.lora_targets or known)
-    targets = [
+    named = [
         path
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D)
-        and (index := layer_index(path)) is not None
-        and index >= first
-        and path.rsplit(".", 1)[-1] in wanted
+        if isinstance(module, nn.Linear | Conv1D) and path.rsplit(".", 1)[-1] in wanted
     ]
+    targets = [path for path in named if (index := layer_index(path)) is not None and index >= first]
     conv = any(isinstance(m, Conv1D) for m in model.modules())
     has_score = hasattr(model, "score")
+    writes = hasattr(model, "prepare_inputs_for_generation")
     peft_config = PeftLoraConfig(
-        task_type=TaskType.SEQ_CLS if has_score else TaskType.CAUSAL_LM,
+        task_type=TaskType.SEQ_CLS
+        if has_score
+        else TaskType.CAUSAL_LM
+        if writes
+        else TaskType.FEATURE_EXTRACTION,
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=targets if top else sorted(wanted),
+        target_modules=targets if len(targets) < len(named) else sorted(wanted),
         modules_to_save=["score"] if has_score else None,
         fan_in_fan_out=conv,
     )
@@ -116,8 +124,11 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def lora_dropout_train(model: nn.Module, mode: bool) -> None:
-    """Switch adapter dropout only: the frozen base stays in eval mode, its own dropouts are not part of the recipe."""
+def training_mode(model: nn.Module, mode: bool) -> None:
+    """Switch the dropouts of what is trained: all of them, or the adapters' only over a frozen base, which stays in eval mode."""
+    if all(parameter.requires_grad for parameter in model.parameters()):
+        model.train(mode)
+        return
     for module in model.modules():
         if isinstance(module, LoraLayer):
             for dropout in module.lora_dropout.values():

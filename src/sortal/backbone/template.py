@@ -69,14 +69,33 @@ def make_template(source: str, tokenizer: Any) -> Template:
     return template
 
 
+def own_template(tokenizer: Any) -> Template:
+    """What the tokenizer's own post-processor puts around a text: ``[CLS] … [SEP]`` of BERT-type encoders.
+
+    Raises:
+        ModelError: it adds nothing, so an empty text would have no state to read.
+    """
+    template = Template("own", *_around(tokenizer))
+    if not template.extra:
+        raise ModelError(
+            "the tokenizer adds no token to a text, so an empty text would have no state to read",
+            "use an encoder whose tokenizer adds its special tokens, such as [CLS] and [SEP]",
+        )
+    return template
+
+
 def own_prefix(tokenizer: Any) -> tuple[int, ...]:
     """Ids the tokenizer's own post-processor puts before a text (usually none or one BOS)."""
+    return _around(tokenizer)[0]
+
+
+def _around(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     marker = tokenizer("a", add_special_tokens=False)["input_ids"]
-    ids = list(tokenizer("a")["input_ids"])
+    ids = [int(i) for i in tokenizer("a")["input_ids"]]
     for start in range(len(ids) - len(marker) + 1):
         if ids[start : start + len(marker)] == marker:
-            return tuple(int(i) for i in ids[:start])
-    return ()
+            return tuple(ids[:start]), tuple(ids[start + len(marker) :])
+    return (), ()
 
 
 def _plain(tokenizer: Any, text: str) -> tuple[int, ...]:

@@ -41,12 +41,18 @@ def command(
         str | None, Option(metavar="COL", help="rows with one value here stay in one split")
     ] = None,
     task: Annotated[str | None, Option(help="auto | single | multi")] = None,
-    method: Annotated[str | None, Option(help="head | instruct, or a baseline: tfidf | majority")] = None,
+    method: Annotated[
+        str | None, Option(help="head | instruct | encoder, or a baseline without a model: tfidf | majority")
+    ] = None,
     model: Annotated[
         str | None,
         Option(metavar="SPEC", help="base model: registry name, folder, GGUF, pypi:NAME or hub id"),
     ] = None,
     quantization: Annotated[str | None, Option(help="none | nf4")] = None,
+    tuning: Annotated[str | None, Option(help="encoder: full | lora")] = None,
+    pooling: Annotated[
+        str | None, Option(help="encoder: own (its family's head) | mean (of the tokens' states)")
+    ] = None,
     template: Annotated[
         str | None,
         Option(
@@ -105,6 +111,8 @@ def command(
         "method": method,
         "model": model,
         "quantization": quantization,
+        "tuning": tuning,
+        "pooling": pooling,
         "template": template,
         "prompt_format": prompt_format,
         "verbalizer": verbalizer,

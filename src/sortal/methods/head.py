@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from sortal.backbone import loading
-from sortal.backbone.encoding import EncodedTexts, TextEncoder
+from sortal.backbone.encoding import TextEncoder
 from sortal.backbone.lora import fuse
-from sortal.backbone.packing import microbatches, pack
 from sortal.backbone.sharding import shard_frozen
 from sortal.backbone.sources import ModelSource
-from sortal.backbone.template import Template, install, make_template
+from sortal.backbone.template import install, make_template
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
@@ -28,60 +25,26 @@ from sortal.methods.adapter_folder import (
     check_labels,
     name_labels,
 )
-from sortal.methods.base import FitContext, Fitted, Scores, required
+from sortal.methods.base import FitContext, Fitted, required
+from sortal.methods.base_kind import check_kind
 from sortal.methods.head_model import HeadModel, tunable
+from sortal.methods.pack_scorer import PackScorer
 from sortal.methods.preview import Preview, TokenPreview, TokenRow
+from sortal.methods.text_folder import load_texts, save_texts
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
 from sortal.training.budget import default_max_tokens
-from sortal.training.distributed import Processes, alone, processes
+from sortal.training.distributed import processes
 from sortal.training.losses import make_loss
 from sortal.training.objective import Classification
-from sortal.training.progress import NoProgress, ProgressView
+from sortal.training.progress import ProgressView
 
 MAX_LENGTH = 256
-_SCORE_CHUNK = 4096
 PROBLEM_TYPE = {"single": "single_label_classification", "multi": "multi_label_classification"}
 
 
 @dataclass
-class HeadScorer:
-    """A tuned network with its text encoder."""
-
-    model: HeadModel
-    encoder: TextEncoder
-    max_tokens: int
-    group: Processes | None = None
-    sharded: bool = False
-
-    def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
-        """Logits ``[n, labels]``."""
-        return self.score_encoded(self.encoder.encode(texts), view=view)
-
-    def score_encoded(self, texts: EncodedTexts, view: ProgressView | None = None) -> Scores:
-        """Logits of encoded texts, in packs of similar length; with several processes each does its part, and all must call this."""
-        view, group = view or NoProgress(), self.group or alone(self.model.device)
-        scores = torch.zeros(len(texts), self.model.inner.config.num_labels, device=self.model.device)
-        mine = group.share(np.arange(len(texts)))
-        view.start("scoring", len(mine))
-        with torch.inference_mode():
-            end = group.largest(len(mine)) if self.sharded else len(mine)
-            for start in range(0, end, _SCORE_CHUNK):
-                chunk = mine[start : start + _SCORE_CHUNK]
-                parts = list(microbatches(texts.lengths[chunk].tolist(), self.max_tokens))
-                # Gathering a slice takes all processes in step, so all run as many packs.
-                idle = group.largest(len(parts)) - len(parts) if self.sharded else 0
-                for part in parts:
-                    rows = chunk[part]
-                    scores[torch.from_numpy(rows)] = self._logits(texts, rows)
-                    view.advance(len(rows), int(texts.lengths[rows].sum()))
-                for _ in range(idle):
-                    self._logits(texts, np.zeros(1, np.int64))
-        view.stop()
-        group.sum_([scores])
-        return scores.cpu().numpy()
-
-    def _logits(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> torch.Tensor:
-        return self.model(pack([texts[i] for i in rows]).to(self.model.device))  # type: ignore[no-any-return]
+class HeadScorer(PackScorer[HeadModel]):
+    """A tuned decoder with its text encoder."""
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Adapter, config and tokenizer files in the layout of peft and transformers."""
@@ -90,20 +53,8 @@ class HeadScorer:
             (folder / stray).unlink(missing_ok=True)
         config = self.model.inner.config
         config.save_pretrained(folder)
-        self.encoder.tokenizer.save_pretrained(folder)
-        _check_tokenizer(folder, self.encoder)
-        template = self.encoder.template
-        return {
-            "template": {
-                "source": template.source,
-                "prefix": list(template.prefix),
-                "suffix": list(template.suffix),
-                "hash": template.hash,
-            },
-            "max_length": self.encoder.max_length,
-            "truncation": self.encoder.truncation,
-            "dtype": str(self.model.inner.dtype).removeprefix("torch."),
-        }
+        dtype = str(self.model.inner.dtype).removeprefix("torch.")
+        return {**save_texts(self.encoder, folder), "dtype": dtype}
 
 
 class HeadMethod:
@@ -125,7 +76,9 @@ class HeadMethod:
         view: ProgressView,
     ) -> Preview:
         """Encoded texts; the state of the last token is classified."""
-        encoder = make_encoder(required(source).path, config)
+        base = required(source)
+        check_kind(base, "decoder", "head")
+        encoder = make_encoder(base.path, config)
         texts = encoder.encode(train.iter_texts())
         shown = []
         for row in range(min(rows, len(texts))):
@@ -138,6 +91,7 @@ class HeadMethod:
     def fit(self, context: FitContext) -> Fitted:
         """Train adapters and score on ``context.train``; early stopping and best weights by ``context.dev``."""
         config, space, say = context.config, context.label_space, context.say
+        check_kind(context.base, "decoder", "head")
         torch.manual_seed(config.seed)
         encoder = make_encoder(context.base.path, config, context.base.revision)
         train, dev = encoder.encode(context.train.iter_texts()), encoder.encode(context.dev.iter_texts())
@@ -205,16 +159,7 @@ class HeadMethod:
         Raises:
             ModelError: naming what does not fit.
         """
-        tokenizer = loading.load_tokenizer(str(folder))
-        saved = meta["template"]
-        template = Template(saved["source"], tuple(saved["prefix"]), tuple(saved["suffix"]))
-        if template.hash != saved["hash"]:
-            raise ModelError(
-                f"{folder}/sortal.json: the template does not match its hash",
-                "restore the file; it was edited",
-            )
-        encoder = TextEncoder(tokenizer, template, meta["max_length"], meta["truncation"])
-        _check_tokenizer(folder, encoder)
+        encoder = load_texts(folder, meta)
         settings = loading.load_config(str(folder))
         check_labels(folder, settings, label_space)
         _check_adapter(folder, len(label_space), settings.hidden_size)
@@ -244,29 +189,6 @@ def make_encoder(path: str, config: RunConfig, revision: str | None = None) -> T
     length = config.max_length or MAX_LENGTH
     install(template, tokenizer, length, config.truncation)
     return TextEncoder(tokenizer, template, length, config.truncation)
-
-
-_PROBES = ("A short text.", "", " <|im_end|> </s> <eos> Ünïcode 文字 \U0001f600 ")
-_LONG = "one two three four five six seven eight nine ten "
-
-
-def _check_tokenizer(folder: Path, encoder: TextEncoder) -> None:
-    """The saved tokenizer, read by plain transformers, must give the ids our encoder gives."""
-    reloaded = loading.load_tokenizer(str(folder))
-    whole = replace(encoder, max_length=1 << 20)
-    same = _lists(whole.encode(_PROBES)) == reloaded(list(_PROBES), verbose=False)["input_ids"]
-    if encoder.truncation != "head+tail":  # tokenizers have no such policy
-        long = _LONG * (1 + encoder.max_length // 8)
-        same &= _lists(encoder.encode([long])) == reloaded([long], truncation=True)["input_ids"]
-    if not same:
-        raise ModelError(
-            f"{folder}: the tokenizer does not apply the template it was saved with",
-            "restore tokenizer.json from the run",
-        )
-
-
-def _lists(texts: EncodedTexts) -> list[list[int]]:
-    return [ids.tolist() for ids in texts]
 
 
 def _check_adapter(folder: Path, labels: int, hidden: int) -> None:

@@ -35,6 +35,11 @@ class HeadModel(nn.Module):
         return self._inner[0]
 
     @property
+    def labels(self) -> int:
+        """Columns of the logits."""
+        return int(self.inner.config.num_labels)
+
+    @property
     def device(self) -> torch.device:
         """Where inputs go."""
         device: torch.device = next(self.classifier.parameters()).device

@@ -21,6 +21,7 @@ from sortal.data.labels import LabelSpace
 from sortal.errors import ConfigError, ModelError
 from sortal.methods.adapter_folder import attach_adapter, check_base, check_labels, name_labels
 from sortal.methods.base import FitContext, Fitted, Scores, required
+from sortal.methods.base_kind import check_kind
 from sortal.methods.instruct_prompt import answer_form, check_positions, gold_positions, make_prompt
 from sortal.methods.instruct_rows import EachLoss, ResponseLoss, Trunks
 from sortal.methods.instruct_scorer import InstructScorer, Scoring
@@ -91,7 +92,9 @@ class InstructMethod:
         view: ProgressView,
     ) -> Preview:
         """Whole sequences; the answer's tokens, and nothing else, are predicted."""
-        tokenizer = loading.load_tokenizer(required(source).path, trust_remote_code=config.trust_remote_code)
+        base = required(source)
+        check_kind(base, "decoder", "instruct")
+        tokenizer = loading.load_tokenizer(base.path, trust_remote_code=config.trust_remote_code)
         gold = label_space.encode(train)
         prompt, kept = make_prompt(config, label_space, tokenizer, train, gold)
         train, gold = train.take(kept), gold[kept]
@@ -124,6 +127,7 @@ class InstructMethod:
     def fit(self, context: FitContext) -> Fitted:
         """Train adapters on ``context.train``; early stopping and best weights by ``context.dev``."""
         config, space, say = context.config, context.label_space, context.say
+        check_kind(context.base, "decoder", "instruct")
         torch.manual_seed(config.seed)
         tokenizer = loading.load_tokenizer(context.base.path, trust_remote_code=config.trust_remote_code)
         gold = space.encode(context.train)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from sortal.backbone.lora import lora_dropout_train, trainable
+from sortal.backbone.lora import trainable, training_mode
 from sortal.backbone.packing import microbatches
 from sortal.config import ResolvedConfig, RunConfig
 from sortal.errors import CheckpointError, Interrupted, ResourceError, TrainingDivergedError
@@ -109,7 +109,7 @@ class Loop:
         try:
             with self.stop:
                 self.view.start("training", self.total_steps, state.step)
-                lora_dropout_train(self.model, True)
+                training_mode(self.model, True)
                 while True:
                     if self._evaluation_due():
                         self._evaluate()
@@ -130,7 +130,7 @@ class Loop:
         finally:
             self.view.stop()
         self._restore_best()
-        lora_dropout_train(self.model, False)
+        training_mode(self.model, False)
         return state
 
     # one step
@@ -243,12 +243,12 @@ class Loop:
 
     def _evaluate(self) -> None:
         state = self.progress
-        lora_dropout_train(self.model, False)
+        training_mode(self.model, False)
         try:
             figures = self.evaluate()
         except StopAsked:
             self._interrupted()
-        lora_dropout_train(self.model, True)
+        training_mode(self.model, True)
         losses = state.loss_since_evaluation
         entry = {"step": float(state.step), "epoch": state.step / self.steps_per_epoch, **figures}
         entry["train_loss"] = sum(losses) / len(losses) if losses else float("nan")

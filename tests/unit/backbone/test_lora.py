@@ -10,9 +10,9 @@ from sortal.backbone.lora import (
     fuse,
     layer_index,
     linear_names,
-    lora_dropout_train,
     parameter_count,
     trainable,
+    training_mode,
 )
 from sortal.backbone.packing import pack
 from sortal.config import build_config
@@ -125,12 +125,12 @@ def test_only_adapter_dropout_is_switched(tiny):
     rows = pack(random_rows(9))
     head = HeadModel(stir(model), packed=False)
     still = [head(rows) for _ in range(2)]
-    lora_dropout_train(model, True)
+    training_mode(model, True)
     moving = [head(rows) for _ in range(2)]
     assert not model.training
     assert torch.equal(*still)
     assert not torch.equal(*moving)
-    lora_dropout_train(model, False)
+    training_mode(model, False)
     assert torch.equal(head(rows), still[0])
 
 
@@ -140,3 +140,14 @@ def test_parameter_count_counts_what_4_bit_weights_stand_for(tiny):
     four_bit = classifier(tiny, quantization="nf4", nf4_backend="bitsandbytes")
     assert parameter_count(add_lora(four_bit, build_config({}))) == plain
     assert 0 < plain[0] < plain[1]
+
+
+def test_all_dropouts_work_while_all_weights_are_trained():
+    network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.5)).eval()
+    training_mode(network, True)
+    assert network[1].training
+    training_mode(network, False)
+    assert not network[1].training
+    network[0].bias.requires_grad_(False)
+    training_mode(network, True)
+    assert not network[1].training, "a frozen base keeps still"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from sortal.evaluation.errors import confident_mistakes, conviction, missed_by_all, slices, wrong
 from sortal.evaluation.predictions import Predictions

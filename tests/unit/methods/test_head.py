@@ -9,7 +9,7 @@ import torch
 from sortal.backbone.template import Template
 from sortal.config import build_config
 from sortal.errors import ModelError
-from sortal.methods import head
+from sortal.methods import pack_scorer
 from sortal.methods.head import HeadScorer, make_encoder
 from sortal.methods.head_model import tunable
 from sortal.training.distributed import Processes
@@ -40,7 +40,7 @@ def test_scores_do_not_depend_on_the_token_budget(scorer, max_tokens):
 
 def test_more_texts_than_one_chunk_keep_their_order(scorer, monkeypatch):
     expected = scorer.score(HARD_TEXTS)
-    monkeypatch.setattr(head, "_SCORE_CHUNK", 3)
+    monkeypatch.setattr(pack_scorer, "_CHUNK", 3)
     np.testing.assert_allclose(scorer.score(HARD_TEXTS), expected, rtol=1e-5, atol=1e-5)
 
 

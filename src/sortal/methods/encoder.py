@@ -1,0 +1,189 @@
+"""Method ``encoder``: a BERT-type encoder with a classification head, fine-tuned whole (arXiv 1810.04805) or by LoRA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from sortal.backbone import encoders, loading
+from sortal.backbone.encoding import TextEncoder
+from sortal.backbone.sources import ModelSource
+from sortal.backbone.template import install, own_template
+from sortal.config import RunConfig
+from sortal.data.dataset import Dataset
+from sortal.data.labels import LabelSpace
+from sortal.errors import ModelError
+from sortal.methods.adapter_folder import adapter_shapes, check_labels, name_labels
+from sortal.methods.base import FitContext, Fitted, required
+from sortal.methods.base_kind import check_kind
+from sortal.methods.encoder_model import EncoderModel
+from sortal.methods.head import MAX_LENGTH, PROBLEM_TYPE
+from sortal.methods.pack_scorer import PackScorer
+from sortal.methods.preview import TokenPreview, TokenRow
+from sortal.methods.text_folder import load_texts, save_texts
+from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
+from sortal.training.budget import default_max_tokens
+from sortal.training.distributed import processes
+from sortal.training.losses import make_loss
+from sortal.training.objective import Classification
+from sortal.training.progress import ProgressView
+
+SCORE_FILE = "score.safetensors"
+_POOLING = {"own": "the head of its own family", "mean": "a linear layer on the mean of the tokens' states"}
+
+
+@dataclass
+class EncoderScorer(PackScorer[EncoderModel]):
+    """A tuned encoder with its text encoder."""
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """A plain transformers model with its tokenizer; the linear layer on the mean, which transformers has no place for, in a file of its own."""
+        model = self.model
+        model.whole.save_pretrained(folder)
+        if not model.own:
+            tensors = {name: t.detach().cpu().contiguous() for name, t in model.score.state_dict().items()}
+            save_file(tensors, folder / SCORE_FILE, metadata={"format": "pt"})
+        pooling = "own" if model.own else "mean"
+        dtype = str(model.dtype).removeprefix("torch.")
+        return {**save_texts(self.encoder, folder), "pooling": pooling, "dtype": dtype}
+
+
+class EncoderMethod:
+    """Fitting and loading of ``encoder``."""
+
+    has_base: ClassVar[bool] = True
+
+    def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
+        """Refuse loss settings that do not fit the labels."""
+        make_loss(config, label_space.task, label_space.names, label_space.encode(train))
+
+    def preview(
+        self,
+        config: RunConfig,
+        train: Dataset,
+        label_space: LabelSpace,
+        source: ModelSource | None,
+        rows: int,
+        view: ProgressView,
+    ) -> TokenPreview:
+        """Encoded texts; the state of the first token or of all tokens is classified."""
+        base = required(source)
+        check_kind(base, "encoder", "encoder")
+        encoder = make_encoder(base.path, config)
+        pooling = encoders.choose_pooling(config.pooling, Path(base.path))
+        texts = encoder.encode(train.iter_texts())
+        shown = []
+        for row in range(min(rows, len(texts))):
+            ids = texts[row].tolist()
+            read = list(range(len(ids))) if pooling == "mean" else [0]
+            about = f"each sees all; classified by {_POOLING[pooling]}"
+            shown.append(TokenRow(row, ids, encoder.tokenizer.decode(ids), read, about))
+        return TokenPreview(shown, texts.tokens, texts.truncated, encoder.max_length, encoder.template.hash)
+
+    def fit(self, context: FitContext) -> Fitted:
+        """Train on ``context.train``; early stopping and best weights by ``context.dev``."""
+        config, space, say = context.config, context.label_space, context.say
+        check_kind(context.base, "encoder", "encoder")
+        torch.manual_seed(config.seed)
+        encoder = make_encoder(context.base.path, config)
+        train, dev = encoder.encode(context.train.iter_texts()), encoder.encode(context.dev.iter_texts())
+        say(lengths_line(train, encoder))
+        scorer = self._network(context, encoder)
+        pooling = "own" if scorer.model.own else "mean"
+        say(f"{parameters_line(scorer.model)}, {_POOLING[pooling]}")
+        gold = space.encode(context.train)
+        loss = make_loss(config, space.task, space.names, gold)
+        targets = torch.from_numpy(gold) if space.task == "single" else torch.from_numpy(gold).float()
+
+        tuned = fine_tune(
+            context,
+            scorer.model,
+            Classification(scorer.model, train, targets, loss, context.processes.device),
+            lambda view: scorer.score_encoded(dev, view),
+            max_tokens=config.max_tokens or scorer.max_tokens,
+        )
+        # Merged weights round differently: what decides about thresholds must be what is saved.
+        merged = scorer.model.merge()
+        return Fitted(
+            scorer,
+            scorer.score_encoded(dev, context.view) if merged else tuned.dev_scores,
+            {
+                "pooling": pooling,
+                "tuning": config.tuning,
+                "dtype": str(scorer.model.dtype).removeprefix("torch."),
+                "template_hash": encoder.template.hash,
+                "truncated_train_rows": train.truncated,
+                "train_tokens_per_epoch": train.tokens,
+                **tuned.figures,
+            },
+            loss.shifts_probabilities,
+        )
+
+    def _network(self, context: FitContext, encoder: TextEncoder) -> EncoderScorer:
+        config, space, device = context.config, context.label_space, context.processes.device
+        path, trust = context.base.path, config.trust_remote_code
+        settings = loading.load_config(path, trust_remote_code=trust)
+        name_labels(settings, space)
+        settings.problem_type = PROBLEM_TYPE[space.task]
+        if settings.pad_token_id is None:  # where there is one, RoBERTa counts its positions from it
+            settings.pad_token_id = encoder.tokenizer.pad_token_id
+        encoders.set_dropout(settings, config.encoder_dropout)
+        own = encoders.choose_pooling(config.pooling, Path(path)) == "own"
+        whole = encoders.load_body(path, settings, trust_remote_code=trust)
+        if own:
+            whole = encoders.with_own_head(whole, settings, trust_remote_code=trust)
+        dtype = loading.choose_dtype(config.dtype, device)
+        model = EncoderModel(whole, len(space), settings.pad_token_id, own=own, dtype=dtype).to(device)
+        model.tune(config)
+        return EncoderScorer(model, encoder, default_max_tokens(settings, dtype, device), context.processes)
+
+    def load(self, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> EncoderScorer:
+        """The scorer saved in ``folder``, which needs no base model; refuses missing and stray tensors and changed templates.
+
+        Raises:
+            ModelError: naming what does not fit.
+        """
+        encoder = load_texts(folder, meta)
+        settings = loading.load_config(str(folder))
+        check_labels(folder, settings, label_space)
+        device, own = processes().device, meta["pooling"] == "own"
+        auto = AutoModelForSequenceClassification if own else AutoModel
+        whole = encoders.load_tuned(auto, folder, settings)
+        dtype = getattr(torch, meta["dtype"])
+        model = EncoderModel(whole, len(label_space), settings.pad_token_id, own=own, dtype=dtype)
+        if not own:
+            _load_score(model.score, folder / SCORE_FILE)
+        model.requires_grad_(False).to(device)
+        return EncoderScorer(model, encoder, default_max_tokens(settings, dtype, device))
+
+
+def make_encoder(path: str, config: RunConfig) -> TextEncoder:
+    """The tokenizer of an encoder, with the special tokens it puts around a text and the limits written into it.
+
+    Raises:
+        ConfigError: more tokens are asked for than the encoder has positions.
+    """
+    tokenizer = loading.load_tokenizer(path, trust_remote_code=config.trust_remote_code)
+    settings = loading.load_config(path, trust_remote_code=config.trust_remote_code)
+    longest = encoders.longest_text(settings, settings.pad_token_id)
+    length = encoders.check_length(config.max_length, longest, MAX_LENGTH)
+    template = own_template(tokenizer)
+    install(template, tokenizer, length, config.truncation)
+    return TextEncoder(tokenizer, template, length, config.truncation)
+
+
+def _load_score(score: nn.Module, path: Path) -> None:
+    """Read the linear layer of pooling ``mean``."""
+    expected = {name: tuple(tensor.shape) for name, tensor in score.state_dict().items()}
+    found = adapter_shapes(path)
+    if found != expected:
+        raise ModelError(
+            f"{path} holds {found}, expected {expected}", "the file belongs to another label set or encoder"
+        )
+    score.load_state_dict(load_file(path))

@@ -1,0 +1,86 @@
+"""The network of method ``encoder``: a body that sees the whole text, and a head on its own pooling or on the mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from sortal.backbone.encoders import head_modules, without_pooler
+from sortal.backbone.lora import add_lora
+from sortal.backbone.packing import AttentionGroup, Pack
+from sortal.config import RunConfig
+
+
+class EncoderModel(nn.Module):
+    """Packs in, logits out; the parameters are named ``body.…`` and, with their own learning rate, ``score.…``.
+
+    Each of a pack's few rectangles of similar length is one padded batch of plain transformers.
+
+    Args:
+        whole: a ``…ForSequenceClassification`` with a head of its own, or a body alone, which then gets a linear layer
+            on the mean of its tokens' states.
+        dtype: of the products; weights, their gradients and the mean are fp32.
+    """
+
+    def __init__(self, whole: Any, labels: int, pad_id: int, *, own: bool, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.labels, self.pad_id, self.own, self.dtype = labels, pad_id, own, dtype
+        self._whole = (whole,)  # a tuple, so that its parameters are not registered twice
+        self.body = getattr(whole, whole.base_model_prefix) if own else without_pooler(whole)
+        width = whole.config.hidden_size
+        self.score: nn.Module = head_modules(whole) if own else nn.Linear(width, labels)
+        self._adapted: Any = ()
+        self.eval()
+
+    @property
+    def whole(self) -> Any:
+        """The transformers model."""
+        return self._whole[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        device: torch.device = next(self.parameters()).device
+        return device
+
+    def forward(self, rows: Pack) -> torch.Tensor:
+        """Logits ``[examples, labels]`` in fp32, in the order of the pack."""
+        starts = rows.cu_seqlens[:-1].long()
+        logits, members = [], []
+        for group in rows.groups:
+            ids, mask = self._padded(rows, group)
+            logits.append(self._logits(ids, mask))
+            firsts = group.gather.view(group.rows, group.width)[:, 0].contiguous()
+            members.append(torch.searchsorted(starts, firsts))
+        return torch.cat(logits).index_select(0, torch.cat(members).argsort())
+
+    def _padded(self, rows: Pack, group: AttentionGroup) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask ``[rows, width]`` of one rectangle, int64."""
+        mask = torch.zeros_like(group.gather).index_fill_(0, group.scatter, 1)
+        ids = torch.where(mask > 0, rows.input_ids[0, group.gather], self.pad_id)
+        return ids.view(group.rows, group.width), mask.view(group.rows, group.width)
+
+    def _logits(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            out = self.whole(input_ids=ids, attention_mask=mask)
+        if self.own:
+            return out.logits.float()  # type: ignore[no-any-return]
+        weights = mask.unsqueeze(-1).float()
+        mean = (out.last_hidden_state.float() * weights).sum(1) / weights.sum(1)
+        return self.score(mean)  # type: ignore[no-any-return]
+
+    def tune(self, config: RunConfig) -> None:
+        """Make trainable what ``config.tuning`` says: all weights, or adapters in the body, and the head."""
+        self.requires_grad_(True)
+        if config.tuning == "lora":
+            self._adapted = (add_lora(self.body, config),)
+
+    def merge(self) -> bool:
+        """Add the adapters to the weights they adapt; whether there were any."""
+        if not self._adapted:
+            return False
+        self._adapted[0].merge_and_unload()
+        self._adapted = ()
+        return True

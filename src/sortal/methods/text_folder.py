@@ -1,0 +1,74 @@
+"""The text side of a model folder: a tokenizer that applies its template by itself, and what sortal.json says about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sortal.backbone import loading
+from sortal.backbone.encoding import EncodedTexts, TextEncoder
+from sortal.backbone.template import Template
+from sortal.errors import ModelError
+
+_PROBES = ("A short text.", "", " <|im_end|> </s> <eos> [SEP] [MASK] Ünïcode 文字 \U0001f600 ")
+_LONG = "one two three four five six seven eight nine ten "
+
+
+def save_texts(encoder: TextEncoder, folder: Path) -> dict[str, Any]:
+    """Write the tokenizer files; returns template, ``max_length`` and ``truncation`` for sortal.json.
+
+    Raises:
+        ModelError: plain transformers would read texts in another way than ``encoder``.
+    """
+    encoder.tokenizer.save_pretrained(folder)
+    check_tokenizer(folder, encoder)
+    template = encoder.template
+    return {
+        "template": {
+            "source": template.source,
+            "prefix": list(template.prefix),
+            "suffix": list(template.suffix),
+            "hash": template.hash,
+        },
+        "max_length": encoder.max_length,
+        "truncation": encoder.truncation,
+    }
+
+
+def load_texts(folder: Path, meta: dict[str, Any]) -> TextEncoder:
+    """The text encoder that `save_texts` wrote.
+
+    Raises:
+        ModelError: template or tokenizer changed since.
+    """
+    tokenizer = loading.load_tokenizer(str(folder))
+    saved = meta["template"]
+    template = Template(saved["source"], tuple(saved["prefix"]), tuple(saved["suffix"]))
+    if template.hash != saved["hash"]:
+        raise ModelError(
+            f"{folder}/sortal.json: the template does not match its hash",
+            "restore the file; it was edited",
+        )
+    encoder = TextEncoder(tokenizer, template, meta["max_length"], meta["truncation"])
+    check_tokenizer(folder, encoder)
+    return encoder
+
+
+def check_tokenizer(folder: Path, encoder: TextEncoder) -> None:
+    """The saved tokenizer, read by plain transformers, must give the ids our encoder gives."""
+    reloaded = loading.load_tokenizer(str(folder))
+    whole = replace(encoder, max_length=1 << 20)
+    same = _lists(whole.encode(_PROBES)) == reloaded(list(_PROBES), verbose=False)["input_ids"]
+    if encoder.truncation != "head+tail":  # tokenizers have no such policy
+        long = _LONG * (1 + encoder.max_length // 8)
+        same &= _lists(encoder.encode([long])) == reloaded([long], truncation=True)["input_ids"]
+    if not same:
+        raise ModelError(
+            f"{folder}: the tokenizer does not apply the template it was saved with",
+            "restore tokenizer.json from the run",
+        )
+
+
+def _lists(texts: EncodedTexts) -> list[list[int]]:
+    return [ids.tolist() for ids in texts]

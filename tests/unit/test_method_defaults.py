@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from sortal.config import build_config, resolve_sizes
+from sortal.errors import ConfigError
+
+OWN = ("learning_rate", "head_learning_rate", "warmup_ratio", "lr_scheduler_type")
+
+
+def values(**settings):
+    config = build_config(settings)
+    return tuple(getattr(config, name) for name in OWN)
+
+
+def test_a_fully_tuned_encoder_has_its_own_recipe():
+    assert values(method="encoder") == (5e-5, 1e-3, 0.1, "linear")
+    assert build_config({"method": "encoder"}).model == "minilm-l6"
+
+
+def test_adapters_have_one_recipe_in_every_method():
+    assert values(method="encoder", tuning="lora") == values() == values(method="instruct")
+    assert build_config({}).model == "smollm2-135m"
+
+
+def test_what_is_given_wins_also_when_it_is_the_default_of_other_methods():
+    assert values(method="encoder", learning_rate=5e-4) == (5e-4, 1e-3, 0.1, "linear")
+    assert build_config({"method": "encoder", "model": "smollm2-135m"}).model == "smollm2-135m"
+
+
+def test_a_resolved_config_keeps_them():
+    resolved = resolve_sizes(build_config({"method": "encoder"}), 9000)
+    assert (resolved.learning_rate, resolved.model) == (5e-5, "minilm-l6")
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(100_000, 5), (500, 12), (30, 20)])
+def test_an_encoder_gets_at_least_five_epochs(rows, epochs):
+    assert resolve_sizes(build_config({"method": "encoder"}), rows).epochs == epochs
+    assert resolve_sizes(build_config({}), rows).epochs == max(3, epochs if rows < 9000 else 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"method": "head", "tuning": "lora"}, "tuning is for method encoder"),
+        ({"method": "instruct", "pooling": "mean"}, "pooling is for method encoder"),
+        ({"method": "head", "encoder_dropout": 0.1}, "encoder_dropout is for method encoder"),
+        ({"method": "encoder", "shots": 1}, "shots is for method instruct"),
+        ({"method": "encoder", "template": "summary"}, "template is for methods head and instruct"),
+        ({"method": "encoder", "quantization": "nf4"}, "quantization is for methods head and instruct"),
+        ({"method": "encoder", "shard_base": True}, "shard_base is for methods head and instruct"),
+        ({"method": "encoder", "lora_r": 4}, "lora_r has no effect with tuning 'full'"),
+        ({"method": "encoder", "tuning": "lora", "encoder_dropout": 0.1}, "use lora_dropout"),
+        ({"method": "encoder", "tuning": "some"}, "tuning: Input should be 'full' or 'lora'"),
+    ],
+)
+def test_settings_without_effect_are_refused(settings, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        build_config(settings)
