@@ -338,5 +338,14 @@ class Prompt:
         return encode_after(self.tokenizer, context, [white + listed for listed in self.verbalizer.listed])
 
     def _literal(self, context: str, text: str) -> list[int]:
-        """Ids of a part of the template, whose special tokens are meant as such."""
-        return encode_after(self.tokenizer, context, [text], special=True)[0]
+        """Ids of a part of the template, whose special tokens are meant as such.
+
+        Line ends at its end are encoded as before a word, for that is what comes next: many vocabularies have a token for a blank
+        line that ends a string, and two for one in front of a word.
+        """
+        (ids,) = encode_after(self.tokenizer, context, [text], special=True)
+        if not text[-1:].isspace():
+            return ids
+        (longer,) = encode_after(self.tokenizer, context, [text + "x"], special=True)
+        (word,) = encode_after(self.tokenizer, text[-1:], ["x"], special=True)
+        return longer[: -len(word)] if longer[-len(word) :] == word else ids

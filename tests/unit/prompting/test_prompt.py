@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
@@ -177,6 +177,8 @@ def test_all_parts_together_are_the_tokens_of_the_whole_string(name, source, lab
     if name == "pieces" and source.startswith(("{examples}", "{text}")):
         source = "Text:\n" + source  # where a whole string begins with no text, its cue gets a space in front
     shots = tuple(Shot(shown, (i % len(labels),)) for shown, i in shots) if "{examples}" in source else ()
+    # What is shared cannot depend on a text: a line end before it is encoded as before a word.
+    assume((name, source) != ("words", BARE) or all(t[:1].strip() for t in (text, *(s.text for s in shots))))
     prompt = _prompt(source, labels, tokenizer, shots=shots)
     order = data.draw(st.permutations(range(len(labels))))[: data.draw(st.integers(1, len(labels)))]
     for chosen in (None, order):
