@@ -108,6 +108,22 @@ def test_the_pair_is_tested_and_the_advice_follows_the_test(made):
     assert ("No method is the best" in found.advice[0]) == (pair.winner is None)
 
 
+def test_what_every_method_misses_is_listed_with_its_text(made, data):
+    found, out = made
+    runs = [read_predictions(out / "runs" / f"head-{seed}" / "predictions.parquet") for seed in (0, 1)]
+    missed = np.flatnonzero(np.all([run.predicted != run.gold for run in runs], axis=0))
+    assert found.mistakes.missed == len(missed) > 0
+    ids, texts = runs[0].ids, dict(enumerate(data.read_text(encoding="utf-8").splitlines()))
+    assert {row.id for row in found.mistakes.rows} == {ids[i] for i in missed}
+    for row in found.mistakes.rows:
+        assert row.answers["head"] != row.gold
+        assert any(line.rsplit(",", 1) == [row.text, row.gold[0]] for line in texts.values())
+    by_length = [part for part in found.mistakes.slices if "words" in part.name]
+    assert sum(part.rows for part in by_length) == found.n
+    (head,) = [summary.value for summary in found.methods if summary.method == "head"]
+    assert sum(part.rows * part.values["head"] for part in by_length) == pytest.approx(found.n * head)
+
+
 def test_a_finished_comparison_is_only_read(made, data, tiny, monkeypatch):
     found, out = made
     monkeypatch.setattr(

@@ -60,7 +60,15 @@ def command(
 ) -> None:
     """Train several methods on the same split, test the differences, and say which to take."""
     from sortal.comparison.compare import METHODS, compare
-    from sortal.comparison.tables import cells_table, cost_table, notes, pairs_table, quality_table
+    from sortal.comparison.tables import (
+        cells_table,
+        cost_table,
+        missed_table,
+        notes,
+        pairs_table,
+        quality_table,
+        slices_table,
+    )
     from sortal.errors import ConfigError
 
     given = {
@@ -102,6 +110,10 @@ def command(
         output.show(quality_table(found), cost_table(found))
     if found.pairs:
         output.show(pairs_table(found))
+    if found.mistakes.slices:
+        output.show(slices_table(found))
+    if found.mistakes.rows:
+        output.show(missed_table(found, 5))
     for line in (*notes(found), *found.advice):
         output.say(line)
     output.say(f"written to {out}")

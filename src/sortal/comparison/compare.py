@@ -15,7 +15,8 @@ from rich.live import Live
 from sortal.comparison import cells as matrix
 from sortal.comparison.advice import advise
 from sortal.comparison.cells import Cell
-from sortal.comparison.results import Comparison, cell_record, summaries
+from sortal.comparison.mistakes import mistakes
+from sortal.comparison.results import Comparison, cell_record, finished_runs, summaries
 from sortal.comparison.tables import cells_table, markdown
 from sortal.comparison.units import clock
 from sortal.comparison.worker import failure, run_cell
@@ -88,17 +89,13 @@ def compare(
 
         def measured() -> Comparison:
             records = [cell_record(cell, reasons) for cell in cells]
-            found, pairs = summaries(cells, records, metric, n_resamples, seed=0)
+            runs = finished_runs(cells, records)
+            found, pairs = summaries(runs, records, metric, n_resamples, seed=0)
             values = {summary.method: summary.value for summary in found}
             seconds = {s.method: s.cost["train_seconds"] for s in found if "train_seconds" in s.cost}
-            comparison = Comparison(
-                metric,
-                len(parts.test),
-                records,
-                found,
-                pairs,
-                advise(values, seconds, pairs, len(parts.test)),
-            )
+            n = len(parts.test)
+            advice, wrong = advise(values, seconds, pairs, n), mistakes(runs, parts, metric)
+            comparison = Comparison(metric, n, records, found, pairs, advice, wrong)
             write_json(out / _RESULT, comparison.to_json())
             write_text(out / "comparison.md", markdown(comparison, shlex.join(["sortal", *sys.argv[1:]])))
             return comparison

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sortal.comparison.cells import Cell
+from sortal.comparison.mistakes import Mistakes
 from sortal.evaluation.comparison import MIN_ROWS, PairComparison
 from sortal.evaluation.intervals import percentile_interval
 from sortal.evaluation.label_metrics import LabelMetrics
@@ -60,6 +61,7 @@ class Comparison:
     methods: list[MethodSummary]
     pairs: list[PairComparison]
     advice: list[str]
+    mistakes: Mistakes
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
@@ -70,6 +72,7 @@ class Comparison:
             "methods": [asdict(summary) for summary in self.methods],
             "pairs": [pair.to_json() for pair in self.pairs],
             "advice": self.advice,
+            "mistakes": self.mistakes.to_json(),
         }
 
 
@@ -98,16 +101,28 @@ def cell_record(cell: Cell, reasons: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def summaries(
-    cells: Sequence[Cell], records: Sequence[Mapping[str, Any]], metric: str, n_resamples: int, seed: int
-) -> tuple[list[MethodSummary], list[PairComparison]]:
-    """Every method with a finished run, and every pair of them; no pair when fewer than two have any."""
+def finished_runs(
+    cells: Sequence[Cell], records: Sequence[Mapping[str, Any]]
+) -> dict[str, list[Predictions]]:
+    """Predictions of every method's finished runs, in the order of the cells."""
     runs: dict[str, list[Predictions]] = {}
-    finished: dict[str, list[Mapping[str, Any]]] = {}
     for cell, record in zip(cells, records, strict=True):
         if record["status"] == "finished":
             runs.setdefault(cell.method, []).append(read_predictions(cell.folder.predictions))
-            finished.setdefault(cell.method, []).append(record)
+    return runs
+
+
+def summaries(
+    runs: Mapping[str, Sequence[Predictions]],
+    records: Sequence[Mapping[str, Any]],
+    metric: str,
+    n_resamples: int,
+    seed: int,
+) -> tuple[list[MethodSummary], list[PairComparison]]:
+    """Every method with a finished run, and every pair of them; no pair when fewer than two have any."""
+    finished = {
+        method: [r for r in records if r["method"] == method and r["status"] == "finished"] for method in runs
+    }
     found = [
         MethodSummary(
             method,

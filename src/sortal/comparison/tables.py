@@ -125,6 +125,40 @@ def pair_rows(found: Comparison) -> list[list[str]]:
     return rows
 
 
+def slices_table(found: Comparison) -> Table:
+    """The compared metric on kinds of rows."""
+    return _filled(f"{found.metric} on kinds of rows", slice_rows(found))
+
+
+def slice_rows(found: Comparison) -> list[list[str]]:
+    """Header and one row of words per kind of test rows, methods best first."""
+    names = [summary.method for summary in _ranked(found)]
+    rows = [["kind of rows", "rows", *names]]
+    for part in found.mistakes.slices:
+        rows.append([part.name, f"{part.rows:,}", *(f"{part.values[name]:.3f}" for name in names)])
+    return rows
+
+
+def missed_table(found: Comparison, most: int) -> Table:
+    """The first rows that every method misses, as candidates for wrong labels."""
+    rows = missed_rows(found, most, 60)
+    table = _filled(f"{found.mistakes.missed:,} rows that every method misses: look for wrong labels", rows)
+    for column in table.columns:
+        column.justify, column.no_wrap, column.overflow = "left", False, "fold"
+    return table
+
+
+def missed_rows(found: Comparison, most: int, width: int) -> list[list[str]]:
+    """Header and one row of words per text that every method misses, cut to ``width`` characters."""
+    names = list(found.mistakes.rows[0].answers) if found.mistakes.rows else []
+    rows = [["row", "text", "gold", *names]]
+    for row in found.mistakes.rows[:most]:
+        text = " ".join(row.text.split())
+        shown = text if len(text) <= width else f"{text[: width - 1]}…"
+        rows.append([row.id, shown, ", ".join(row.gold), *(", ".join(row.answers[name]) for name in names)])
+    return rows
+
+
 def notes(found: Comparison) -> list[str]:
     """What the figures cannot tell, each sentence once, and how small a difference the rows could show."""
     lines = [note for pair in found.pairs for note in pair.notes]
@@ -150,7 +184,13 @@ def markdown(found: Comparison, command: str) -> str:
 def _sections(found: Comparison) -> list[tuple[str, list[list[str]]]]:
     if not found.methods:
         return []
-    return [("Quality", quality_rows(found)), ("Cost", cost_rows(found)), ("Pairs", pair_rows(found))]
+    return [
+        ("Quality", quality_rows(found)),
+        ("Cost", cost_rows(found)),
+        ("Pairs", pair_rows(found)),
+        ("Kinds of rows", slice_rows(found)),
+        (f"Rows that every method misses: {found.mistakes.missed:,}", missed_rows(found, 20, 160)),
+    ]
 
 
 def _row(cells: Sequence[str]) -> str:

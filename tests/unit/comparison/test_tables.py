@@ -5,18 +5,23 @@ import io
 import pytest
 from rich.console import Console
 
+from sortal.comparison.mistakes import MissedRow, Mistakes
 from sortal.comparison.results import Comparison, MethodSummary
 from sortal.comparison.tables import (
     cells_table,
     cost_rows,
     cost_table,
     markdown,
+    missed_rows,
+    missed_table,
     notes,
     pair_rows,
     quality_rows,
+    slice_rows,
 )
 from sortal.comparison.units import clock, count, size
 from sortal.evaluation.comparison import PairComparison
+from sortal.evaluation.errors import Slice
 
 COST = {
     "train_seconds": 1234.0,
@@ -39,7 +44,10 @@ CELLS = [
     {"name": "head-0", "method": "head", "seed": 0, "status": "finished", "metrics": {"accuracy": 0.921}, "cost": COST},
     {"name": "tfidf-0", "method": "tfidf", "seed": 0, "status": "failed", "reason": "no | memory"},
 ]  # fmt: skip
-FOUND = Comparison("accuracy", 3080, CELLS, [MAJORITY, HEAD], [PAIR], ["head has the highest accuracy."])
+MISSED = MissedRow("row 7", "a | text\nof two lines " + "x" * 200, ["good"], {"head": ["bad"]})
+MISTAKES = Mistakes(12, [MISSED], [Slice("over 9 words", 30, {"head": 0.9, "majority": 0.1})])
+ADVICE = ["head has the highest accuracy."]
+FOUND = Comparison("accuracy", 3080, CELLS, [MAJORITY, HEAD], [PAIR], ADVICE, MISTAKES)
 
 
 def printed(table, width=80):
@@ -57,7 +65,9 @@ def test_quality_stands_best_first_and_micro_f1_is_not_shown_beside_the_same_acc
 
 def test_with_several_labels_micro_f1_is_a_figure_of_its_own():
     quality = {"subset_accuracy": 0.4, "f1_micro": 0.6, "f1_macro": 0.5, "ece": 0.01}
-    found = Comparison("f1_macro", 50, [], [MethodSummary("head", 1, 0.5, None, quality, COST)], [], [])
+    found = Comparison(
+        "f1_macro", 50, [], [MethodSummary("head", 1, 0.5, None, quality, COST)], [], [], MISTAKES
+    )
     assert quality_rows(found)[0] == [
         "method",
         "runs",
@@ -99,6 +109,18 @@ def test_the_live_table_shows_what_runs_and_why_something_failed():
     shown = printed(cells_table(running, "accuracy", "training 3/9"))
     assert "training 3/9" in shown
     assert "no | memory" in shown
+
+
+def test_slices_and_missed_rows_are_shown_on_one_line_each():
+    assert slice_rows(FOUND) == [
+        ["kind of rows", "rows", "head", "majority"],
+        ["over 9 words", "30", "0.900", "0.100"],
+    ]
+    header, row = missed_rows(FOUND, 5, 60)
+    assert header == ["row", "text", "gold", "head"]
+    assert row[1].startswith("a | text of two lines xx")
+    assert (len(row[1]), row[2:]) == (60, ["good", "bad"])
+    assert "12 rows that every method misses" in printed(missed_table(FOUND, 5))
 
 
 def test_markdown_holds_command_advice_tables_failures_and_notes():

@@ -1,0 +1,71 @@
+"""What the compared methods get wrong: rows that all of them miss, and where each is weak."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sortal.evaluation.errors import Slice, missed_by_all, slices
+from sortal.evaluation.predictions import Predictions
+from sortal.parts import Parts
+
+KEPT = 50
+
+
+@dataclass(frozen=True)
+class MissedRow:
+    """A test row that no run of any method has right; ``answers``: what the first run of each says."""
+
+    id: str
+    text: str
+    gold: list[str]
+    answers: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """Errors of all methods together.
+
+    missed: how many rows every run of every method misses (``majority`` is not asked); rows: the first `KEPT` of them, those
+    first of whose wrong answer the methods are surest. slices: the compared metric on kinds of rows.
+    """
+
+    missed: int
+    rows: list[MissedRow]
+    slices: list[Slice]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict."""
+        return asdict(self)
+
+
+def mistakes(methods: Mapping[str, Sequence[Predictions]], parts: Parts, metric: str) -> Mistakes:
+    """Of the finished runs of ``methods`` on the test rows of ``parts``."""
+    asked = {name: runs for name, runs in methods.items() if name != "majority"}
+    positions = missed_by_all([run for runs in asked.values() for run in runs])
+    kept = positions[:KEPT]
+    gold = parts.label_space.encode(parts.train)
+    counts = (
+        np.bincount(gold, minlength=len(parts.label_space)) if gold.ndim == 1 else gold.sum(0, dtype=np.int64)
+    )
+    words = np.array([len(text.split()) for text in parts.test.iter_texts()])
+    rows = [
+        MissedRow(
+            parts.test.ids[i],
+            text,
+            list((parts.test.labels or [])[i]),
+            {name: _names(runs[0], i) for name, runs in asked.items()},
+        )
+        for i, text in zip(kept.tolist(), parts.test.text_at(kept), strict=True)
+    ]
+    return Mistakes(len(positions), rows, slices(methods, metric, words, counts) if methods else [])
+
+
+def _names(run: Predictions, row: int) -> list[str]:
+    answer = run.predicted[row]
+    if run.predicted.ndim == 1:
+        return [run.names[answer]] if answer >= 0 else []
+    return [run.names[k] for k in np.flatnonzero(answer)]
