@@ -1,6 +1,7 @@
 """Quality and cost of ``sortal train`` on public data sets, one row per set and seed, from the runs' own records.
 
     python -m benchmarks.quality --sets banking77 reuters21578 goemotions --methods head instruct --seeds 0 --runs runs/quality
+    python -m benchmarks.quality --sets banking77 reuters21578 goemotions --methods tfidf majority
 
 Looks for the data sets in $SORTAL_DATA (or --data). Every cell is a resumable run; a finished one is only read, so the
 command can be stopped and given again. Writes benchmarks/results/quality.json and quality.md.
@@ -81,6 +82,7 @@ SETS: dict[str, dict[str, Any]] = {
         "sample": {"data": 2000, "dev": 300, "test": 600},
     },
 }
+OF_TUNING = frozenset(("max_length", "batch_size", "epochs", "eval_per_epoch"))  # no baseline has them
 METHODS: dict[str, dict[str, Any]] = {
     "head": {"method": "head"},
     "instruct": {"method": "instruct"},
@@ -88,6 +90,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "instruct-each": {"method": "instruct", "answer": "each"},
     "zero-shot": {"method": "instruct", "epochs": 0},
     "zero-shot-list": {"method": "instruct", "answer": "list", "epochs": 0},
+    "encoder": {"method": "encoder", "model": "minilm-l6"},  # its own model, whatever --model says
+    "encoder-lora": {"method": "encoder", "model": "minilm-l6", "tuning": "lora"},
+    "tfidf": {"method": "tfidf"},
+    "majority": {"method": "majority"},
 }
 FIGURES = ("accuracy", "f1_micro", "f1_macro", "ece")
 
@@ -98,7 +104,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["head"], choices=list(METHODS))
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="settings for every run")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--model", default="smollm2-135m", help="for methods without one of their own")
     parser.add_argument(
         "--data", type=Path, default=os.environ.get("SORTAL_DATA"), help="folder of the data sets"
     )
@@ -118,11 +124,16 @@ def cell(
     name: str, method: str, seed: int, model: str, data: Path, runs: Path, more: list[str]
 ) -> dict[str, Any]:
     """One finished run: its settings, figures with intervals, cost and environment."""
-    from sortal.config import RunConfig, build_config
+    from sortal.config import BASELINES, RunConfig, build_config
     from sortal.config_files import parse_assignments
     from sortal.run import run
 
     settings = {**SETS[name], **METHODS[method]}
+    base = {"model": settings.pop("model", model)}
+    command = f"python -m benchmarks.quality --sets {name} --methods {method} --seeds {seed}"
+    if METHODS[method]["method"] in BASELINES:
+        settings, base = {key: value for key, value in settings.items() if key not in OF_TUNING}, {}
+    named = dict(settings)
     sizes = settings.pop("sample", {})
     folder = data / name.rpartition("-")[0] if sizes else data / name
     for key in ("data", "dev", "test"):
@@ -130,8 +141,8 @@ def cell(
             settings[key] = str(folder / settings[key])
     if sizes:
         settings = sampled(settings, sizes, runs / f"sample-{name}")
-    out = runs / f"{name}-{'' if method == 'head' else f'{method}-'}{model}-{seed}"
-    values = {**settings, **parse_assignments(more), "model": model, "seed": seed, "out": str(out)}
+    parts = [name, *([] if method == "head" else [method]), *base.values(), str(seed)]
+    values = {**settings, **parse_assignments(more), **base, "seed": seed, "out": str(runs / "-".join(parts))}
     result = run(build_config(values), resume=True)
     training, metrics = result.record["training"], result.metrics
     config = build_config(
@@ -141,12 +152,12 @@ def cell(
         "set": name,
         "method": method,
         "seed": seed,
-        "command": f"python -m benchmarks.quality --sets {name} --methods {method} --seeds {seed} --model {model}"
+        "command": command
+        + ("" if "model" in METHODS[method] else "".join(f" --model {spec}" for spec in base.values()))
         + (f" --set {' '.join(more)}" if more else ""),
         "base_model": result.record["base_model"],
         "settings": {
-            **SETS[name],
-            **METHODS[method],
+            **named,
             "epochs": result.record["config"]["epochs"],
             "batch_size": result.record["config"]["batch_size"],
         },
@@ -169,13 +180,19 @@ def cell(
                 "truncated_train_rows",
                 "template_hash",
                 "dtype",
+                "tuning",
+                "pooling",
                 "prompt_tokens",
                 "off_set_mass",
                 "stop_bias",
+                "features",
+                "model",
+                "c",
+                "candidates",
             )
             if key in training
         },
-        "history": training["history"],
+        "history": training.get("history", []),
         "inference": result.record["inference"],
         "environment": result.record["environment"],
     }
@@ -255,7 +272,7 @@ def keep(row: dict[str, Any]) -> None:
     rows = json.loads(path.read_text()) if path.exists() else []
 
     def key(entry: dict[str, Any]) -> tuple[Any, ...]:
-        return entry["set"], entry["method"], entry["base_model"]["spec"], entry["seed"]
+        return entry["set"], entry["method"], spec(entry), entry["seed"]
 
     rows = sorted([r for r in rows if key(r) != key(row)] + [row], key=key)
     RESULTS.mkdir(exist_ok=True)
@@ -273,7 +290,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
-        note = f" ({r['base_model']['note']})" if r["base_model"]["note"] else ""
+        note = f" ({r['base_model']['note']})" if r["base_model"] and r["base_model"]["note"] else ""
         lines.append(line(r, r, "", note))
         if "thresholds_for_micro" in r:
             lines.append(line(r, r["thresholds_for_micro"], ", thresholds tuned for micro-F1", note))
@@ -283,10 +300,23 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 def line(r: dict[str, Any], decided: dict[str, Any], how: str, note: str) -> str:
     figures = " | ".join(figure(decided, key) for key in FIGURES)
     return (
-        f"| {r['set']}{how} | {r['method']} | {r['base_model']['spec']}{note} | {r['seed']} | {r['rows']['train']:,} / {r['test_rows']:,} | {figures} "
-        f"| {r['settings']['epochs']} | {r['training']['train_seconds'] / 60:.1f} min | {r['training']['tokens_per_second']:,.0f} "
+        f"| {r['set']}{how} | {r['method']} | {spec(r)}{note} | {r['seed']} | {r['rows']['train']:,} / {r['test_rows']:,} | {figures} "
+        f"| {number(r['settings']['epochs'])} | {duration(r)} | {number(r['training'].get('tokens_per_second'))} "
         f"| {r['inference']['texts_per_second']:,.0f} |"
     )
+
+
+def spec(row: dict[str, Any]) -> str:
+    return row["base_model"]["spec"] if row["base_model"] else "–"
+
+
+def duration(row: dict[str, Any]) -> str:
+    seconds = row["training"]["train_seconds"]
+    return f"{seconds / 60:.1f} min" if seconds >= 6 else f"{seconds:.1f} s"
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
 
 
 def figure(row: dict[str, Any], key: str) -> str:
@@ -299,10 +329,10 @@ def figure(row: dict[str, Any], key: str) -> str:
 def show() -> None:
     table = Table(title="Quality and cost")
     rows = json.loads((RESULTS / "quality.json").read_text())
-    for name in ("set", "method", "seed", *FIGURES, "minutes", "tokens/s"):
+    for name in ("set", "method", "seed", *FIGURES, "training", "tokens/s"):
         table.add_column(name)
     for r in rows:
-        cost = (f"{r['training']['train_seconds'] / 60:.1f}", f"{r['training']['tokens_per_second']:,.0f}")
+        cost = (duration(r), number(r["training"].get("tokens_per_second")))
         table.add_row(r["set"], r["method"], str(r["seed"]), *[figure(r, key) for key in FIGURES], *cost)
     Console().print(table)
 

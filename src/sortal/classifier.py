@@ -19,7 +19,7 @@ from sortal.errors import DataError
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
 from sortal.methods import get_method
-from sortal.methods.base import Scorer
+from sortal.methods.base import DecidesCheaper, Scorer
 from sortal.training.progress import ProgressView
 
 Prediction = str | None | tuple[str, ...]
@@ -47,7 +47,8 @@ class Classifier:
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """One label per text (None where it abstains), or a tuple of labels, possibly empty, for multi-label."""
-        if self.label_space.task == "single" and self.decision.abstain_below is None:
+        single = self.label_space.task == "single"
+        if single and self.decision.abstain_below is None and isinstance(self.scorer, DecidesCheaper):
             return self.labels(self.scorer.deciding().score(_checked(texts)).argmax(1))
         return self.labels(self.decision.decide(self.predict_proba(texts)))
 

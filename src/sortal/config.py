@@ -24,13 +24,14 @@ from pydantic import (
 )
 
 from sortal.errors import ConfigError
-from sortal.method_defaults import least_epochs, with_method_defaults
+from sortal.method_defaults import DECODER, ENCODER, default_model, least_epochs, with_method_defaults
 from sortal.prompting.template import check_source
 
 Task = Literal["auto", "single", "multi"]
 Truncation = Literal["head", "tail", "head+tail"]
 Metric = Literal["f1_macro", "f1_micro", "accuracy", "loss"]
-
+BASELINES = frozenset(("tfidf", "majority"))  # methods without a pretrained model
+FOR_BASELINES = frozenset(("metric_for_best_model", "seed", "threads"))  # of the settings of training
 
 # Settings that are names, paths or templates, and those that are lists of them.
 TEXTS = frozenset(
@@ -83,6 +84,9 @@ class DataConfig(_Section):
     test_size: float = Field(
         0.15, gt=0, lt=1, description="share of rows for test when no test file is given"
     )
+    split_seed: int | None = Field(
+        None, ge=0, lt=2**32, description="seed of the split and of max_train_rows; default: the run's seed"
+    )
     max_train_rows: int | None = Field(
         None, gt=0, description="train on a seeded random sample of this many rows"
     )
@@ -91,8 +95,9 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """The pretrained model and how text enters and leaves it."""
 
-    model: str = Field(
-        "smollm2-135m", description="registry name, folder, GGUF file, pypi:NAME or hub id[@revision]"
+    model: str | None = Field(
+        None,
+        description=f"registry name, folder, GGUF file, pypi:NAME or hub id[@revision]; default: {DECODER}, for method encoder {ENCODER}",
     )
     quantization: Literal["none", "nf4"] = Field(
         "none", description="4-bit NF4 base with double quantisation"
@@ -280,9 +285,9 @@ class RunConfig(
 ):
     """Everything `sortal train` can be told; flat, so that a flag, a YAML key and a keyword argument share one name."""
 
-    method: Literal["head", "instruct", "encoder"] = Field(
+    method: Literal["head", "instruct", "encoder", "tfidf", "majority"] = Field(
         "head",
-        description="head: a linear layer on the final token's state; instruct: the model's own answer to a prompt, every label scored exactly; encoder: a BERT-type model with a classification head, all weights tuned",
+        description="head: a linear layer on the final token's state; instruct: the model's own answer to a prompt, every label scored exactly; encoder: a BERT-type model with a classification head, all weights tuned; baselines without a pretrained model: tfidf (a linear model on words and characters) and majority (how frequent the labels are)",
     )
     out: str | None = Field(None, description="run folder; default: runs/<data name>-<method>-<seed>")
 
@@ -337,6 +342,17 @@ class RunConfig(
         if self.method == "encoder":
             self._check_encoder()
             return
+        if self.method in BASELINES:
+            if given := [
+                name
+                for name in self._given(ModelConfig, LoraConfig, TrainConfig)
+                if name not in FOR_BASELINES
+            ]:
+                verb = "is" if len(given) == 1 else "are"
+                raise ValueError(
+                    f"{', '.join(given)} {verb} for methods that tune a pretrained model, and {self.method} has none: leave out, or choose another method"
+                )
+            return
         if self.method == "instruct":
             if wrong := check_source(self.template_source):
                 raise ValueError(wrong)
@@ -369,6 +385,11 @@ class RunConfig(
         return [name for name, field in fields if getattr(self, name) != field.default]
 
     @property
+    def base_model(self) -> str:
+        """The model spec, of methods that tune one."""
+        return self.model or default_model(self.method)
+
+    @property
     def template_source(self) -> str:
         """The template with ``auto`` resolved."""
         if self.template != "auto":
@@ -377,14 +398,15 @@ class RunConfig(
 
 
 class ResolvedConfig(RunConfig):
-    """A run's settings once the number of training rows is known."""
+    """The settings of a run that tunes a model, once the number of training rows is known."""
 
+    model: str
     epochs: int = Field(ge=0)
     batch_size: int = Field(ge=1)
 
 
 def resolve_sizes(config: RunConfig, rows: int) -> ResolvedConfig:
-    """Fill in ``epochs`` and ``batch_size`` where the user left them open.
+    """Fill in the model, ``epochs`` and ``batch_size`` where the user left them open.
 
     A head needs some hundred optimiser steps before it is any good, so small data gets smaller steps and more passes:
     8 examples per step below 500 rows, 16 below 5,000, else 32; then as many epochs as give 350 steps, from 3 (encoder: 5) to 20.
@@ -393,7 +415,20 @@ def resolve_sizes(config: RunConfig, rows: int) -> ResolvedConfig:
     epochs = config.epochs
     if epochs is None:
         epochs = min(max(math.ceil(350 * batch_size / max(rows, 1)), least_epochs(config.method)), 20)
-    return ResolvedConfig(**{**config.model_dump(), "batch_size": batch_size, "epochs": epochs})
+    filled = {"model": config.base_model, "batch_size": batch_size, "epochs": epochs}
+    return ResolvedConfig(**{**config.model_dump(), **filled})
+
+
+def applies(name: str, method: str) -> bool:
+    """Whether runs of ``method`` have a setting called ``name``."""
+    for owner, section in METHOD_SECTIONS.items():
+        if name in section.model_fields:
+            return method == owner
+    if method == "encoder" and name in FOR_DECODERS:
+        return False
+    if method in BASELINES and name not in FOR_BASELINES:
+        return name in DataConfig.model_fields or name in DecisionConfig.model_fields
+    return name in RunConfig.model_fields
 
 
 def nearest(name: str, known: list[str]) -> str:

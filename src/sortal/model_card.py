@@ -7,6 +7,8 @@ from typing import Any
 _LOADING = {
     "head": "Plain transformers and peft load this folder too and give the same scores, without that step.",
     "encoder": "The folder is a complete model: plain transformers loads it without Sortal (docs/how-to/load-with-transformers.md).",
+    "tfidf": "The weights are in tfidf.safetensors, the n-grams they belong to in tfidf.json.",
+    "majority": "Every text gets the same answer, from the label counts in majority.json: a floor for other methods.",
     "instruct": "The folder is a causal language model's LoRA adapter: plain transformers and peft load it and generate the same answers. The prompt is in sortal.json.",
 }
 
@@ -22,8 +24,8 @@ def model_card(meta: dict[str, Any], metrics: dict[str, Any]) -> str:
     lines = [
         f"# {'Single' if single else 'Multi'}-label text classifier, {len(meta['labels'])} labels",
         "",
-        f"Method `{meta['method']}` on `{base['spec']}` (licence of the base model: {base['licence'] or 'unknown'}). Made by Sortal {meta['versions']['sortal']}.",
-        *([f"Base weights: {base['note']}."] if base["note"] else []),
+        f"Method `{meta['method']}`{_on(base)}. Made by Sortal {meta['versions']['sortal']}.",
+        *([f"Base weights: {base['note']}."] if base and base["note"] else []),
         "",
         f"Measured on {metrics['n']:,} test rows, seed {meta['seed']}. Intervals: {metrics['interval_method']}.",
         "",
@@ -46,6 +48,12 @@ def model_card(meta: dict[str, Any], metrics: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _on(base: dict[str, Any] | None) -> str:
+    if base is None:
+        return ", without a pretrained model"
+    return f" on `{base['spec']}` (licence of the base model: {base['licence'] or 'unknown'})"
 
 
 def _decision(decision: dict[str, Any]) -> str:

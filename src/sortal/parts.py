@@ -77,13 +77,14 @@ def read_parts(config: RunConfig, say: Say) -> Parts:
         say=say,
     )
     space = LabelSpace.from_dataset(whole)
+    seed = config.seed if config.split_seed is None else config.split_seed
     given: dict[str, Dataset] = {
         name: _read_like(whole, files[name], space, say) for name in _OTHERS if name in files
     }
     settings: dict[str, Any] = {
         "dev_size": 0.0 if "dev" in given else config.dev_size,
         "test_size": 0.0 if "test" in given else config.test_size,
-        "seed": config.seed,
+        "seed": seed,
     }
     cut = None
     parts: dict[str, Dataset] = {"train": whole, **given}
@@ -92,10 +93,8 @@ def read_parts(config: RunConfig, say: Say) -> Parts:
         parts = {**{name: whole.take(rows) for name, rows in cut.items()}, **given}
     train = parts["train"]
     if config.max_train_rows is not None and config.max_train_rows < len(train):
-        say(
-            f"training on a random sample of {config.max_train_rows:,} of {len(train):,} rows (seed {config.seed})"
-        )
-        train = subsample(train, config.max_train_rows, config.seed)
+        say(f"training on a random sample of {config.max_train_rows:,} of {len(train):,} rows (seed {seed})")
+        train = subsample(train, config.max_train_rows, seed)
     for part in given.values():
         if warning := overlap(train, part).warning:
             say(warning)

@@ -15,7 +15,16 @@ from sortal.training.distributed import Processes
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
     found = {"sortal": sortal.__version__, "python": platform.python_version()}
-    for name in ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "bitsandbytes"):
+    for name in (
+        "torch",
+        "transformers",
+        "peft",
+        "accelerate",
+        "tokenizers",
+        "numpy",
+        "scikit-learn",
+        "bitsandbytes",
+    ):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -25,7 +25,7 @@ from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
 from sortal.evaluation.predictions import write_predictions
 from sortal.methods import get_method
-from sortal.methods.base import FitContext, Fitted, Scores
+from sortal.methods.base import FitContext, Fitted, Scorer, Scores
 from sortal.model_card import model_card
 from sortal.parts import Parts, read_parts
 from sortal.provenance import command_line, environment, versions
@@ -40,6 +40,7 @@ from sortal.training.runfolder import FolderState, RunFolder, default_out
 from sortal.training.signals import StopRequest
 
 Say = Callable[[str], None]
+_ALONE = 20  # texts that are scored one by one
 
 
 @dataclass(frozen=True)
@@ -137,18 +138,16 @@ def _run(
     parts = read_parts(config, say)
     space = parts.label_space
     _check_task(config, parts)
-    sizes = resolve_sizes(config, len(parts.train))
-    steps = math.ceil(len(parts.train) / sizes.batch_size)
-    say(
-        f"{counted(sizes.epochs, 'epoch')} of {counted(steps, 'step')} of {counted(sizes.batch_size, 'example')}"
-    )
-    # One process fetches and converts; the others then find it in the cache.
-    source = _resolve_once(config, group, consent, say)
+    method = get_method(config.method)
+    source, settled = None, config
+    if method.has_base:
+        settled = _sized(config, len(parts.train), say)
+        source = _resolve_once(config, group, consent, say)
     identity = RunIdentity(
         parts.fingerprints(),
         space.names,
-        config.model,
-        source.revision or weights_fingerprint(source.path),
+        None if source is None else config.base_model,
+        None if source is None else source.revision or weights_fingerprint(source.path),
         config.seed,
         result_settings(config.model_dump(mode="json")),
     )
@@ -158,7 +157,7 @@ def _run(
             for line in check_same_run(RunIdentity.from_json(saved), identity, force) if saved else []:
                 say(f"resuming although this differs — {line}")
         folder.start(
-            sizes.model_dump(mode="json"),
+            settled.model_dump(mode="json"),
             identity.to_json(),
             command=command_line(),
             environment=environment(group),
@@ -171,9 +170,9 @@ def _run(
     stop = StopRequest()  # in force while the loop runs; outside it there is nothing a checkpoint could save
     view = NoProgress() if quiet or not group.main else TerminalProgress()
     with open_log(folder.logs if group.main else None) as on_log:
-        fitted = get_method(config.method).fit(
+        fitted = method.fit(
             FitContext(
-                sizes, parts.train, parts.dev, space, source, group, store, resume, stop, view, say, on_log
+                settled, parts.train, parts.dev, space, source, group, store, resume, stop, view, say, on_log
             )
         )
     decision = _decide(fitted, parts, config, say)
@@ -182,6 +181,7 @@ def _run(
     scoring = time.monotonic()
     scores = fitted.scorer.score(parts.test.iter_texts(), view)
     scoring = time.monotonic() - scoring
+    alone = _seconds_alone(fitted.scorer, parts)  # in every process: they score together
     if not group.main:
         group.barrier()
         return Result(folder.path, classifier, {}, {})
@@ -194,6 +194,7 @@ def _run(
             "texts": len(scores),
             "seconds": round(scoring, 3),
             "texts_per_second": round(len(scores) / max(scoring, 1e-9), 1),
+            "seconds_per_text_alone": alone,
         },
         "seconds": round(time.time() - began, 1),
     }
@@ -202,9 +203,34 @@ def _run(
         model_folder.write_meta(temporary, meta)
         (temporary / "README.md").write_text(model_card(meta, metrics), encoding="utf-8")
     write_json(folder.metrics_json, metrics)
+    record["size_on_disk"] = {
+        "model_bytes": _bytes(folder.model),
+        "base_model_bytes": _bytes(Path(source.path)) if source and _needs_base(folder.model) else 0,
+    }
     folder.finish(**record)
     group.barrier()
     return Result(folder.path, classifier, metrics, folder.read_run_json())
+
+
+def _seconds_alone(scorer: Scorer, parts: Parts) -> float | None:
+    """Median seconds of scoring one text at a time, as a server does; None without test rows."""
+    texts = parts.test.text_at(np.arange(min(_ALONE, len(parts.test))))
+    seconds = []
+    for text in texts:
+        began = time.perf_counter()
+        scorer.score([text])
+        seconds.append(time.perf_counter() - began)
+    return round(float(np.median(seconds)), 5) if seconds else None
+
+
+def _needs_base(model: Path) -> bool:
+    """Whether a model folder holds an adapter only; an encoder's is complete."""
+    return (model / "adapter_config.json").exists()
+
+
+def _bytes(path: Path) -> int:
+    """Bytes of the files in a folder, or of one file."""
+    return sum(p.stat().st_size for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file())
 
 
 def _check_task(config: RunConfig, parts: Parts) -> None:
@@ -218,11 +244,22 @@ def _check_task(config: RunConfig, parts: Parts) -> None:
     get_method(config.method).check(config, parts.train, space)
 
 
+def _sized(config: RunConfig, rows: int, say: Say) -> RunConfig:
+    sizes = resolve_sizes(config, rows)
+    steps = math.ceil(rows / sizes.batch_size)
+    say(
+        f"{counted(sizes.epochs, 'epoch')} of {counted(steps, 'step')} of {counted(sizes.batch_size, 'example')}"
+    )
+    return sizes
+
+
 def _resolve_once(config: RunConfig, group: Processes, consent: bool, say: Say) -> ModelSource:
+    """The base model: one process fetches and converts it, the others then find it in the cache."""
+    spec, trust = config.base_model, config.trust_remote_code
     if group.main:
-        resolve(config.model, consent=consent, say=say, trust_remote_code=config.trust_remote_code)
+        resolve(spec, consent=consent, say=say, trust_remote_code=trust)
     group.barrier()
-    source = resolve(config.model, consent=consent, say=_silent, trust_remote_code=config.trust_remote_code)
+    source = resolve(spec, consent=consent, say=_silent, trust_remote_code=trust)
     say(f"base model {source.spec}{f' ({source.note})' if source.note else ''}")
     return source
 
@@ -261,7 +298,7 @@ def _evaluate(
 
 
 def _meta(
-    config: RunConfig, parts: Parts, source: ModelSource, decision: Decision, folder: RunFolder
+    config: RunConfig, parts: Parts, source: ModelSource | None, decision: Decision, folder: RunFolder
 ) -> dict[str, Any]:
     return {
         "method": config.method,
@@ -269,8 +306,18 @@ def _meta(
         "labels": list(parts.label_space.names),
         "decision": decision.to_json(),
         "schema": parts.train.schema.to_json(),
+        **({"base_model": None} if source is None else _base(config, source)),
+        "data_fingerprints": parts.fingerprints(),
+        "seed": config.seed,
+        "run_folder": str(folder.path),
+        "versions": versions(),
+    }
+
+
+def _base(config: RunConfig, source: ModelSource) -> dict[str, Any]:
+    return {
         "base_model": {
-            "spec": lasting(config.model),
+            "spec": lasting(config.base_model),
             "revision": source.revision,
             "fingerprint": weights_fingerprint(source.path),
             "licence": source.licence,
@@ -278,10 +325,6 @@ def _meta(
         },
         "quantization": config.quantization,
         "nf4_backend": config.nf4_backend,
-        "data_fingerprints": parts.fingerprints(),
-        "seed": config.seed,
-        "run_folder": str(folder.path),
-        "versions": versions(),
     }
 
 

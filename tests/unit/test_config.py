@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sortal.config import RunConfig, build_config, nearest, resolve_sizes
+from sortal.config import BASELINES, RunConfig, build_config, nearest, resolve_sizes
 from sortal.config_files import load_config, parse_assignments, read_yaml
 from sortal.errors import ConfigError
 
@@ -23,7 +23,7 @@ def refused(*parts: str, **values: Any) -> None:
 
 def test_the_defaults_are_valid_and_frozen():
     config = build_config({})
-    assert (config.model, config.method, config.task) == ("smollm2-135m", "head", "auto")
+    assert (config.base_model, config.method, config.task) == ("smollm2-135m", "head", "auto")
     with pytest.raises(ValueError, match="frozen"):
         config.seed = 1
 
@@ -222,6 +222,53 @@ def test_sizes_left_open_are_filled_in_by_the_number_of_rows(rows):
     given = resolve_sizes(build_config({"epochs": 0, "batch_size": 5}), rows)
     assert (given.epochs, given.batch_size) == (0, 5)
     assert resolve_sizes(build_config({"seed": 3}), rows).seed == 3
+
+
+def test_settling_fills_in_the_model_and_changes_nothing_twice():
+    settled = resolve_sizes(build_config({"batch_size": 5}), 40)
+    assert settled.model == "smollm2-135m"
+    assert resolve_sizes(build_config({"model": "org/other"}), 40).model == "org/other"
+    assert resolve_sizes(settled, 10**6) == settled
+
+
+@pytest.mark.parametrize("method", sorted(BASELINES))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model", "smollm2-135m"),
+        ("quantization", "nf4"),
+        ("template", "eos"),
+        ("max_length", 64),
+        ("truncation", "tail"),
+        ("lora_r", 4),
+        ("epochs", 3),
+        ("learning_rate", 1e-3),
+        ("class_weight", "balanced"),
+    ],
+)
+def test_a_baseline_refuses_settings_of_a_pretrained_model(method, name, value):
+    refused(
+        f"{name} is for methods that tune a pretrained model, and {method} has none",
+        **{"method": method, name: value},
+    )
+
+
+def test_settings_that_do_not_apply_are_named_at_once():
+    refused("model, epochs are for methods", method="tfidf", model="a", epochs=2)
+    refused("score_tolerance is for method instruct", method="tfidf", score_tolerance=0.0)
+
+
+@pytest.mark.parametrize("method", sorted(BASELINES))
+def test_a_baseline_takes_the_settings_of_data_choice_and_decision(method):
+    values = {
+        "seed": 3,
+        "threads": 1,
+        "metric_for_best_model": "accuracy",
+        "abstain_below": 0.5,
+        "dev_size": 0.2,
+    }
+    config = build_config({"method": method, **values})
+    assert build_config(config.model_dump(mode="json")) == config
 
 
 def test_the_json_form_is_valid_input_again():

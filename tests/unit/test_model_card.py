@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pytest
+
+from sortal.methods import REGISTRY
 from sortal.model_card import model_card
 
 META = {
@@ -40,3 +43,12 @@ def test_the_card_names_what_a_plain_pipeline_does_not_know():
     assert "below 0.9 the answer is null" in model_card(
         META | {"decision": {"temperature": 1.0, "abstain_below": 0.9}}, METRICS
     )
+
+
+@pytest.mark.parametrize("method", REGISTRY)
+def test_every_method_has_a_card_and_without_a_base_it_says_so(method):
+    card = model_card(META | {"method": method}, METRICS)
+    assert f"Method `{method}` on `org/base`" in card
+    card = model_card(META | {"method": method, "base_model": None}, METRICS)
+    assert f"Method `{method}`, without a pretrained model." in card
+    assert "licence" not in card

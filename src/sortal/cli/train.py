@@ -41,7 +41,9 @@ def command(
         str | None, Option(metavar="COL", help="rows with one value here stay in one split")
     ] = None,
     task: Annotated[str | None, Option(help="auto | single | multi")] = None,
-    method: Annotated[str | None, Option(help="head | instruct | encoder")] = None,
+    method: Annotated[
+        str | None, Option(help="head | instruct | encoder, or a baseline: tfidf | majority")
+    ] = None,
     model: Annotated[
         str | None,
         Option(metavar="SPEC", help="base model: registry name, folder, GGUF, pypi:NAME or hub id"),
@@ -93,7 +95,7 @@ def command(
     dry_run: Annotated[bool, Option("--dry-run", help="show what the model would read, and stop")] = False,
     json: Annotated[bool, Option("--json", help="end stdout with a JSON summary")] = False,
 ) -> None:
-    """Fine-tune, calibrate and evaluate a classifier on a labelled file."""
+    """Train, calibrate and evaluate a classifier on a labelled file."""
     given: dict[str, Any] = {
         "data": data or None,
         "dev": dev,

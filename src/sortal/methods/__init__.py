@@ -15,6 +15,8 @@ REGISTRY = {
     "head": "sortal.methods.head:HeadMethod",
     "instruct": "sortal.methods.instruct:InstructMethod",
     "encoder": "sortal.methods.encoder:EncoderMethod",
+    "tfidf": "sortal.methods.tfidf:TfidfMethod",
+    "majority": "sortal.methods.majority:MajorityMethod",
 }
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from sortal.backbone.sources import ModelSource
-from sortal.config import ResolvedConfig, RunConfig
+from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
+from sortal.methods.preview import Preview
 from sortal.training.checkpoints import CheckpointStore
 from sortal.training.distributed import Processes
 from sortal.training.progress import ProgressView
@@ -28,22 +29,27 @@ class Scorer(Protocol):
     def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
         """Logits or log-odds ``[n, labels]``, fp32, columns in label-space order; progress goes to ``view``."""
 
-    def deciding(self) -> Scorer:
-        """A scorer, cheaper where there is one, whose largest score is at the same label; for single-label decisions only."""
-
     def save(self, folder: Path) -> dict[str, Any]:
         """Write weights, config and tokenizer files; returns what sortal.json must know to load them."""
 
 
+@runtime_checkable
+class DecidesCheaper(Protocol):
+    """A scorer for which the best label is cheaper to find than all labels' scores."""
+
+    def deciding(self) -> Scorer:
+        """A scorer whose largest score is at the same label; its other scores say little. Single-label only."""
+
+
 @dataclass(frozen=True)
 class FitContext:
-    """What a method gets to fit on and talk to."""
+    """What a method gets to fit on and talk to; ``source`` is None for one without a base model."""
 
-    config: ResolvedConfig
+    config: RunConfig
     train: Dataset
     dev: Dataset
     label_space: LabelSpace
-    source: ModelSource
+    source: ModelSource | None
     processes: Processes
     store: CheckpointStore | None
     resume: bool
@@ -51,6 +57,11 @@ class FitContext:
     view: ProgressView
     say: Callable[[str], None]
     on_log: Callable[[int, dict[str, float]], None]
+
+    @property
+    def base(self) -> ModelSource:
+        """The base model, for a method that has one."""
+        return required(self.source)
 
 
 @dataclass(frozen=True)
@@ -63,41 +74,35 @@ class Fitted:
     shifts_probabilities: bool = False
 
 
-@dataclass(frozen=True)
-class PreviewRow:
-    """One training row as the loss sees it.
-
-    row: its position among the training rows; ids: all token ids; read: which of them are predicted (instruct) or read (head); about: what happens there, in words.
-    """
-
-    row: int
-    ids: list[int]
-    decoded: str
-    read: list[int]
-    about: str
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What ``--dry-run`` shows."""
-
-    rows: list[PreviewRow]
-    tokens: int
-    truncated: int
-    max_length: int
-    template_hash: str
+def required(source: ModelSource | None) -> ModelSource:
+    """``source``, which a method with ``has_base`` is always given."""
+    if source is None:
+        raise TypeError("this method needs a base model")
+    return source
 
 
 class Method(Protocol):
-    """One entry of the registry."""
+    """One entry of the registry.
+
+    has_base: whether it tunes a pretrained model, in optimiser steps and with checkpoints; without, it is given no
+    source, and a killed run starts again.
+    """
+
+    has_base: ClassVar[bool]
 
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Refuse settings that do not fit the task, before a model is fetched."""
 
     def preview(
-        self, config: RunConfig, train: Dataset, label_space: LabelSpace, source: ModelSource, rows: int
+        self,
+        config: RunConfig,
+        train: Dataset,
+        label_space: LabelSpace,
+        source: ModelSource | None,
+        rows: int,
+        view: ProgressView,
     ) -> Preview:
-        """What training would read, without loading weights."""
+        """What training would read, without loading weights; progress goes to ``view``."""
 
     def fit(self, context: FitContext) -> Fitted:
         """Tune on ``context.train``, select on ``context.dev``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,17 +20,19 @@ from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.errors import ModelError
 from sortal.methods.adapter_folder import adapter_shapes, check_labels, name_labels
-from sortal.methods.base import FitContext, Fitted, Preview, PreviewRow
+from sortal.methods.base import FitContext, Fitted, required
 from sortal.methods.base_kind import check_kind
 from sortal.methods.encoder_model import EncoderModel
 from sortal.methods.head import MAX_LENGTH, PROBLEM_TYPE
 from sortal.methods.pack_scorer import PackScorer
+from sortal.methods.preview import Preview, TokenPreview, TokenRow
 from sortal.methods.text_folder import load_texts, save_texts
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
 from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
 from sortal.training.losses import make_loss
 from sortal.training.objective import Classification
+from sortal.training.progress import ProgressView
 
 SCORE_FILE = "score.safetensors"
 _POOLING = {"own": "the head of its own family", "mean": "a linear layer on the mean of the tokens' states"}
@@ -55,32 +57,40 @@ class EncoderScorer(PackScorer[EncoderModel]):
 class EncoderMethod:
     """Fitting and loading of ``encoder``."""
 
+    has_base: ClassVar[bool] = True
+
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Refuse loss settings that do not fit the labels."""
         make_loss(config, label_space.task, label_space.names, label_space.encode(train))
 
     def preview(
-        self, config: RunConfig, train: Dataset, label_space: LabelSpace, source: ModelSource, rows: int
+        self,
+        config: RunConfig,
+        train: Dataset,
+        label_space: LabelSpace,
+        source: ModelSource | None,
+        rows: int,
+        view: ProgressView,
     ) -> Preview:
         """Encoded texts; the state of the first token or of all tokens is classified."""
-        check_kind(source, "encoder", "encoder")
-        encoder = make_encoder(source.path, config)
-        pooling = encoders.choose_pooling(config.pooling, Path(source.path))
+        base = check_kind(required(source), "encoder", "encoder")
+        encoder = make_encoder(base.path, config)
+        pooling = encoders.choose_pooling(config.pooling, Path(base.path))
         texts = encoder.encode(train.iter_texts())
         shown = []
         for row in range(min(rows, len(texts))):
             ids = texts[row].tolist()
             read = list(range(len(ids))) if pooling == "mean" else [0]
             about = f"each sees all; classified by {_POOLING[pooling]}"
-            shown.append(PreviewRow(row, ids, encoder.tokenizer.decode(ids), read, about))
-        return Preview(shown, texts.tokens, texts.truncated, encoder.max_length, encoder.template.hash)
+            shown.append(TokenRow(row, ids, encoder.tokenizer.decode(ids), read, about))
+        return TokenPreview(shown, texts.tokens, texts.truncated, encoder.max_length, encoder.template.hash)
 
     def fit(self, context: FitContext) -> Fitted:
         """Train on ``context.train``; early stopping and best weights by ``context.dev``."""
         config, space, say = context.config, context.label_space, context.say
-        check_kind(context.source, "encoder", "encoder")
+        check_kind(context.base, "encoder", "encoder")
         torch.manual_seed(config.seed)
-        encoder = make_encoder(context.source.path, config)
+        encoder = make_encoder(context.base.path, config)
         train, dev = encoder.encode(context.train.iter_texts()), encoder.encode(context.dev.iter_texts())
         say(lengths_line(train, encoder))
         scorer = self._network(context, encoder)
@@ -116,7 +126,7 @@ class EncoderMethod:
 
     def _network(self, context: FitContext, encoder: TextEncoder) -> EncoderScorer:
         config, space, device = context.config, context.label_space, context.processes.device
-        path, trust = context.source.path, config.trust_remote_code
+        path, trust = context.base.path, config.trust_remote_code
         settings = loading.load_config(path, trust_remote_code=trust)
         name_labels(settings, space)
         settings.problem_type = PROBLEM_TYPE[space.task]

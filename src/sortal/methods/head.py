@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -25,16 +25,18 @@ from sortal.methods.adapter_folder import (
     check_labels,
     name_labels,
 )
-from sortal.methods.base import FitContext, Fitted, Preview, PreviewRow
+from sortal.methods.base import FitContext, Fitted, required
 from sortal.methods.base_kind import check_kind
 from sortal.methods.head_model import HeadModel, tunable
 from sortal.methods.pack_scorer import PackScorer
+from sortal.methods.preview import Preview, TokenPreview, TokenRow
 from sortal.methods.text_folder import load_texts, save_texts
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
 from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
 from sortal.training.losses import make_loss
 from sortal.training.objective import Classification
+from sortal.training.progress import ProgressView
 
 MAX_LENGTH = 256
 PROBLEM_TYPE = {"single": "single_label_classification", "multi": "multi_label_classification"}
@@ -58,31 +60,39 @@ class HeadScorer(PackScorer[HeadModel]):
 class HeadMethod:
     """Fitting and loading of ``head``."""
 
+    has_base: ClassVar[bool] = True
+
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Refuse loss settings that do not fit the labels."""
         make_loss(config, label_space.task, label_space.names, label_space.encode(train))
 
     def preview(
-        self, config: RunConfig, train: Dataset, label_space: LabelSpace, source: ModelSource, rows: int
+        self,
+        config: RunConfig,
+        train: Dataset,
+        label_space: LabelSpace,
+        source: ModelSource | None,
+        rows: int,
+        view: ProgressView,
     ) -> Preview:
         """Encoded texts; the state of the last token is classified."""
-        check_kind(source, "decoder", "head")
-        encoder = make_encoder(source.path, config)
+        base = check_kind(required(source), "decoder", "head")
+        encoder = make_encoder(base.path, config)
         texts = encoder.encode(train.iter_texts())
         shown = []
         for row in range(min(rows, len(texts))):
             ids = texts[row].tolist()
             last = encoder.tokenizer.decode(ids[-1:])
             about = f"all attended; the state of token {len(ids) - 1} {last!r} is classified"
-            shown.append(PreviewRow(row, ids, encoder.tokenizer.decode(ids), [len(ids) - 1], about))
-        return Preview(shown, texts.tokens, texts.truncated, encoder.max_length, encoder.template.hash)
+            shown.append(TokenRow(row, ids, encoder.tokenizer.decode(ids), [len(ids) - 1], about))
+        return TokenPreview(shown, texts.tokens, texts.truncated, encoder.max_length, encoder.template.hash)
 
     def fit(self, context: FitContext) -> Fitted:
         """Train adapters and score on ``context.train``; early stopping and best weights by ``context.dev``."""
         config, space, say = context.config, context.label_space, context.say
-        check_kind(context.source, "decoder", "head")
+        check_kind(context.base, "decoder", "head")
         torch.manual_seed(config.seed)
-        encoder = make_encoder(context.source.path, config, context.source.revision)
+        encoder = make_encoder(context.base.path, config, context.base.revision)
         train, dev = encoder.encode(context.train.iter_texts()), encoder.encode(context.dev.iter_texts())
         say(lengths_line(train, encoder))
         scorer = self._network(context, encoder)
@@ -114,14 +124,14 @@ class HeadMethod:
 
     def _network(self, context: FitContext, encoder: TextEncoder) -> HeadScorer:
         config, space, device = context.config, context.label_space, context.processes.device
-        settings = loading.load_config(context.source.path, trust_remote_code=config.trust_remote_code)
+        settings = loading.load_config(context.base.path, trust_remote_code=config.trust_remote_code)
         name_labels(settings, space)
         settings.problem_type = PROBLEM_TYPE[space.task]
         settings.pad_token_id = encoder.tokenizer.pad_token_id
         settings.use_cache = False
         dtype = loading.choose_dtype(config.dtype, device)
         classifier = loading.load_classifier(
-            context.source.path,
+            context.base.path,
             settings,
             dtype=dtype,
             device=device,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,16 +15,17 @@ from sortal.backbone.language_model import LanguageModel, enable_trees
 from sortal.backbone.lora import add_lora, fuse
 from sortal.backbone.sharding import shard_frozen
 from sortal.backbone.sources import ModelSource
-from sortal.config import ResolvedConfig, RunConfig
+from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.errors import ConfigError, ModelError
 from sortal.methods.adapter_folder import attach_adapter, check_base, check_labels, name_labels
-from sortal.methods.base import FitContext, Fitted, Preview, PreviewRow, Scores
+from sortal.methods.base import FitContext, Fitted, Scores, required
 from sortal.methods.base_kind import check_kind
 from sortal.methods.instruct_prompt import answer_form, check_positions, gold_positions, make_prompt
 from sortal.methods.instruct_rows import EachLoss, ResponseLoss, Trunks
 from sortal.methods.instruct_scorer import InstructScorer, Scoring
+from sortal.methods.preview import Preview, TokenPreview, TokenRow
 from sortal.methods.tuning import dev_figures, fine_tune, lengths_line, parameters_line
 from sortal.prompting import listing
 from sortal.prompting.prompt import Prompt, Shot
@@ -35,6 +36,7 @@ from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
 from sortal.training.losses import make_loss
 from sortal.training.objective import Objective
+from sortal.training.progress import ProgressView
 
 _LEAST_TOKENS = 256
 _TOLERANCE = {torch.bfloat16: 1e-3, torch.float32: 1e-5}
@@ -42,6 +44,8 @@ _TOLERANCE = {torch.bfloat16: 1e-3, torch.float32: 1e-5}
 
 class InstructMethod:
     """Fitting and loading of ``instruct``."""
+
+    has_base: ClassVar[bool] = True
 
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Refuse settings that do not fit the labels."""
@@ -79,11 +83,17 @@ class InstructMethod:
         make_loss(config, label_space.task, label_space.names, label_space.encode(train))
 
     def preview(
-        self, config: RunConfig, train: Dataset, label_space: LabelSpace, source: ModelSource, rows: int
+        self,
+        config: RunConfig,
+        train: Dataset,
+        label_space: LabelSpace,
+        source: ModelSource | None,
+        rows: int,
+        view: ProgressView,
     ) -> Preview:
         """Whole sequences; the answer's tokens, and nothing else, are predicted."""
-        check_kind(source, "decoder", "instruct")
-        tokenizer = loading.load_tokenizer(source.path, trust_remote_code=config.trust_remote_code)
+        base = check_kind(required(source), "decoder", "instruct")
+        tokenizer = loading.load_tokenizer(base.path, trust_remote_code=config.trust_remote_code)
         gold = label_space.encode(train)
         prompt, kept = make_prompt(config, label_space, tokenizer, train, gold)
         train, gold = train.take(kept), gold[kept]
@@ -106,17 +116,19 @@ class InstructMethod:
                 ids = [*trunks.shared.tolist(), *trunks[i].tolist(), *response]
                 first = len(ids) - (1 if prompt.form == "each" else len(response))
                 shown.append(
-                    PreviewRow(int(kept[i]), ids, tokenizer.decode(ids), list(range(first, len(ids))), about)
+                    TokenRow(int(kept[i]), ids, tokenizer.decode(ids), list(range(first, len(ids))), about)
                 )
         tokens = int(trunks.lengths.sum()) + answers
-        return Preview(shown, tokens, trunks.texts.truncated, prompt.longest(config.shortlist), prompt.hash)
+        return TokenPreview(
+            shown, tokens, trunks.texts.truncated, prompt.longest(config.shortlist), prompt.hash
+        )
 
     def fit(self, context: FitContext) -> Fitted:
         """Train adapters on ``context.train``; early stopping and best weights by ``context.dev``."""
         config, space, say = context.config, context.label_space, context.say
-        check_kind(context.source, "decoder", "instruct")
+        check_kind(context.base, "decoder", "instruct")
         torch.manual_seed(config.seed)
-        tokenizer = loading.load_tokenizer(context.source.path, trust_remote_code=config.trust_remote_code)
+        tokenizer = loading.load_tokenizer(context.base.path, trust_remote_code=config.trust_remote_code)
         gold = space.encode(context.train)
         prompt, kept = make_prompt(config, space, tokenizer, context.train, gold)
         train = context.train.take(kept)
@@ -176,12 +188,12 @@ class InstructMethod:
 
     def _scorer(self, context: FitContext, prompt: Prompt, shortlist: Shortlist | None) -> InstructScorer:
         config, device = context.config, context.processes.device
-        settings = loading.load_config(context.source.path, trust_remote_code=config.trust_remote_code)
+        settings = loading.load_config(context.base.path, trust_remote_code=config.trust_remote_code)
         settings.pad_token_id = prompt.tokenizer.pad_token_id
         name_labels(settings, context.label_space)
         dtype = loading.choose_dtype(config.dtype, device)
         base = loading.load_language_model(
-            context.source.path,
+            context.base.path,
             settings,
             dtype=dtype,
             device=device,
@@ -226,7 +238,7 @@ class InstructMethod:
 
     def _objective(
         self,
-        config: ResolvedConfig,
+        config: RunConfig,
         space: LabelSpace,
         model: LanguageModel,
         trunks: Trunks,

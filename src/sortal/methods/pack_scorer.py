@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -79,7 +79,3 @@ class PackScorer(Generic[Network]):
 
     def _logits(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> torch.Tensor:
         return self.model(pack([texts[i] for i in rows]).to(self.model.device))
-
-    def deciding(self) -> Self:
-        """Itself: every label has a score anyway."""
-        return self

@@ -12,7 +12,7 @@ from torch import nn
 
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
 from sortal.backbone.lora import parameter_count
-from sortal.config import RunConfig
+from sortal.config import RunConfig, resolve_sizes
 from sortal.data.labels import LabelSpace
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
@@ -46,7 +46,7 @@ def fine_tune(
         score_dev: scores of the dev rows under the current weights.
         max_tokens: budget of a microbatch, without the objective's shared tokens.
     """
-    config, space = context.config, context.label_space
+    config, space = resolve_sizes(context.config, len(context.train)), context.label_space
     dev_gold = space.encode(context.dev)
     # With several processes a stop waits for the end of the evaluation: all must leave it together.
     view = Stoppable(context.stop) if context.processes.world == 1 else NoProgress()

@@ -26,6 +26,7 @@ NOT_IN_RESULT = frozenset(
     | {
         "model",
         "seed",
+        "split_seed",
         "out",
         "trust_remote_code",
         "max_tokens",
@@ -43,7 +44,7 @@ class RunIdentity:
     Args:
         data: fingerprint of every split, by split name.
         labels: label names in order.
-        base_model: the model spec as given.
+        base_model: the model spec as given; None for a method without one.
         revision: commit or version that the spec resolved to, or a fingerprint of the weights.
         seed: the run's seed.
         settings: the other settings that change the result (`result_settings`), JSON-able.
@@ -51,7 +52,7 @@ class RunIdentity:
 
     data: Mapping[str, str]
     labels: tuple[str, ...]
-    base_model: str
+    base_model: str | None
     revision: str | None
     seed: int
     settings: Mapping[str, Any] = field(default_factory=dict)

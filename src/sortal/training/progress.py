@@ -95,9 +95,9 @@ class TerminalProgress:
         self._done += units
         self._tokens += tokens
         elapsed = max(time.monotonic() - self._began, 1e-9)
-        speed = f"{self._tokens / elapsed:,.0f} tok/s"
+        speed = f"{self._tokens / elapsed:,.0f} tok/s" if self._tokens else ""  # linear methods have none
         left = f"{_clock(elapsed / max(self._done - self._first, 1) * (self._total - self._done))} left"
-        note = f"{speed}  {note}"
+        note = f"{speed}  {note}".lstrip()
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=note, left=left)
         elif time.monotonic() - self._said > _PLAIN_SECONDS:

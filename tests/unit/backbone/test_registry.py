@@ -38,7 +38,7 @@ def test_default_is_known_and_free_of_terms():
 def test_default_of_the_settings_is_the_default_here():
     from sortal.config import RunConfig
 
-    assert RunConfig().model == registry.DEFAULT
+    assert RunConfig().base_model == registry.DEFAULT
 
 
 def test_gemma_needs_consent_and_shows_terms():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sortal.config import RunConfig
+from sortal.config import BASELINES, RunConfig
 from sortal.errors import ModelError
 from sortal.methods import REGISTRY, get_method
 
@@ -16,6 +16,10 @@ def test_every_registered_method_can_fit_and_load():
 
 def test_the_methods_of_the_config_are_the_registered_ones():
     assert set(RunConfig.model_fields["method"].annotation.__args__) == set(REGISTRY)
+
+
+def test_the_methods_without_a_base_model_are_the_baselines_of_the_config():
+    assert {name for name in REGISTRY if not get_method(name).has_base} == BASELINES
 
 
 def test_an_unknown_method_names_the_nearest():

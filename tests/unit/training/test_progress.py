@@ -37,6 +37,14 @@ def written(view: TerminalProgress) -> str:
     return file.getvalue()
 
 
+def test_work_without_tokens_shows_no_speed(clock):
+    view = TerminalProgress(console(False))
+    view.start("svm C=1", 10)
+    clock.now += 40
+    view.advance(4, 0)
+    assert written(view) == "svm C=1  4/10    1:00 left\n"
+
+
 def test_a_log_file_gets_a_line_now_and_then_with_speed_in_real_tokens_and_time_left(clock):
     view = TerminalProgress(console(False))
     view.start("training", 100)

@@ -1,0 +1,1 @@
+"""`sortal compare`: several methods on one split, as a matrix of resumable runs, with tests and a recommendation."""

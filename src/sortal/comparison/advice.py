@@ -1,0 +1,57 @@
+"""What to take, in words: the best method and the cheapest one near it, and never more than the tests support."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sortal.comparison.units import clock
+from sortal.evaluation.comparison import MIN_ROWS, PairComparison
+
+
+def advise(
+    values: dict[str, float], seconds: dict[str, float], pairs: Sequence[PairComparison], n: int
+) -> list[str]:
+    """Sentences on quality and on cost.
+
+    Args:
+        values: the compared metric of every method, a mean over its runs.
+        seconds: seconds of training of every method that says so.
+        pairs: every two methods, tested.
+        n: test rows.
+    """
+    if not values:
+        return ["No run has finished: there is nothing to recommend."]
+    if len(values) == 1:
+        return [f"Only {next(iter(values))} has finished runs: there is nothing to compare it with."]
+    if n < MIN_ROWS:
+        return [f"{n} test rows are too few to recommend anything: give at least {MIN_ROWS}."]
+    best = max(values, key=lambda name: values[name])
+    beaten: list[str] = []
+    level: list[str] = []
+    for pair in pairs:
+        if best in (pair.a, pair.b):
+            other = pair.b if pair.a == best else pair.a
+            (beaten if pair.winner == best else level).append(other)
+    lead = f"{best} has the highest {pairs[0].metric}, {values[best]:.3f}"
+    if not level:
+        quality = f"{lead}, and is better than {_listed(beaten)} beyond chance."
+    elif beaten:
+        quality = f"{lead}, and is better than {_listed(beaten)} beyond chance, but not told apart from {_listed(level)} by these {n:,} rows."
+    else:
+        quality = f"No method is the best beyond chance: {lead}, and is not told apart from {_listed(level)} by these {n:,} rows."
+    return [quality, _cheapest(best, level, values, seconds)]
+
+
+def _cheapest(best: str, level: list[str], values: dict[str, float], seconds: dict[str, float]) -> str:
+    within = [name for name in (best, *level) if name in seconds]
+    if not within:
+        return "What training costs was not recorded."
+    cheapest = min(within, key=lambda name: seconds[name])
+    if cheapest == best:
+        return f"Nothing that is cheaper to train comes near it: {best} takes {clock(seconds[best])}."
+    share = "" if best not in seconds else f", where {best} takes {clock(seconds[best])}"
+    return f"The cheapest to train that is not told apart from it is {cheapest}: {values[cheapest]:.3f} after {clock(seconds[cheapest])}{share}."
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,122 @@
+"""The matrix of a comparison: one cell per method and seed, each an ordinary run on the same split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sortal.config import RunConfig, applies, build_config
+from sortal.errors import ConfigError, RunFolderError
+from sortal.methods import REGISTRY, get_method
+from sortal.parts import Parts
+from sortal.training.identity import RunIdentity, differences, result_settings
+from sortal.training.runfolder import RunFolder
+
+Status = Literal["waiting", "running", "finished", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method with one seed; its run folder is ``config.out``."""
+
+    method: str
+    seed: int
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """``head-0``."""
+        return f"{self.method}-{self.seed}"
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where its run is, or will be."""
+        return RunFolder(str(self.config.out))
+
+    @property
+    def status(self) -> Status:
+        """What the run folder says; a run that a killed process left counts as stopped."""
+        if self.folder.state() == "new":
+            return "waiting"
+        status = self.folder.read_run_json()["status"]
+        return "stopped" if status == "running" else status
+
+
+def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: Path) -> list[Cell]:
+    """All cells, seed by seed, so that an unfinished matrix can be compared as far as it goes.
+
+    Args:
+        settings: of `RunConfig`; ``method.setting`` is for that method alone, and any other for all methods it applies to;
+            beside methods on a causal model, ``model`` is theirs.
+        methods: names in the registry.
+        seeds: training seeds 0 … seeds − 1, on one split.
+        out: folder of the comparison.
+
+    Raises:
+        ConfigError: an unknown or repeated method, settings that cannot work, or one that no compared method has.
+    """
+    unknown = [name for name in methods if name not in REGISTRY]
+    if unknown or len(set(methods)) < len(methods) or not methods:
+        raise ConfigError(
+            f"unknown method {unknown[0]!r}" if unknown else f"methods {', '.join(methods) or '(none)'}: name each once",
+            f"choose from {', '.join(REGISTRY)}",
+        )  # fmt: skip
+    if seeds < 1:
+        raise ConfigError(f"seeds is {seeds}", "use 1 or more; with 3 the spread between seeds can be told")
+    for key in settings:
+        scope, dot, _ = key.partition(".")
+        if dot and scope not in methods:
+            raise ConfigError(f"{key}: {scope!r} is not compared", f"methods are {', '.join(methods)}")
+        if not dot and not any(applies(key, method) for method in methods):
+            raise ConfigError(f"{key} applies to none of {', '.join(methods)}", "leave it out")
+    return [
+        Cell(method, seed, _config(settings, method, methods, seed, out))
+        for seed in range(seeds)
+        for method in methods
+    ]
+
+
+def _config(
+    settings: Mapping[str, Any], method: str, methods: Sequence[str], seed: int, out: Path
+) -> RunConfig:
+    shared = {key: value for key, value in settings.items() if "." not in key and applies(key, method)}
+    if method == "encoder" and {"head", "instruct"} & set(methods):
+        shared.pop("model", None)  # a causal model, for them; an encoder is named by encoder.model
+    own = {
+        key.removeprefix(f"{method}."): value
+        for key, value in settings.items()
+        if key.startswith(f"{method}.")
+    }
+    fixed = {"method": method, "seed": seed, "split_seed": settings.get("split_seed", 0)}
+    return build_config({**shared, **own, **fixed, "out": str(out / "runs" / f"{method}-{seed}")}, method)
+
+
+def check(cells: Sequence[Cell], parts: Parts) -> None:
+    """Refuse, before anything runs, cells that cannot fit the task and runs in the folder that are not these cells.
+
+    Raises:
+        ConfigError: settings that do not fit the labels. RunFolderError: a finished run of other data or settings.
+    """
+    for cell in cells:
+        get_method(cell.method).check(cell.config, parts.train, parts.label_space)
+    for cell in cells:
+        if cell.status == "waiting":
+            continue
+        saved = RunIdentity.from_json(cell.folder.read_run_json()["identity"])
+        now = RunIdentity(
+            parts.fingerprints(),
+            parts.label_space.names,
+            # What a spec stands for is settled when the cell runs; the run itself compares the revision.
+            saved.base_model if cell.config.model is None else cell.config.model,
+            saved.revision,
+            cell.seed,
+            json.loads(json.dumps(result_settings(cell.config.model_dump(mode="json")))),
+        )
+        if changed := differences(saved, now):
+            raise RunFolderError(
+                f"{cell.folder.path} holds a run of {cell.method} that differs: {'; '.join(changed)}",
+                "compare in another --out, or delete that folder to run it again",
+            )

@@ -1,0 +1,190 @@
+"""`compare`: run what is missing of a matrix, then measure, test and advise from everything that is finished."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from sortal.comparison import cells as matrix
+from sortal.comparison.advice import advise
+from sortal.comparison.cells import Cell
+from sortal.comparison.results import Comparison, cell_record, summaries
+from sortal.comparison.tables import cells_table, markdown
+from sortal.comparison.units import clock
+from sortal.comparison.worker import failure, run_cell
+from sortal.errors import ConfigError, DataError, LockedError, RunFolderError
+from sortal.evaluation.comparison import MIN_ROWS
+from sortal.evaluation.label_metrics import LABEL_METRICS
+from sortal.parts import read_parts
+from sortal.training.atomic import is_leftover, remove_leftovers, write_json, write_text
+from sortal.training.lock import LOCK_NAME, FolderLock
+
+METHODS = ("majority", "tfidf", "head")
+_RESULT = "comparison.json"
+_LAST_CHECKPOINT_SECONDS = 60.0
+
+
+def compare(
+    data: str,
+    *,
+    methods: Sequence[str] = METHODS,
+    seeds: int = 1,
+    out: str | Path,
+    metric: str | None = None,
+    n_resamples: int = 2000,
+    say: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> Comparison:
+    """Run every method with every seed on one split, and compare.
+
+    Cells that are finished in ``out`` are read, stopped ones resumed, failed ones tried again; a cell that fails is reported and
+    the others go on. Writes ``comparison.json`` and ``comparison.md`` after every cell.
+
+    Args:
+        data: as for `sortal.train`; test rows are needed, from a file or split off.
+        methods: names, cheapest first so that there is something to see early.
+        seeds: training runs of each method; with 3 or more, seeds are part of intervals and tests.
+        out: folder of the comparison.
+        metric: compared by tests; default: accuracy, for multi-label f1_micro.
+        n_resamples: bootstrap resamples.
+        say: gets lines for people; default: stderr.
+        settings: of `RunConfig`; ``{"head.epochs": 2}`` is for one method.
+
+    Raises:
+        SortalError: what is wrong before any cell runs: data, settings, or a folder with other runs in it.
+    """
+    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    out = Path(out)
+    cells = matrix.plan({**settings, "data": data}, list(methods), seeds, out)
+    _check_folder(out)
+    with FolderLock(out):
+        remove_leftovers(out)
+        parts = read_parts(cells[0].config, say)
+        task = parts.label_space.task
+        metric = metric or ("accuracy" if task == "single" else "f1_micro")
+        if metric not in LABEL_METRICS[task]:
+            raise ConfigError(
+                f"metric {metric!r} is not for a {task}-label task",
+                f"use one of {', '.join(LABEL_METRICS[task])}",
+            )
+        if len(parts.test) == 0:
+            raise DataError(
+                "there are no test rows to compare on", "give --test FILE, or a test_size above 0"
+            )
+        if len(parts.test) < MIN_ROWS:
+            say(
+                f"warning: {len(parts.test)} test rows are too few for intervals and tests: {MIN_ROWS} are needed"
+            )
+        matrix.check(cells, parts)
+        parts.write(out)
+        reasons: dict[str, str] = {}
+
+        def measured() -> Comparison:
+            records = [cell_record(cell, reasons) for cell in cells]
+            found, pairs = summaries(cells, records, metric, n_resamples, seed=0)
+            values = {summary.method: summary.value for summary in found}
+            seconds = {s.method: s.cost["train_seconds"] for s in found if "train_seconds" in s.cost}
+            comparison = Comparison(
+                metric,
+                len(parts.test),
+                records,
+                found,
+                pairs,
+                advise(values, seconds, pairs, len(parts.test)),
+            )
+            write_json(out / _RESULT, comparison.to_json())
+            write_text(out / "comparison.md", markdown(comparison, shlex.join(["sortal", *sys.argv[1:]])))
+            return comparison
+
+        _run(cells, out, metric, reasons, measured)
+        return measured()
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a folder with other things in it before anything is written there."""
+    if out.exists() and not out.is_dir():
+        raise RunFolderError(f"{out} is a file", "choose another --out")
+    ours = {_RESULT, "comparison.md", "split.parquet", "runs", "settings", "logs", LOCK_NAME}
+    other = (
+        [p.name for p in out.iterdir() if p.name not in ours and not is_leftover(p.name)]
+        if out.exists()
+        else []
+    )
+    if other:
+        raise RunFolderError(
+            f"{out} is not a comparison's folder (it holds {other[0]!r})", "choose another --out"
+        )
+
+
+def _run(
+    cells: Sequence[Cell], out: Path, metric: str, reasons: dict[str, str], measured: Callable[[], Comparison]
+) -> None:
+    """Run the cells that are not finished, one after another, with a live table on a terminal or a line per cell."""
+    console = Console(stderr=True)
+    for name in ("settings", "logs"):
+        (out / name).mkdir(exist_ok=True)
+    records = [cell_record(cell, reasons) for cell in cells]
+    with (
+        Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else _Quiet() as live
+    ):
+        for number, cell in enumerate(cells):
+            if records[number]["status"] == "finished":
+                continue
+            records[number] = {**records[number], "status": "running"}
+            log = out / "logs" / f"{cell.name}.log"
+
+            def watch(line: str) -> None:
+                live.update(cells_table(records, metric, line), refresh=True)
+
+            if not console.is_terminal:
+                console.print(f"{cell.name}: running ({log})", highlight=False)
+            _wait_for(cell.folder.path)
+            code = run_cell(cell, out / "settings" / f"{cell.name}.yaml", log, watch)
+            if code:
+                reasons[cell.name] = failure(log) or f"exit code {code}"
+            records[number] = cell_record(cell, reasons)
+            if not console.is_terminal:
+                console.print(f"{cell.name}: {_outcome(records[number], metric)}", highlight=False)
+            measured()
+
+
+def _wait_for(folder: Path) -> None:
+    """Until a cell of a comparison that was killed has written its checkpoint and is gone."""
+    deadline = time.monotonic() + _LAST_CHECKPOINT_SECONDS
+    while folder.exists():
+        try:
+            with FolderLock(folder):
+                return
+        except LockedError:
+            if time.monotonic() > deadline:
+                return  # the cell itself will say who holds it
+            time.sleep(0.2)
+
+
+def _outcome(record: dict[str, Any], metric: str) -> str:
+    if record["status"] != "finished":
+        return f"{record['status']}: {record.get('reason', '')}"
+    seconds = record["cost"].get("train_seconds")
+    return f"{metric} {record['metrics'][metric]:.3f}" + (
+        "" if seconds is None else f", trained in {clock(seconds)}"
+    )
+
+
+class _Quiet:
+    """Where there is no terminal to redraw."""
+
+    def __enter__(self) -> _Quiet:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, table: Any, refresh: bool) -> None:
+        """Nothing."""

@@ -1,0 +1,144 @@
+"""What finished cells measured: one record per cell, and each method's mean over its seeds with an interval."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from sortal.comparison.cells import Cell
+from sortal.evaluation.comparison import MIN_ROWS, PairComparison
+from sortal.evaluation.intervals import percentile_interval
+from sortal.evaluation.label_metrics import LabelMetrics
+from sortal.evaluation.paired import resample_runs, resampled_difference, run_values
+from sortal.evaluation.predictions import Predictions, read_predictions
+from sortal.evaluation.significance import compare_pairs
+
+QUALITY = ("accuracy", "subset_accuracy", "f1_micro", "f1_macro", "ece")
+COST = (
+    "trainable_parameters",
+    "train_seconds",
+    "tokens_per_second",
+    "peak_memory_bytes",
+    "texts_per_second",
+    "seconds_per_text_alone",
+    "model_bytes",
+    "base_model_bytes",
+)
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """Means over a method's finished runs.
+
+    value, interval: the compared metric, its 95 % bootstrap interval over rows (and seeds, from two runs on); None below 30 rows.
+    quality, cost: other figures by name (`QUALITY`, `COST`); what a method does not have is left out.
+    """
+
+    method: str
+    runs: int
+    value: float
+    interval: list[float] | None
+    quality: dict[str, float]
+    cost: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that a comparison found out, so far.
+
+    metric: the compared metric; n: test rows; cells: one record per cell, finished or not.
+    """
+
+    metric: str
+    n: int
+    cells: list[dict[str, Any]]
+    methods: list[MethodSummary]
+    pairs: list[PairComparison]
+    advice: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict."""
+        return {
+            "metric": self.metric,
+            "test_rows": self.n,
+            "cells": self.cells,
+            "methods": [asdict(summary) for summary in self.methods],
+            "pairs": [pair.to_json() for pair in self.pairs],
+            "advice": self.advice,
+        }
+
+
+def cell_record(cell: Cell, reasons: Mapping[str, str]) -> dict[str, Any]:
+    """Status of a cell and, once it is finished, what it measured; ``reasons``: why cells failed, by name."""
+    record: dict[str, Any] = {
+        "name": cell.name,
+        "method": cell.method,
+        "seed": cell.seed,
+        "status": cell.status,
+    }
+    if cell.name in reasons:
+        record |= {"status": "failed", "reason": reasons[cell.name]}
+    if record["status"] != "finished":
+        return record
+    run, metrics = (
+        cell.folder.read_run_json(),
+        json.loads(cell.folder.metrics_json.read_text(encoding="utf-8")),
+    )
+    figures = {**run["training"], **run["inference"], **run.get("size_on_disk", {})}
+    return {
+        **record,
+        "folder": str(cell.folder.path),
+        "metrics": {key: metrics[key] for key in QUALITY if metrics.get(key) is not None},
+        "cost": {key: figures[key] for key in COST if figures.get(key) is not None},
+    }
+
+
+def summaries(
+    cells: Sequence[Cell], records: Sequence[Mapping[str, Any]], metric: str, n_resamples: int, seed: int
+) -> tuple[list[MethodSummary], list[PairComparison]]:
+    """Every method with a finished run, and every pair of them; no pair when fewer than two have any."""
+    runs: dict[str, list[Predictions]] = {}
+    finished: dict[str, list[Mapping[str, Any]]] = {}
+    for cell, record in zip(cells, records, strict=True):
+        if record["status"] == "finished":
+            runs.setdefault(cell.method, []).append(read_predictions(cell.folder.predictions))
+            finished.setdefault(cell.method, []).append(record)
+    found = [
+        MethodSummary(
+            method,
+            len(given),
+            *_value(given, metric, n_resamples, seed),
+            _means([record["metrics"] for record in finished[method]]),
+            _means([record["cost"] for record in finished[method]]),
+        )
+        for method, given in runs.items()
+    ]
+    pairs = compare_pairs(runs, metric, n_resamples=n_resamples, seed=seed) if len(runs) > 1 else []
+    return found, pairs
+
+
+def _value(
+    runs: Sequence[Predictions], metric: str, n_resamples: int, seed: int
+) -> tuple[float, list[float] | None]:
+    systems = [
+        LabelMetrics.build(run.gold, run.predicted, len(run.names), run.task)
+        for run in runs
+        if run.gold is not None  # a run's test rows have labels
+    ]
+    points = run_values(systems, metric)
+    if systems[0].n < MIN_ROWS:
+        return float(points.mean()), None
+    nothing = np.zeros(1), np.zeros((1, n_resamples))
+    draws = resampled_difference((points, resample_runs(systems, metric, n_resamples, seed)), nothing, seed)
+    # A normal-tailed part for seeds may reach beyond what a share can be.
+    return float(points.mean()), percentile_interval(draws.clip(0.0, 1.0))
+
+
+def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    shared = [key for key in figures[0] if all(key in other for other in figures)]
+    return {key: fmean(other[key] for other in figures) for key in shared}

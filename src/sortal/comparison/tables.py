@@ -1,0 +1,175 @@
+"""A comparison for the eye: the live state of its cells, what methods reach and cost, and which differences are more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from sortal.comparison.results import Comparison, MethodSummary
+from sortal.comparison.units import clock, count, size
+
+_SIGNS = {"waiting": "·", "running": "▶", "finished": "✓", "failed": "✗", "stopped": "…"}
+_STYLES = {"running": "bold", "finished": "green", "failed": "red", "waiting": "dim", "stopped": "yellow"}
+_QUALITY = {
+    "accuracy": "accuracy",
+    "subset_accuracy": "all labels right",
+    "f1_micro": "F1 micro",
+    "f1_macro": "F1 macro",
+    "ece": "ECE",
+}
+
+
+def cells_table(records: Sequence[Mapping[str, Any]], metric: str, now: str = "") -> Table:
+    """One line per cell; ``now``: what the running one is doing."""
+    table = _table("cells", ["", "method", "seed"], [metric, "training", ""])
+    for record in records:
+        status, note = record["status"], record.get("reason", "")
+        value, seconds = record.get("metrics", {}).get(metric), record.get("cost", {}).get("train_seconds")
+        if status == "running":
+            note = now
+        elif status == "stopped":
+            note = "stopped; goes on at the next call"
+        table.add_row(
+            Text(_SIGNS[status], _STYLES[status]),
+            record["method"],
+            str(record["seed"]),
+            "" if value is None else f"{value:.3f}",
+            "" if seconds is None else clock(seconds),
+            Text(note, "red" if status == "failed" else ""),
+        )
+    table.columns[-1].justify = "left"
+    return table
+
+
+def quality_table(found: Comparison) -> Table:
+    """How good every method is, best first; means over its runs."""
+    return _filled(
+        f"{found.n:,} test rows; {found.metric} with 95 % intervals; means over runs", quality_rows(found)
+    )
+
+
+def cost_table(found: Comparison) -> Table:
+    """What every method costs, in the same order."""
+    return _filled("cost; means over runs", cost_rows(found))
+
+
+def pairs_table(found: Comparison) -> Table:
+    """Every two methods: difference, interval, corrected p, and what follows."""
+    table = _filled("pairs; p corrected for their number (Holm)", pair_rows(found))
+    table.columns[-1].justify = "left"
+    return table
+
+
+def quality_rows(found: Comparison) -> list[list[str]]:
+    """Header and one row of words per method, best first."""
+    others = [key for key in found.methods[0].quality if key != found.metric]
+    if "accuracy" in found.methods[0].quality:  # with one label per row, micro-F1 is accuracy again
+        others = [key for key in others if key != "f1_micro"]
+    rows = [["method", "runs", found.metric, "95 % interval", *(_QUALITY[key] for key in others)]]
+    for m in _ranked(found):
+        span = "" if m.interval is None else "{:.3f} – {:.3f}".format(*m.interval)
+        figures = (f"{m.quality[key]:.3f}" if key in m.quality else "" for key in others)
+        rows.append([m.method, str(m.runs), f"{m.value:.3f}", span, *figures])
+    return rows
+
+
+def cost_rows(found: Comparison) -> list[list[str]]:
+    """Header and one row of words per method; columns that no method fills are left out.
+
+    trained: parameters; one text: median time when texts come one by one; disk: the model's own files and its base.
+    """
+    columns = ["method", "trained", "training", "tok/s", "texts/s", "one text", "memory", "disk"]
+    rows = [_cost_row(m) for m in _ranked(found)]
+    kept = [i for i in range(len(columns)) if any(row[i] for row in rows)]
+    return [[row[i] for i in kept] for row in (columns, *rows)]
+
+
+def _cost_row(summary: MethodSummary) -> list[str]:
+    def shown(key: str, form: Callable[[float], str]) -> str:
+        return form(summary.cost[key]) if key in summary.cost else ""
+
+    return [
+        summary.method,
+        shown("trainable_parameters", count),
+        shown("train_seconds", clock),
+        shown("tokens_per_second", count),
+        shown("texts_per_second", count),
+        shown("seconds_per_text_alone", lambda v: f"{1000 * v:,.3g} ms"),
+        shown("peak_memory_bytes", size),
+        size(summary.cost["model_bytes"] + summary.cost.get("base_model_bytes", 0)),
+    ]
+
+
+def _ranked(found: Comparison) -> list[MethodSummary]:
+    return sorted(found.methods, key=lambda summary: -summary.value)
+
+
+def pair_rows(found: Comparison) -> list[list[str]]:
+    """Header and one row of words per pair."""
+    rows = [["pair", "difference", "95 % interval", "p (Holm)", "result"]]
+    for pair in found.pairs:
+        span = "" if pair.interval is None else "{:+.1f} to {:+.1f}".format(*(100 * b for b in pair.interval))
+        p = "" if pair.p_holm is None else "< 0.001" if pair.p_holm < 0.001 else f"{pair.p_holm:.3f}"
+        result = (
+            "too few test rows"
+            if pair.p is None
+            else f"{pair.winner} is better"
+            if pair.winner
+            else "not told apart"
+        )
+        rows.append([f"{pair.a} − {pair.b}", f"{100 * pair.difference:+.1f} points", span, p, result])
+    return rows
+
+
+def notes(found: Comparison) -> list[str]:
+    """What the figures cannot tell, each sentence once, and how small a difference the rows could show."""
+    lines = [note for pair in found.pairs for note in pair.notes]
+    if powers := [pair for pair in found.pairs if pair.power]:
+        lines.append(max(powers, key=lambda pair: pair.smallest_difference or 0.0).power)
+    return list(dict.fromkeys(lines))
+
+
+def markdown(found: Comparison, command: str) -> str:
+    """The same tables for a file."""
+    lines = ["# Comparison", "", f"`{command}`", "", *found.advice, ""]
+    for title, rows in _sections(found):
+        if len(rows) > 1:
+            lines += [f"## {title}", "", _row(rows[0]), "|" + "---|" * len(rows[0]), *map(_row, rows[1:]), ""]
+    failed = [f"- {r['name']}: {r['reason']}" for r in found.cells if r["status"] == "failed"]
+    if failed:
+        lines += ["## Failed", "", *failed, ""]
+    if said := notes(found):
+        lines += ["## Notes", "", *(f"- {note}" for note in said), ""]
+    return "\n".join(lines)
+
+
+def _sections(found: Comparison) -> list[tuple[str, list[list[str]]]]:
+    if not found.methods:
+        return []
+    return [("Quality", quality_rows(found)), ("Cost", cost_rows(found)), ("Pairs", pair_rows(found))]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _filled(title: str, rows: Sequence[Sequence[str]]) -> Table:
+    table = _table(title, rows[0][:1], rows[0][1:])
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table
+
+
+def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
+    )  # fmt: skip
+    for name in left:
+        table.add_column(name, no_wrap=True)
+    for name in right:
+        table.add_column(name, justify="right")
+    return table

@@ -1,0 +1,76 @@
+"""One cell in a process of its own: its peak memory is its own, and what kills it does not kill the comparison."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+
+from sortal.comparison.cells import Cell
+from sortal.training.atomic import write_text
+
+_POLL_SECONDS = 0.2
+_PR_SET_PDEATHSIG = 1
+
+
+def run_cell(cell: Cell, settings: Path, log: Path, watch: Callable[[str], None]) -> int:
+    """Train and evaluate ``cell`` with ``sortal train --resume``; returns its exit code.
+
+    Args:
+        settings: YAML file to write: ``sortal train --config`` of it runs the same cell alone.
+        log: file that takes its words.
+        watch: gets its newest line, several times a second.
+    """
+    given = cell.config.model_dump(mode="json", exclude_unset=True)
+    write_text(settings, yaml.safe_dump(given, allow_unicode=True, sort_keys=False))
+    command = [sys.executable, "-m", "sortal", "train", "--config", str(settings), "--resume"]
+    with log.open("ab") as words:
+        # A session of its own: Ctrl-C reaches this process only, which then asks the cell to stop, once.
+        process = subprocess.Popen(
+            command, stdout=words, stderr=words, start_new_session=True, preexec_fn=_die_with_parent
+        )
+        try:
+            while process.poll() is None:
+                watch(last_line(log))
+                time.sleep(_POLL_SECONDS)
+        except BaseException:
+            process.send_signal(signal.SIGTERM)
+            with suppress(KeyboardInterrupt):
+                process.wait()  # until its checkpoint is written
+            process.kill()
+            raise
+    return process.returncode
+
+
+def last_line(log: Path) -> str:
+    """The newest line of a log, without reading all of it."""
+    with suppress(OSError), log.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - 4096))
+        lines = file.read().decode("utf-8", "replace").replace("\r", "\n").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return ""
+
+
+def failure(log: Path) -> str:
+    """Why the run that wrote ``log`` failed: its last error in one line, or else its last words."""
+    with suppress(OSError):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        if errors:
+            return errors[-1]
+    return last_line(log)
+
+
+def _die_with_parent() -> None:
+    """Between fork and exec: a cell must not go on alone when the comparison is killed outright."""
+    with suppress(
+        OSError, AttributeError
+    ):  # Linux only; elsewhere the folder's lock still keeps two writers apart
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

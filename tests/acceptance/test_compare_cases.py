@@ -1,0 +1,258 @@
+"""``sortal compare``: one split, resumable cells, tests that claim no more than they can."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sortal.comparison.cells import Cell, plan
+from sortal.comparison.compare import compare
+from sortal.comparison.worker import run_cell
+from sortal.config import build_config
+from sortal.errors import ConfigError, DataError, RunFolderError
+from sortal.evaluation.predictions import read_predictions
+from sortal.training.lock import FolderLock
+from tiny_runs import rows, write_csv
+
+SETTINGS = {"dtype": "float32", "epochs": 2, "learning_rate": 1e-2, "n_resamples": 100, "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """300 rows, a seventh of them with a random label."""
+    rng = random.Random(0)
+    noisy = [
+        (text, rng.choice(("good", "bad", "odd")) if i % 7 == 0 else label)
+        for i, (text, label) in enumerate(rows(300, ("good", "bad", "odd")))
+    ]
+    return write_csv(tmp_path_factory.mktemp("compare") / "data.csv", noisy)
+
+
+@pytest.fixture(scope="module")
+def made(data, tiny, tmp_path_factory):
+    """A finished comparison and its folder."""
+    out = tmp_path_factory.mktemp("made") / "out"
+    return compared(data, tiny, out), out
+
+
+def compared(data, model, out, methods=("majority", "head"), seeds=2, **settings):
+    said = []
+    return compare(
+        str(data), methods=methods, seeds=seeds, out=out, say=said.append, model=str(model), **SETTINGS, **settings
+    )  # fmt: skip
+
+
+def figures(found):
+    """What a comparison concluded, without what a clock measured."""
+    return [
+        [(c["name"], c["status"], c.get("metrics")) for c in found["cells"]],
+        [(m["method"], m["runs"], m["value"], m["interval"]) for m in found["methods"]],
+        [{k: v for k, v in pair.items() if k != "notes"} for pair in found["pairs"]],
+    ]
+
+
+def test_every_cell_is_a_run_on_the_same_split(made):
+    found, out = made
+    assert [cell["name"] for cell in found.cells] == ["majority-0", "head-0", "majority-1", "head-1"]
+    assert {cell["status"] for cell in found.cells} == {"finished"}
+    runs = [json.loads((out / "runs" / c["name"] / "run.json").read_text()) for c in found.cells]
+    assert len({json.dumps(run["identity"]["data"]) for run in runs}) == 1
+    assert len({json.dumps(run["identity"]["seed"]) for run in runs}) == 2
+    predictions = [read_predictions(out / "runs" / c["name"] / "predictions.parquet") for c in found.cells]
+    assert all(p.ids == predictions[0].ids for p in predictions)
+    assert (out / "split.parquet").exists()
+
+
+def test_the_figures_are_those_of_the_runs(made):
+    found, out = made
+    for summary in found.methods:
+        measured = [
+            json.loads((out / "runs" / f"{summary.method}-{seed}" / "metrics.json").read_text()) for seed in (0, 1)
+        ]  # fmt: skip
+        assert summary.value == pytest.approx(np.mean([m["accuracy"] for m in measured]), abs=1e-12)
+        assert summary.quality["f1_macro"] == pytest.approx(np.mean([m["f1_macro"] for m in measured]))
+        assert summary.interval[0] <= summary.value <= summary.interval[1]
+        assert 0 <= summary.interval[0] < summary.interval[1] <= 1
+    (head,) = [summary for summary in found.methods if summary.method == "head"]
+    assert {
+        "trainable_parameters",
+        "train_seconds",
+        "tokens_per_second",
+        "peak_memory_bytes",
+        "texts_per_second",
+        "seconds_per_text_alone",
+        "model_bytes",
+        "base_model_bytes",
+    } == set(head.cost)
+    assert all(value > 0 for value in head.cost.values())
+
+
+def test_the_pair_is_tested_and_the_advice_follows_the_test(made):
+    found, _ = made
+    (pair,) = found.pairs
+    assert (pair.a, pair.b, pair.runs_a, pair.runs_b) == ("majority", "head", 2, 2)
+    head, majority = (
+        next(m.value for m in found.methods if m.method == name) for name in ("head", "majority")
+    )
+    assert pair.difference == pytest.approx(majority - head)
+    assert "head has the highest accuracy" in found.advice[0]
+    assert ("No method is the best" in found.advice[0]) == (pair.winner is None)
+
+
+def test_a_finished_comparison_is_only_read(made, data, tiny, monkeypatch):
+    found, out = made
+    monkeypatch.setattr(
+        "sortal.comparison.compare.run_cell", lambda *_: pytest.fail("nothing is left to run")
+    )
+    again = compared(data, tiny, out)
+    assert figures(again.to_json()) == figures(found.to_json())
+    assert json.loads((out / "comparison.json").read_text())["advice"] == found.advice
+
+
+def test_other_settings_or_data_are_refused_in_the_same_folder(made, data, tiny, tmp_path):
+    _, out = made
+    with pytest.raises(RunFolderError, match=r"head-0 holds a run of head that differs: lora_r: 8 → 4"):
+        compared(data, tiny, out, **{"head.lora_r": 4})
+    fewer = write_csv(tmp_path / "data.csv", rows(200, ("good", "bad", "odd")))
+    with pytest.raises(RunFolderError, match="train data"):
+        compared(fewer, tiny, out)
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_table(made, data, tiny, tmp_path):
+    """SIGKILL of the comparison stops its cell, too; what is finished is kept."""
+    found, out = made[0], tmp_path / "out"
+    words = ["compare", data, "--methods", "majority,head", "--seeds", 2, "--out", out, "--model", tiny]
+    words += [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", "sortal", *map(str, words)]
+    env = {**os.environ, "SORTAL_DEVICE": "cpu"}
+    for marks in (("runs/head-0/run.json",), ("runs/head-1/run.json",)):
+        process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 120
+        while not all((out / mark).exists() for mark in marks) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert figures(json.loads((out / "comparison.json").read_text())) == figures(found.to_json())
+
+
+def test_a_stop_reaches_the_cell_and_says_so(data, tiny, tmp_path):
+    words = ["compare", data, "--methods", "head", "--out", tmp_path / "out", "--model", tiny]
+    words += ["--set", "dtype=float32", "--set", "epochs=20"]
+    command = [sys.executable, "-m", "sortal", *map(str, words)]
+    process = subprocess.Popen(command, env={**os.environ, "SORTAL_DEVICE": "cpu"}, stderr=subprocess.PIPE)
+    run_json = tmp_path / "out" / "runs" / "head-0" / "run.json"
+    deadline = time.monotonic() + 120
+    while not run_json.exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 143
+    # Before its first checkpoint a run leaves nothing, afterwards what can be resumed; either way nobody writes any more.
+    assert Cell("head", 0, build_config({"out": str(run_json.parent)})).status in ("waiting", "stopped")
+    with FolderLock(run_json.parent):
+        pass
+
+
+def test_a_cell_that_fails_is_reported_and_the_others_go_on(data, tiny, tmp_path):
+    settings = {"head.learning_rate": 1e30, "head.nan_policy": "stop"}
+    found = compared(data, tiny, tmp_path / "out", seeds=1, **settings)
+    status = {cell["name"]: cell for cell in found.cells}
+    assert status["majority-0"]["status"] == "finished"
+    assert status["head-0"]["status"] == "failed"
+    assert status["head-0"]["reason"].startswith("step ")
+    assert "loss nan" in status["head-0"]["reason"]
+    assert found.advice == ["Only majority has finished runs: there is nothing to compare it with."]
+    assert status["head-0"]["reason"] in (tmp_path / "out" / "comparison.md").read_text()
+
+
+def children_of(process):
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split()]
+
+
+def test_a_killed_cell_is_a_failure_with_a_reason(data, tiny, tmp_path):
+    (cell,) = plan({"data": str(data), "model": str(tiny), **SETTINGS}, ["head"], 1, tmp_path)
+    killed = []
+
+    def kill(line):
+        if "base model" not in line and "tokens with template" not in line:
+            return
+        for child in children_of(os.getpid()):
+            if not killed and "settings.yaml" in Path(f"/proc/{child}/cmdline").read_text():
+                killed.append(child)
+                os.kill(child, signal.SIGKILL)
+
+    code = run_cell(cell, tmp_path / "settings.yaml", tmp_path / "log", kill)
+    assert killed
+    assert code == -signal.SIGKILL
+    assert cell.status == "stopped"
+
+
+def test_settings_go_to_the_methods_that_have_them(data, tmp_path):
+    settings = {"data": str(data), "epochs": 3, "shots": 1, "head.epochs": 2, "answer": "auto"}
+    cells = {cell.method: cell.config for cell in plan(settings, ["head", "instruct"], 1, tmp_path)}
+    assert (cells["head"].epochs, cells["instruct"].epochs) == (2, 3)
+    assert (cells["head"].shots, cells["instruct"].shots) == (0, 1)
+    assert cells["head"].split_seed == cells["instruct"].split_seed == 0
+
+
+@pytest.mark.parametrize(
+    ("methods", "settings", "words"),
+    [
+        (["heads"], {}, "unknown method 'heads'"),
+        (["head", "head"], {}, "name each once"),
+        (["head"], {"shots": 1}, "shots applies to none of head"),
+        (["head"], {"instruct.shots": 1}, "'instruct' is not compared"),
+        (["head"], {"head.epoch": 1}, "did you mean 'epochs'"),
+    ],
+)
+def test_a_matrix_that_cannot_work_is_refused_before_anything_runs(methods, settings, words, data, tmp_path):
+    with pytest.raises(ConfigError, match=words):
+        compare(str(data), methods=methods, out=tmp_path / "out", say=lambda line: None, **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_test_rows_give_figures_and_no_verdict(tiny, tmp_path):
+    data = write_csv(tmp_path / "data.csv", rows(60))
+    said = []
+    found = compare(
+        str(data), methods=["majority", "head"], out=tmp_path / "out", say=said.append, model=str(tiny), **SETTINGS
+    )  # fmt: skip
+    assert found.n < 30
+    assert any("too few" in line for line in said)
+    assert all(summary.interval is None for summary in found.methods)
+    assert all(pair.p is None and pair.winner is None for pair in found.pairs)
+    assert found.advice == [f"{found.n} test rows are too few to recommend anything: give at least 30."]
+
+
+def test_one_seed_says_what_it_cannot_tell(data, tiny, tmp_path):
+    found = compared(data, tiny, tmp_path / "out", seeds=1)
+    (pair,) = found.pairs
+    assert "one training run of each" in pair.notes[0]
+    assert pair.mcnemar is not None
+
+
+def test_unknown_labels_in_the_test_file_and_other_folders_are_refused(data, tmp_path):
+    other = write_csv(tmp_path / "test.csv", [("a text", "new label")])
+    with pytest.raises(DataError, match="new label"):
+        compare(str(data), methods=["head"], out=tmp_path / "out", test=str(other), say=lambda line: None)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("precious")
+    with pytest.raises(RunFolderError, match=r"thesis\.tex"):
+        compare(str(data), methods=["head"], out=tmp_path / "full", say=lambda line: None)
+    with pytest.raises(ConfigError, match="f1_samples"):
+        compare(str(data), methods=["head"], out=tmp_path / "x", metric="f1_samples", say=lambda line: None)
