@@ -124,8 +124,9 @@ def cell(
     name: str, method: str, seed: int, model: str, data: Path, runs: Path, more: list[str]
 ) -> dict[str, Any]:
     """One finished run: its settings, figures with intervals, cost and environment."""
-    from sortal.config import BASELINES, RunConfig, build_config
+    from sortal.config import RunConfig, build_config
     from sortal.config_files import parse_assignments
+    from sortal.config_sections import BASELINES
     from sortal.run import run
 
     settings = {**SETS[name], **METHODS[method]}

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from sortal.config import LISTS, TEXTS, RunConfig, build_config, refuse_unknown
+from sortal.config import RunConfig, build_config, refuse_unknown
+from sortal.config_sections import LISTS, TEXTS
 from sortal.errors import ConfigError
 
 

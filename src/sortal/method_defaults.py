@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-DECODER, ENCODER = "smollm2-135m", "minilm-l6"
+DEFAULT_MODEL = "smollm2-135m"
+_ENCODER: dict[str, Any] = {"model": "minilm-l6"}
 # Mosbach et al. 2021 (arXiv 2006.04884): a small learning rate, bias-corrected Adam, a tenth of warm-up and linear decay.
 _FULL: dict[str, Any] = {
     "learning_rate": 5e-5,
@@ -18,12 +19,7 @@ def with_method_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """``values`` as the user gave them, on top of their method's own defaults."""
     if values.get("method") != "encoder":
         return values
-    return {**_FULL, **values} if values.get("tuning", "full") == "full" else values
-
-
-def default_model(method: str) -> str:
-    """The base model of a method that tunes one."""
-    return ENCODER if method == "encoder" else DECODER
+    return {**_ENCODER, **(_FULL if values.get("tuning", "full") == "full" else {}), **values}
 
 
 def least_epochs(method: str) -> int:

@@ -203,9 +203,11 @@ def _run(
         model_folder.write_meta(temporary, meta)
         (temporary / "README.md").write_text(model_card(meta, metrics), encoding="utf-8")
     write_json(folder.metrics_json, metrics)
+    complete = (folder.model / "model.safetensors").exists()
     record["size_on_disk"] = {
         "model_bytes": _bytes(folder.model),
-        "base_model_bytes": _bytes(Path(source.path)) if source and _needs_base(folder.model) else 0,
+        # A folder with all weights needs no base to be loaded.
+        "base_model_bytes": 0 if source is None or complete else _bytes(Path(source.path)),
     }
     folder.finish(**record)
     group.barrier()
@@ -221,11 +223,6 @@ def _seconds_alone(scorer: Scorer, parts: Parts) -> float | None:
         scorer.score([text])
         seconds.append(time.perf_counter() - began)
     return round(float(np.median(seconds)), 5) if seconds else None
-
-
-def _needs_base(model: Path) -> bool:
-    """Whether a model folder holds an adapter only; an encoder's is complete."""
-    return (model / "adapter_config.json").exists()
 
 
 def _bytes(path: Path) -> int:

@@ -256,3 +256,24 @@ def test_unknown_labels_in_the_test_file_and_other_folders_are_refused(data, tmp
         compare(str(data), methods=["head"], out=tmp_path / "full", say=lambda line: None)
     with pytest.raises(ConfigError, match="f1_samples"):
         compare(str(data), methods=["head"], out=tmp_path / "x", metric="f1_samples", say=lambda line: None)
+
+
+def test_several_labels_per_text_are_compared_by_micro_f1(tmp_path):
+    topics = [
+        ("parcel late", "p"),
+        ("money back", "m"),
+        ("late parcel, money", "p|m"),
+        ("hello", ""),
+        ("both", "p|m"),
+    ]
+    lines = [(f"{text} {i}", labels) for i in range(60) for text, labels in topics]
+    data = write_csv(tmp_path / "data.csv", lines)
+    found = compare(
+        str(data), methods=["majority", "tfidf"], out=tmp_path / "out", say=lambda line: None,
+        label_delimiter="|", n_resamples=100, threads=1,
+    )  # fmt: skip
+    assert found.metric == "f1_micro"
+    assert {"f1_micro", "f1_macro", "subset_accuracy"} <= set(found.methods[0].quality)
+    (pair,) = found.pairs
+    assert pair.winner == "tfidf"
+    assert "f1_micro" in found.advice[0]

@@ -16,7 +16,7 @@ def values(**settings):
 
 def test_a_fully_tuned_encoder_has_its_own_recipe():
     assert values(method="encoder") == (5e-5, 1e-3, 0.1, "linear")
-    assert build_config({"method": "encoder"}).base_model == "minilm-l6"
+    assert build_config({"method": "encoder"}).model == "minilm-l6"
 
 
 def test_adapters_have_one_recipe_in_every_method():
@@ -26,7 +26,7 @@ def test_adapters_have_one_recipe_in_every_method():
 
 def test_what_is_given_wins_also_when_it_is_the_default_of_other_methods():
     assert values(method="encoder", learning_rate=5e-4) == (5e-4, 1e-3, 0.1, "linear")
-    assert build_config({"method": "encoder", "model": "smollm2-135m"}).base_model == "smollm2-135m"
+    assert build_config({"method": "encoder", "model": "smollm2-135m"}).model == "smollm2-135m"
 
 
 def test_a_resolved_config_keeps_them():
@@ -66,7 +66,7 @@ def test_settings_without_effect_are_refused(settings, complaint):
         ("tuning", {"encoder"}),
         ("shots", {"instruct"}),
         ("template", {"head", "instruct"}),
-        ("lora_r", {"head", "instruct", "encoder"}),
+        ("model", {"head", "instruct"}),
         ("epochs", {"head", "instruct", "encoder"}),
         ("seed", {"head", "instruct", "encoder", "tfidf", "majority"}),
     ],
@@ -77,11 +77,7 @@ def test_a_comparison_gives_each_method_the_settings_it_has(name, methods):
 
 
 def test_a_comparison_tells_the_causal_model_from_the_encoder(tmp_path):
-    settings = {"model": "causal", "encoder.model": "two-way", "lora_r": 4, "encoder.tuning": "lora"}
-    cells = plan(settings, ["head", "encoder"], 1, tmp_path)
-    assert [cell.config.base_model for cell in cells] == ["causal", "two-way"]
-    assert [cell.config.lora_r for cell in cells] == [4, 4]
+    named = plan({"model": "causal", "encoder.model": "two-way"}, ["head", "encoder"], 1, tmp_path)
+    assert [cell.config.base_model for cell in named] == ["causal", "two-way"]
     plain = plan({"model": "causal"}, ["head", "encoder"], 1, tmp_path)
     assert [cell.config.base_model for cell in plain] == ["causal", "minilm-l6"]
-    alone = plan({"model": "two-way"}, ["encoder"], 1, tmp_path)
-    assert alone[0].config.base_model == "two-way"

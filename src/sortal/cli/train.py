@@ -42,7 +42,7 @@ def command(
     ] = None,
     task: Annotated[str | None, Option(help="auto | single | multi")] = None,
     method: Annotated[
-        str | None, Option(help="head | instruct | encoder, or a baseline: tfidf | majority")
+        str | None, Option(help="head | instruct | encoder, or a baseline without a model: tfidf | majority")
     ] = None,
     model: Annotated[
         str | None,

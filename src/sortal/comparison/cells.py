@@ -49,8 +49,7 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
     """All cells, seed by seed, so that an unfinished matrix can be compared as far as it goes.
 
     Args:
-        settings: of `RunConfig`; ``method.setting`` is for that method alone, and any other for all methods it applies to;
-            beside methods on a causal model, ``model`` is theirs.
+        settings: of `RunConfig`; ``method.setting`` is for that method alone, and any other for all methods it applies to.
         methods: names in the registry.
         seeds: training seeds 0 … seeds − 1, on one split.
         out: folder of the comparison.
@@ -73,18 +72,14 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
         if not dot and not any(applies(key, method) for method in methods):
             raise ConfigError(f"{key} applies to none of {', '.join(methods)}", "leave it out")
     return [
-        Cell(method, seed, _config(settings, method, methods, seed, out))
+        Cell(method, seed, _config(settings, method, seed, out))
         for seed in range(seeds)
         for method in methods
     ]
 
 
-def _config(
-    settings: Mapping[str, Any], method: str, methods: Sequence[str], seed: int, out: Path
-) -> RunConfig:
+def _config(settings: Mapping[str, Any], method: str, seed: int, out: Path) -> RunConfig:
     shared = {key: value for key, value in settings.items() if "." not in key and applies(key, method)}
-    if method == "encoder" and {"head", "instruct"} & set(methods):
-        shared.pop("model", None)  # a causal model, for them; an encoder is named by encoder.model
     own = {
         key.removeprefix(f"{method}."): value
         for key, value in settings.items()

@@ -13,8 +13,8 @@ _WAYS: dict[Kind, str] = {
 }
 
 
-def check_kind(source: ModelSource, wanted: Kind, method: str) -> ModelSource:
-    """``source``, if it is of the kind that ``method`` needs; asked before its weights are read.
+def check_kind(source: ModelSource, wanted: Kind, method: str) -> None:
+    """Refuse a base model of the other kind before its weights are read.
 
     Raises:
         ModelError: a causal model where every token has to see the whole text, or the reverse.
@@ -24,4 +24,3 @@ def check_kind(source: ModelSource, wanted: Kind, method: str) -> ModelSource:
             f"method {method} needs {_NAMES[wanted]}, and {source.spec} is {_NAMES[source.kind]}",
             _WAYS[wanted],
         )
-    return source

@@ -25,7 +25,7 @@ from sortal.methods.base_kind import check_kind
 from sortal.methods.encoder_model import EncoderModel
 from sortal.methods.head import MAX_LENGTH, PROBLEM_TYPE
 from sortal.methods.pack_scorer import PackScorer
-from sortal.methods.preview import Preview, TokenPreview, TokenRow
+from sortal.methods.preview import TokenPreview, TokenRow
 from sortal.methods.text_folder import load_texts, save_texts
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
 from sortal.training.budget import default_max_tokens
@@ -71,9 +71,10 @@ class EncoderMethod:
         source: ModelSource | None,
         rows: int,
         view: ProgressView,
-    ) -> Preview:
+    ) -> TokenPreview:
         """Encoded texts; the state of the first token or of all tokens is classified."""
-        base = check_kind(required(source), "encoder", "encoder")
+        base = required(source)
+        check_kind(base, "encoder", "encoder")
         encoder = make_encoder(base.path, config)
         pooling = encoders.choose_pooling(config.pooling, Path(base.path))
         texts = encoder.encode(train.iter_texts())

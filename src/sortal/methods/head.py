@@ -76,7 +76,8 @@ class HeadMethod:
         view: ProgressView,
     ) -> Preview:
         """Encoded texts; the state of the last token is classified."""
-        base = check_kind(required(source), "decoder", "head")
+        base = required(source)
+        check_kind(base, "decoder", "head")
         encoder = make_encoder(base.path, config)
         texts = encoder.encode(train.iter_texts())
         shown = []

@@ -92,7 +92,8 @@ class InstructMethod:
         view: ProgressView,
     ) -> Preview:
         """Whole sequences; the answer's tokens, and nothing else, are predicted."""
-        base = check_kind(required(source), "decoder", "instruct")
+        base = required(source)
+        check_kind(base, "decoder", "instruct")
         tokenizer = loading.load_tokenizer(base.path, trust_remote_code=config.trust_remote_code)
         gold = label_space.encode(train)
         prompt, kept = make_prompt(config, label_space, tokenizer, train, gold)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sortal.config import BASELINES, RunConfig
+from sortal.config import RunConfig
+from sortal.config_sections import BASELINES
 from sortal.errors import ModelError
 from sortal.methods import REGISTRY, get_method
 

@@ -1,0 +1,263 @@
+"""The settings of a run by what they are about; `sortal.config.RunConfig` is all of them together."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
+
+from sortal.method_defaults import DEFAULT_MODEL
+
+Task = Literal["auto", "single", "multi"]
+Truncation = Literal["head", "tail", "head+tail"]
+Metric = Literal["f1_macro", "f1_micro", "accuracy", "loss"]
+BASELINES = frozenset(("tfidf", "majority"))  # methods without a pretrained model
+FOR_BASELINES = frozenset(("metric_for_best_model", "seed", "threads"))  # of the settings of training
+
+# Settings that are names, paths or templates, and those that are lists of them.
+TEXTS = frozenset(
+    (
+        "data",
+        "dev",
+        "test",
+        "text_template",
+        "label",
+        "label_delimiter",
+        "id",
+        "group",
+        "model",
+        "template",
+        "verbalizer",
+        "out",
+    )
+)
+LISTS = frozenset(("text", "label_columns", "lora_targets"))
+
+
+class Section(BaseModel):
+    """Settings that belong together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Where the rows are and how they become texts and labels."""
+
+    data: str = Field(
+        "", description="training data: a file (csv, tsv, jsonl, json, parquet, arrow), a folder or a hub id"
+    )
+    dev: str | None = Field(
+        None, description="development file; default: a stratified part of the training rows"
+    )
+    test: str | None = Field(None, description="test file; default: a stratified part of the training rows")
+    text: tuple[str, ...] = Field((), description="text column(s); default: found by name")
+    text_template: str | None = Field(
+        None,
+        description="how several text columns are joined, e.g. '{title}\\n{body}'; default: non-empty values, one per line",
+    )
+    label: str | None = Field(None, description="label column; default: found by name")
+    label_columns: tuple[str, ...] = Field((), description="wide 0/1 columns, one per label (multi-label)")
+    label_delimiter: str | None = Field(
+        None, description="separator of several labels in one cell (multi-label)"
+    )
+    id: str | None = Field(None, description="column with a row id; default: the row number")
+    group: str | None = Field(None, description="rows with the same value stay in one split")
+    task: Task = Field("auto", description="single-label, multi-label, or inferred from the labels")
+    dev_size: float = Field(0.1, gt=0, lt=1, description="share of rows for dev when no dev file is given")
+    test_size: float = Field(
+        0.15, gt=0, lt=1, description="share of rows for test when no test file is given"
+    )
+    split_seed: int | None = Field(
+        None, ge=0, lt=2**32, description="seed of the split and of max_train_rows; default: the run's seed"
+    )
+    max_train_rows: int | None = Field(
+        None, gt=0, description="train on a seeded random sample of this many rows"
+    )
+
+
+class ModelConfig(Section):
+    """The pretrained model and how text enters and leaves it."""
+
+    model: str | None = Field(
+        None,
+        description=f"registry name, folder, GGUF file, pypi:NAME or hub id[@revision]; default: {DEFAULT_MODEL}",
+    )
+    quantization: Literal["none", "nf4"] = Field(
+        "none", description="4-bit NF4 base with double quantisation"
+    )
+    nf4_backend: Literal["auto", "bitsandbytes"] = Field(
+        "auto",
+        description="on CPU, auto de-quantises once to bf16 (fast, same values); bitsandbytes keeps 4-bit layers",
+    )
+    shard_base: bool = Field(
+        False, description="spread the frozen base over the processes, for models one GPU cannot hold"
+    )
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="compute type; auto: bfloat16 where the device is fast at it"
+    )
+    template: str = Field(
+        "auto",
+        description="head: 'summary' (auto), 'eos' (the paper's form); instruct: 'classify' (auto), 'paper'; or your own text with one {text} in it",
+    )
+    max_length: int | None = Field(
+        None,
+        ge=8,
+        description="tokens per example, template included; default: 256 (head, encoder), the prompt and 256 of text (instruct)",
+    )
+    truncation: Truncation = Field("head", description="which part of a too long text is kept")
+    trust_remote_code: bool = Field(False, description="run Python code shipped with a hub model (dangerous)")
+
+
+class LoraConfig(Section):
+    """Low-rank adapters on the base model's linear layers."""
+
+    lora_r: int = Field(8, ge=1, description="rank")
+    lora_alpha: int = Field(16, ge=1, description="scale numerator: updates are multiplied by alpha / r")
+    lora_dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout on the adapter input; above 0 the fused kernel is off"
+    )
+    lora_targets: tuple[str, ...] = Field(
+        (), description="module names; default: every linear projection of the decoder"
+    )
+    lora_top_layers: int | None = Field(None, ge=1, description="adapt only the top k layers; default: all")
+
+
+class EncoderConfig(Section):
+    """Method encoder: which weights are trained, and how a text's states become one."""
+
+    tuning: Literal["full", "lora"] = Field(
+        "full", description="all weights, or LoRA adapters that are merged when training ends"
+    )
+    pooling: Literal["auto", "own", "mean"] = Field(
+        "auto",
+        description="own: the head its family has in transformers (BERT, RoBERTa: on the first token); mean: a linear layer on the mean of the tokens' states; auto: mean for sentence-transformers models, else own",
+    )
+    encoder_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="all dropouts of the encoder while it is trained; above 0 the masks depend on how a step is cut into microbatches",
+    )
+
+
+class InstructConfig(Section):
+    """Method instruct: how the model is asked and how it answers."""
+
+    prompt_format: Literal["auto", "chat", "plain"] = Field(
+        "auto", description="inside the model's chat format, or plain; auto: chat where the model has one"
+    )
+    verbalizer: str = Field(
+        "words",
+        description="how labels are worded: 'words' (underscores become spaces), 'label' (as they are), 'codes' (one token each), or a CSV / JSON file with label, wording, description",
+    )
+    answer: Literal["auto", "list", "each"] = Field(
+        "auto",
+        description="multi-label: 'list' (the labels one after another) or 'each' (yes or no for every label); auto: each",
+    )
+    negatives: int = Field(
+        16,
+        ge=1,
+        description="answer each: labels without a yes that a training row is asked about, drawn anew for every step and weighted to stand for all",
+    )
+    shots: int = Field(0, ge=0, description="training rows per label shown in the prompt as examples")
+    shortlist: int | None = Field(
+        None, ge=2, description="list and score only the K labels per text that a TF-IDF classifier proposes"
+    )
+    shuffle_labels: bool = Field(False, description="list the labels in a new order at every training step")
+    listed_labels: int | None = Field(
+        None, ge=2, description="list so many labels at a training step: those of its rows, and random others"
+    )
+    score_tolerance: float | None = Field(
+        None,
+        ge=0,
+        lt=0.1,
+        description="share of the answers' probability that may be left unopened in their tree; 0 computes every answer; default: 1e-5, or 1e-3 in bfloat16, whose own rounding is larger",
+    )
+    length_normalization: bool = Field(
+        False, description="divide an answer's log-probability by its number of tokens"
+    )
+    prior_correction: bool = Field(
+        False, description="subtract the score that each label gets for an empty text"
+    )
+
+
+class TrainConfig(Section):
+    """Optimisation, stopping and safety."""
+
+    epochs: int | None = Field(
+        None,
+        ge=0,
+        description="passes over the training rows; default: 3 (encoder: 5), more for small data (see resolve_sizes)",
+    )
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="examples per optimiser step, whatever the hardware; default: 32, less for small data",
+    )
+    max_tokens: int | None = Field(
+        None, ge=16, description="token budget of one microbatch; default: from device memory"
+    )
+    learning_rate: float = Field(
+        5e-4, gt=0, description="peak learning rate of the adapters; default of a fully tuned encoder: 5e-5"
+    )
+    head_learning_rate: float = Field(
+        2e-3, gt=0, description="peak learning rate of the score head; default of a fully tuned encoder: 1e-3"
+    )
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_ratio: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="share of the steps with a rising learning rate; default of a fully tuned encoder: 0.1",
+    )
+    lr_scheduler_type: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="how it falls then; default of a fully tuned encoder: linear"
+    )
+    max_grad_norm: float = Field(1.0, gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    loss: Literal["auto", "focal"] = Field(
+        "auto", description="auto: cross-entropy, or BCE-with-logits for multi-label"
+    )
+    focal_gamma: float = Field(2.0, ge=0)
+    class_weight: Literal["none", "balanced"] | dict[str, NonNegativeFloat] = Field(
+        "none", description="per-label loss weight; shifts probabilities, so calibration is refitted"
+    )
+    pos_weight: Literal["none", "balanced"] | PositiveFloat | dict[str, PositiveFloat] = Field(
+        "none", description="multi-label: weight of positive examples per label"
+    )
+    early_stopping_patience: int = Field(
+        2, ge=1, description="evaluations without improvement before stopping"
+    )
+    metric_for_best_model: Metric = "f1_macro"
+    eval_per_epoch: int = Field(1, ge=1, description="dev evaluations per epoch")
+    save_minutes: float = Field(
+        5.0,
+        ge=0,
+        description="minutes between checkpoints inside an epoch (one is written at every evaluation too)",
+    )
+    save_total_limit: int = Field(2, ge=1, description="complete checkpoints kept")
+    nan_policy: Literal["skip", "stop"] = Field(
+        "skip", description="skip a step with a NaN or infinite loss or gradient, or stop"
+    )
+    max_nan_steps: int = Field(10, ge=0, description="stop anyway after this many skipped steps in a row")
+    seed: int = Field(0, ge=0, lt=2**32)
+    threads: int | None = Field(None, ge=1, description="CPU threads; default: one per core")
+
+
+class DecisionConfig(Section):
+    """How scores become probabilities and labels; fitted on dev, never on test."""
+
+    temperature_scaling: bool = True
+    thresholds: Literal["auto", "global", "per_label", "none"] = Field(
+        "auto",
+        description="multi-label, tuned on dev: one for all labels, one per label (shrunk for rare labels), or auto: whichever cross-validation inside dev prefers; none: 0.5",
+    )
+    threshold_metric: Literal["f1_macro", "f1_micro"] = "f1_macro"
+    abstain_below: float | None = Field(
+        None, ge=0, le=1, description="single-label: below this probability the answer is null"
+    )
+    n_resamples: int = Field(1000, ge=100, description="bootstrap resamples of the intervals")
+
+
+METHOD_SECTIONS: dict[str, type[Section]] = {"encoder": EncoderConfig, "instruct": InstructConfig}
+FOR_DECODERS = ("quantization", "nf4_backend", "shard_base", "template")
