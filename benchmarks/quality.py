@@ -90,6 +90,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "instruct-each": {"method": "instruct", "answer": "each"},
     "zero-shot": {"method": "instruct", "epochs": 0},
     "zero-shot-list": {"method": "instruct", "answer": "list", "epochs": 0},
+    "encoder": {"method": "encoder", "model": "minilm-l6"},  # its own model, whatever --model says
+    "encoder-lora": {"method": "encoder", "model": "minilm-l6", "tuning": "lora"},
     "tfidf": {"method": "tfidf"},
     "majority": {"method": "majority"},
 }
@@ -102,7 +104,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["head"], choices=list(METHODS))
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="settings for every run")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--model", default="smollm2-135m", help="for methods without one of their own")
     parser.add_argument(
         "--data", type=Path, default=os.environ.get("SORTAL_DATA"), help="folder of the data sets"
     )
@@ -127,7 +129,8 @@ def cell(
     from sortal.config_sections import BASELINES
     from sortal.run import run
 
-    settings, base = {**SETS[name], **METHODS[method]}, {"model": model}
+    settings = {**SETS[name], **METHODS[method]}
+    base = {"model": settings.pop("model", model)}
     command = f"python -m benchmarks.quality --sets {name} --methods {method} --seeds {seed}"
     if METHODS[method]["method"] in BASELINES:
         settings, base = {key: value for key, value in settings.items() if key not in OF_TUNING}, {}
@@ -151,7 +154,7 @@ def cell(
         "method": method,
         "seed": seed,
         "command": command
-        + "".join(f" --model {spec}" for spec in base.values())
+        + ("" if "model" in METHODS[method] else "".join(f" --model {spec}" for spec in base.values()))
         + (f" --set {' '.join(more)}" if more else ""),
         "base_model": result.record["base_model"],
         "settings": {
@@ -178,6 +181,8 @@ def cell(
                 "truncated_train_rows",
                 "template_hash",
                 "dtype",
+                "tuning",
+                "pooling",
                 "prompt_tokens",
                 "off_set_mass",
                 "stop_bias",

@@ -105,6 +105,7 @@ def test_the_records_say_what_was_trained(runs):
     assert (training["tuning"], training["pooling"]) == ("full", "own")
     assert lora.record["training"]["pooling"] == "mean"
     assert lora.record["training"]["trainable_parameters"] < 0.5 * lora.record["training"]["parameters"]
+    assert full.record["size_on_disk"]["base_model_bytes"] == 0, "the folder is all that is needed"
     meta = json.loads((full.folder / "model" / "sortal.json").read_text())
     assert meta["method"] == "encoder"
     assert set(meta["files"]) == {"model.safetensors"}
@@ -141,6 +142,12 @@ def test_one_example_per_microbatch_ends_in_the_same_scores(runs, settings):
     np.testing.assert_allclose(scores(cut), scores(whole), atol=1e-4)
     shifted = any("they are recalibrated on dev" in line for line in whole.said)
     assert shifted == bool(settings)
+
+
+def test_dropout_is_at_work_in_training_only(runs):
+    plain, dropped = runs(), runs(encoder_dropout=0.3)
+    assert np.abs(scores(dropped) - scores(plain)).max() > 1e-3
+    np.testing.assert_array_equal(scores(dropped), scores(dropped))
 
 
 def test_several_labels(tiny_encoders, topics, tmp_path):

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sortal.config import build_config, resolve_sizes
+from sortal.comparison.cells import plan
+from sortal.config import applies, build_config, resolve_sizes
 from sortal.errors import ConfigError
 
 OWN = ("learning_rate", "head_learning_rate", "warmup_ratio", "lr_scheduler_type")
@@ -20,7 +21,7 @@ def test_a_fully_tuned_encoder_has_its_own_recipe():
 
 def test_adapters_have_one_recipe_in_every_method():
     assert values(method="encoder", tuning="lora") == values() == values(method="instruct")
-    assert build_config({}).model == "smollm2-135m"
+    assert build_config({}).base_model == "smollm2-135m"
 
 
 def test_what_is_given_wins_also_when_it_is_the_default_of_other_methods():
@@ -57,3 +58,26 @@ def test_an_encoder_gets_at_least_five_epochs(rows, epochs):
 def test_settings_without_effect_are_refused(settings, complaint):
     with pytest.raises(ConfigError, match=complaint):
         build_config(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "methods"),
+    [
+        ("tuning", {"encoder"}),
+        ("shots", {"instruct"}),
+        ("template", {"head", "instruct"}),
+        ("model", {"head", "instruct"}),
+        ("epochs", {"head", "instruct", "encoder"}),
+        ("seed", {"head", "instruct", "encoder", "tfidf", "majority"}),
+    ],
+)
+def test_a_comparison_gives_each_method_the_settings_it_has(name, methods):
+    known = ("head", "instruct", "encoder", "tfidf", "majority")
+    assert {method for method in known if applies(name, method)} == methods
+
+
+def test_a_comparison_tells_the_causal_model_from_the_encoder(tmp_path):
+    named = plan({"model": "causal", "encoder.model": "two-way"}, ["head", "encoder"], 1, tmp_path)
+    assert [cell.config.base_model for cell in named] == ["causal", "two-way"]
+    plain = plan({"model": "causal"}, ["head", "encoder"], 1, tmp_path)
+    assert [cell.config.base_model for cell in plain] == ["causal", "minilm-l6"]
