@@ -117,6 +117,8 @@ def main() -> None:
             keep(
                 cell(name, method, seed, arguments.model, Path(arguments.data), arguments.runs, arguments.set)
             )
+        if len(arguments.methods) > 1:
+            test_pairs(name, arguments.methods, arguments.seeds, arguments.model, arguments.runs)
     show()
 
 
@@ -142,8 +144,8 @@ def cell(
             settings[key] = str(folder / settings[key])
     if sizes:
         settings = sampled(settings, sizes, runs / f"sample-{name}")
-    parts = [name, *([] if method == "head" else [method]), *base.values(), str(seed)]
-    values = {**settings, **parse_assignments(more), **base, "seed": seed, "out": str(runs / "-".join(parts))}
+    out = run_folder(name, method, model, seed, runs)
+    values = {**settings, **parse_assignments(more), **base, "seed": seed, "out": str(out)}
     result = run(build_config(values), resume=True)
     training, metrics = result.record["training"], result.metrics
     config = build_config(
@@ -197,6 +199,41 @@ def cell(
         "inference": result.record["inference"],
         "environment": result.record["environment"],
     }
+
+
+def run_folder(name: str, method: str, model: str, seed: int, runs: Path) -> Path:
+    """Where the run of a cell is."""
+    from sortal.config_sections import BASELINES
+
+    base = "" if METHODS[method]["method"] in BASELINES else METHODS[method].get("model", model)
+    return runs / "-".join(
+        part for part in (name, "" if method == "head" else method, base, str(seed)) if part
+    )
+
+
+def test_pairs(name: str, methods: list[str], seeds: list[int], model: str, runs: Path) -> None:
+    """Every two methods on one set, with all labels' metrics that are reported; into pairs.json."""
+    from sortal.evaluation.predictions import read_predictions
+    from sortal.evaluation.significance import compare_pairs
+
+    found = {
+        method: [
+            read_predictions(run_folder(name, method, model, seed, runs) / "predictions.parquet")
+            for seed in seeds
+        ]
+        for method in methods
+    }
+    single = next(iter(found.values()))[0].task == "single"
+    path = RESULTS / "pairs.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept[name] = [
+        pair.to_json()
+        for metric in (("accuracy", "f1_macro") if single else ("f1_micro", "f1_macro"))
+        for pair in compare_pairs(found, metric)
+    ]
+    path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    for pair in kept[name]:
+        print(f"{name}: {pair['verdict']}")
 
 
 def sampled(settings: dict[str, Any], sizes: dict[str, int], folder: Path) -> dict[str, Any]:
