@@ -163,7 +163,7 @@ def notes(found: Comparison) -> list[str]:
     """What the figures cannot tell, each sentence once, and how small a difference the rows could show."""
     lines = [note for pair in found.pairs for note in pair.notes]
     if powers := [pair for pair in found.pairs if pair.power]:
-        lines.append(max(powers, key=lambda pair: pair.smallest_difference or 0.0).power)
+        lines.append(min(powers, key=lambda pair: abs(pair.difference)).power)  # where it matters most
     return list(dict.fromkeys(lines))
 
 

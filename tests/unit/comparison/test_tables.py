@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -121,6 +122,12 @@ def test_slices_and_missed_rows_are_shown_on_one_line_each():
     assert row[1].startswith("a | text of two lines xx")
     assert (len(row[1]), row[2:]) == (60, ["good", "bad"])
     assert "12 rows that every method misses" in printed(missed_table(FOUND, 5))
+
+
+def test_the_power_note_is_that_of_the_closest_pair():
+    close = replace(PAIR, difference=0.004, power="of the closest pair")
+    assert "of the closest pair" in notes(replace(FOUND, pairs=[PAIR, close]))
+    assert PAIR.power not in notes(replace(FOUND, pairs=[PAIR, close]))
 
 
 def test_markdown_holds_command_advice_tables_failures_and_notes():
