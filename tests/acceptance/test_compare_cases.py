@@ -234,6 +234,7 @@ def test_settings_go_to_the_methods_that_have_them(data, tmp_path):
         (["head"], {"shots": 1}, "shots applies to none of head"),
         (["head"], {"instruct.shots": 1}, "'instruct' is not compared"),
         (["head"], {"head.epoch": 1}, "did you mean 'epochs'"),
+        (["head"], {"epoch": 1}, "did you mean 'epochs'"),
     ],
 )
 def test_a_matrix_that_cannot_work_is_refused_before_anything_runs(methods, settings, words, data, tmp_path):
@@ -293,3 +294,14 @@ def test_several_labels_per_text_are_compared_by_micro_f1(tmp_path):
     (pair,) = found.pairs
     assert pair.winner == "tfidf"
     assert "f1_micro" in found.advice[0]
+
+
+@pytest.mark.parametrize("setting", ["methods=head", "seed=1", "metric=f1_macro"])
+def test_what_a_flag_says_is_refused_as_a_setting(setting, data, tmp_path):
+    words = ["compare", data, "--out", tmp_path / "out", "--set", setting]
+    done = subprocess.run(
+        [sys.executable, "-m", "sortal", *map(str, words)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "is not a setting of a comparison's runs" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sortal.cli import output
+from sortal.cli.options import comma_list
 from sortal.config_files import parse_assignments, read_yaml
 
 app = typer.Typer(add_completion=False)
@@ -75,9 +76,9 @@ def command(
         "data": data or None,
         "dev": dev,
         "test": test,
-        "text": _list(text),
+        "text": comma_list(text),
         "label": label,
-        "label_columns": _list(label_columns),
+        "label_columns": comma_list(label_columns),
         "label_delimiter": label_delimiter,
         "task": task,
         "model": model,
@@ -91,14 +92,15 @@ def command(
         raise ConfigError("no data given", "write sortal compare FILE --out DIR")
     if out is None:
         raise ConfigError("no folder given for the comparison", "write --out DIR")
-    for key in ("method", "seed", "out"):
+    for key in ("method", "methods", "seed", "seeds", "metric", "out", "say"):
         if key in values:
             raise ConfigError(
-                f"{key} is not for one setting of a comparison", "use --methods, --seeds and --out"
+                f"{key} is not a setting of a comparison's runs",
+                "use --methods, --seeds, --metric and --out",
             )
     found = compare(
         values.pop("data"),
-        methods=_list(methods) or METHODS,
+        methods=comma_list(methods) or METHODS,
         seeds=seeds,
         out=out,
         metric=metric,
@@ -119,7 +121,3 @@ def command(
     output.say(f"written to {out}")
     if json:
         output.summary(found.to_json())
-
-
-def _list(values: list[str] | None) -> list[str] | None:
-    return [part for value in values for part in value.split(",") if part] if values else None

@@ -7,14 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from sortal.cli import output
+from sortal.cli.options import comma_list
 from sortal.config_files import load_config, parse_assignments
 
 app = typer.Typer(add_completion=False)
 Option, Argument = typer.Option, typer.Argument
-
-
-def _list(values: list[str] | None) -> list[str] | None:
-    return [part for value in values for part in value.split(",") if part] if values else None
 
 
 @app.command()
@@ -100,10 +97,10 @@ def command(
         "data": data or None,
         "dev": dev,
         "test": test,
-        "text": _list(text),
+        "text": comma_list(text),
         "text_template": text_template,
         "label": label,
-        "label_columns": _list(label_columns),
+        "label_columns": comma_list(label_columns),
         "label_delimiter": label_delimiter,
         "id": id,
         "group": group,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sortal.config import RunConfig, applies, build_config
+from sortal.config import RunConfig, applies, build_config, refuse_unknown
 from sortal.errors import ConfigError, RunFolderError
 from sortal.methods import REGISTRY, get_method
 from sortal.parts import Parts
@@ -65,6 +65,7 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
         )  # fmt: skip
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}", "use 1 or more; with 3 the spread between seeds can be told")
+    refuse_unknown({key: value for key, value in settings.items() if "." not in key}, "settings")
     for key in settings:
         scope, dot, _ = key.partition(".")
         if dot and scope not in methods:

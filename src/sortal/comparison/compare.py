@@ -100,8 +100,7 @@ def compare(
             write_text(out / "comparison.md", markdown(comparison, shlex.join(["sortal", *sys.argv[1:]])))
             return comparison
 
-        _run(cells, out, metric, reasons, measured)
-        return measured()
+        return _run(cells, out, metric, reasons, measured) or measured()
 
 
 def _check_folder(out: Path) -> None:
@@ -122,8 +121,12 @@ def _check_folder(out: Path) -> None:
 
 def _run(
     cells: Sequence[Cell], out: Path, metric: str, reasons: dict[str, str], measured: Callable[[], Comparison]
-) -> None:
-    """Run the cells that are not finished, one after another, with a live table on a terminal or a line per cell."""
+) -> Comparison | None:
+    """Run the cells that are not finished, one after another, with a live table on a terminal or a line per cell.
+
+    Returns what was measured after the last of them; None when there was none to run.
+    """
+    latest = None
     console = Console(stderr=True)
     for name in ("settings", "logs"):
         (out / name).mkdir(exist_ok=True)
@@ -149,7 +152,8 @@ def _run(
             records[number] = cell_record(cell, reasons)
             if not console.is_terminal:
                 console.print(f"{cell.name}: {_outcome(records[number], metric)}", highlight=False)
-            measured()
+            latest = measured()
+    return latest
 
 
 def _wait_for(folder: Path) -> None:
