@@ -82,9 +82,10 @@ SETS: dict[str, dict[str, Any]] = {
         "sample": {"data": 2000, "dev": 300, "test": 600},
     },
 }
-OF_TUNING = frozenset(("max_length", "batch_size", "epochs", "eval_per_epoch"))  # no baseline has them
 METHODS: dict[str, dict[str, Any]] = {
     "head": {"method": "head"},
+    "head-cut": {"method": "head", "keep_layers": "auto"},
+    "probe": {"method": "probe"},
     "instruct": {"method": "instruct"},
     "instruct-list": {"method": "instruct", "answer": "list"},
     "instruct-each": {"method": "instruct", "answer": "each"},
@@ -126,16 +127,20 @@ def cell(
     name: str, method: str, seed: int, model: str, data: Path, runs: Path, more: list[str]
 ) -> dict[str, Any]:
     """One finished run: its settings, figures with intervals, cost and environment."""
-    from sortal.config import RunConfig, build_config
+    from sortal.config import RunConfig, applies, build_config
     from sortal.config_files import parse_assignments
     from sortal.config_sections import BASELINES
     from sortal.run import run
 
-    settings = {**SETS[name], **METHODS[method]}
+    own = METHODS[method]
+    shared = {
+        key: value for key, value in SETS[name].items() if key == "sample" or applies(key, own["method"])
+    }
+    settings = {**shared, **own}
     base = {"model": settings.pop("model", model)}
     command = f"python -m benchmarks.quality --sets {name} --methods {method} --seeds {seed}"
     if METHODS[method]["method"] in BASELINES:
-        settings, base = {key: value for key, value in settings.items() if key not in OF_TUNING}, {}
+        base = {}
     named = dict(settings)
     sizes = settings.pop("sample", {})
     folder = data / name.rpartition("-")[0] if sizes else data / name
@@ -161,8 +166,11 @@ def cell(
         "base_model": result.record["base_model"],
         "settings": {
             **named,
-            "epochs": result.record["config"]["epochs"],
-            "batch_size": result.record["config"]["batch_size"],
+            **{
+                key: result.record["config"][key]
+                for key in ("epochs", "batch_size")
+                if applies(key, own["method"])
+            },
         },
         "rows": {part: entry["rows"] for part, entry in result.record["data"].items()},
         "test_rows": metrics["n"],
@@ -188,6 +196,8 @@ def cell(
                 "prompt_tokens",
                 "off_set_mass",
                 "stop_bias",
+                "layer",
+                "template",
                 "features",
                 "model",
                 "c",
@@ -339,7 +349,7 @@ def line(r: dict[str, Any], decided: dict[str, Any], how: str, note: str) -> str
     figures = " | ".join(figure(decided, key) for key in FIGURES)
     return (
         f"| {r['set']}{how} | {r['method']} | {spec(r)}{note} | {r['seed']} | {r['rows']['train']:,} / {r['test_rows']:,} | {figures} "
-        f"| {number(r['settings']['epochs'])} | {duration(r)} | {number(r['training'].get('tokens_per_second'))} "
+        f"| {number(r['settings'].get('epochs'))} | {duration(r)} | {number(r['training'].get('tokens_per_second'))} "
         f"| {r['inference']['texts_per_second']:,.0f} |"
     )
 

@@ -24,8 +24,8 @@ from sortal.backbone.packing import pack
 from sortal.backbone.sources import resolve
 from sortal.config import build_config
 from sortal.data.reading import read
-from sortal.methods.head import make_encoder
 from sortal.methods.head_model import HeadModel
+from sortal.methods.text_folder import make_encoder
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = ("padded, SDPA, peft", "packed, peft", "packed, fused LoRA", "packed, fused LoRA, norms and MLP")

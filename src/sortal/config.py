@@ -21,17 +21,24 @@ from pydantic import (
 
 from sortal.config_sections import (
     BASELINES,
-    FOR_BASELINES,
+    FOR_ALL,
     FOR_DECODERS,
     LISTS,
     METHOD_SECTIONS,
+    NOT_TUNED,
+    POOLINGS,
+    TEMPLATES,
     TEXTS,
     DataConfig,
     DecisionConfig,
     EncoderConfig,
+    HeadConfig,
     InstructConfig,
     LoraConfig,
     ModelConfig,
+    PoolingConfig,
+    ProbeConfig,
+    SearchConfig,
     Section,
     TrainConfig,
 )
@@ -41,13 +48,23 @@ from sortal.prompting.template import check_source
 
 
 class RunConfig(
-    DataConfig, ModelConfig, LoraConfig, EncoderConfig, InstructConfig, TrainConfig, DecisionConfig
+    DataConfig,
+    ModelConfig,
+    PoolingConfig,
+    SearchConfig,
+    ProbeConfig,
+    HeadConfig,
+    LoraConfig,
+    EncoderConfig,
+    InstructConfig,
+    TrainConfig,
+    DecisionConfig,
 ):
     """Everything `sortal train` can be told; flat, so that a flag, a YAML key and a keyword argument share one name."""
 
-    method: Literal["head", "instruct", "encoder", "tfidf", "majority"] = Field(
+    method: Literal["head", "instruct", "probe", "encoder", "tfidf", "majority"] = Field(
         "head",
-        description="head: a linear layer on the final token's state; instruct: the model's own answer to a prompt, every label scored exactly; encoder: a BERT-type model with a classification head, all weights tuned; baselines without a pretrained model: tfidf (a linear model on words and characters) and majority (how frequent the labels are)",
+        description="head: a linear layer on the final token's state; instruct: the model's own answer to a prompt, every label scored exactly; probe: a logistic regression on a frozen model's states, the best of its layers; encoder: a BERT-type model with a classification head, all weights tuned; baselines without a pretrained model: tfidf (a linear model on words and characters) and majority (how frequent the labels are)",
     )
     out: str | None = Field(None, description="run folder; default: runs/<data name>-<method>-<seed>")
 
@@ -96,44 +113,57 @@ class RunConfig(
         return self
 
     def _check_method(self) -> None:
-        for method, section in METHOD_SECTIONS.items():
-            if self.method != method and (given := self._given(section)):
-                raise ValueError(f"{given[0]} is for method {method}")
-        if self.method in BASELINES:
-            if given := [
-                name
-                for name in self._given(ModelConfig, LoraConfig, TrainConfig)
-                if name not in FOR_BASELINES
-            ]:
-                verb = "is" if len(given) == 1 else "are"
-                raise ValueError(
-                    f"{', '.join(given)} {verb} for methods that tune a pretrained model, and {self.method} has none: leave out, or choose another method"
-                )
-            return
+        for section, methods in METHOD_SECTIONS.items():
+            if self.method not in methods and (given := self._given(section)):
+                raise ValueError(f"{given[0]} is for method {' or '.join(sorted(methods))}")
+        if self.pooling not in (known := POOLINGS.get(self.method, ("auto",))):
+            raise ValueError(f"pooling {self.pooling!r} is not for {self.method}: use {', '.join(known)}")
+        if self.method in NOT_TUNED:
+            self._check_not_tuned()
         if self.method == "encoder":
             self._check_encoder()
-            return
-        if self.method == "instruct":
-            if wrong := check_source(self.template_source):
-                raise ValueError(wrong)
-            if self.shortlist and (self.shuffle_labels or self.listed_labels):
-                raise ValueError(
-                    "shortlist chooses the listed labels by text: leave out shuffle_labels and listed_labels"
-                )
-            if self.shortlist and self.prior_correction:
-                raise ValueError(
-                    "prior_correction has no meaning with shortlist: an empty text has no candidates"
-                )
-            return
-        if self.template_source not in ("summary", "eos") and self.template.count("{text}") != 1:
+        elif self.method == "instruct":
+            self._check_instruct()
+        elif self.method not in BASELINES:
+            for source in self.template_sources:
+                if source not in TEMPLATES and source.count("{text}") != 1:
+                    raise ValueError(
+                        f"template {source!r} must be {', '.join(map(repr, TEMPLATES))} or a text containing {{text}} exactly once"
+                    )
+
+    def _check_not_tuned(self) -> None:
+        sections = (
+            (ModelConfig, LoraConfig, TrainConfig) if self.method in BASELINES else (LoraConfig, TrainConfig)
+        )
+        free = FOR_ALL if self.method in BASELINES else FOR_ALL | {"max_tokens"}
+        given = [name for name in self._given(*sections) if name not in free]
+        if given and self.method in BASELINES:
             raise ValueError(
-                f"template {self.template!r} must be 'summary', 'eos' or a text containing {{text}} exactly once"
+                f"{_are(given)} for methods that tune a pretrained model, and {self.method} has none: leave out, or choose another method"
+            )
+        if given:
+            raise ValueError(
+                f"{_are(given)} for methods that tune the model, and {self.method} leaves it as it is: leave out, or choose another method"
+            )
+        if self.method == "probe" and not self.templates:
+            raise ValueError("templates is empty: name at least one")
+
+    def _check_instruct(self) -> None:
+        if wrong := check_source(self.template_source):
+            raise ValueError(wrong)
+        if self.shortlist and (self.shuffle_labels or self.listed_labels):
+            raise ValueError(
+                "shortlist chooses the listed labels by text: leave out shuffle_labels and listed_labels"
+            )
+        if self.shortlist and self.prior_correction:
+            raise ValueError(
+                "prior_correction has no meaning with shortlist: an empty text has no candidates"
             )
 
     def _check_encoder(self) -> None:
         for name in FOR_DECODERS:
             if getattr(self, name) != ModelConfig.model_fields[name].default:
-                raise ValueError(f"{name} is for methods head and instruct")
+                raise ValueError(f"{name} is for methods head, instruct and probe")
         if self.tuning == "full" and (given := self._given(LoraConfig)):
             raise ValueError(f"{given[0]} has no effect with tuning 'full': say tuning 'lora'")
         if self.tuning == "lora" and self.encoder_dropout:
@@ -154,7 +184,14 @@ class RunConfig(
         """The template with ``auto`` resolved."""
         if self.template != "auto":
             return self.template
-        return {"head": "summary", "instruct": "classify", "encoder": "own"}[self.method]
+        return {"instruct": "classify", "encoder": "own"}.get(self.method, "summary")
+
+    @property
+    def template_sources(self) -> tuple[str, ...]:
+        """The templates that a probe compares; for other methods the one there is."""
+        return (
+            self.templates if self.method == "probe" and self.template == "auto" else (self.template_source,)
+        )
 
 
 class ResolvedConfig(RunConfig):
@@ -181,14 +218,21 @@ def resolve_sizes(config: RunConfig, rows: int) -> ResolvedConfig:
 
 def applies(name: str, method: str) -> bool:
     """Whether a setting called ``name``, given for several methods, is meant for ``method``."""
-    for owner, section in METHOD_SECTIONS.items():
+    for section, methods in METHOD_SECTIONS.items():
         if name in section.model_fields:
-            return method == owner
-    if method in BASELINES and name not in FOR_BASELINES:
-        return name in DataConfig.model_fields or name in DecisionConfig.model_fields
+            return method in methods
+    if method in NOT_TUNED and name not in FOR_ALL:
+        shared = name in DataConfig.model_fields or name in DecisionConfig.model_fields
+        return shared or (
+            method not in BASELINES and (name in ModelConfig.model_fields or name == "max_tokens")
+        )
     if method == "encoder" and (name == "model" or name in FOR_DECODERS or name in LoraConfig.model_fields):
         return False
     return name in RunConfig.model_fields
+
+
+def _are(names: list[str]) -> str:
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
 
 
 def nearest(name: str, known: list[str]) -> str:

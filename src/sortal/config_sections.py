@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
 
@@ -12,7 +12,9 @@ Task = Literal["auto", "single", "multi"]
 Truncation = Literal["head", "tail", "head+tail"]
 Metric = Literal["f1_macro", "f1_micro", "accuracy", "loss"]
 BASELINES = frozenset(("tfidf", "majority"))  # methods without a pretrained model
-FOR_BASELINES = frozenset(("metric_for_best_model", "seed", "threads"))  # of the settings of training
+NOT_TUNED = BASELINES | {"probe"}  # methods without optimiser steps
+FOR_ALL = frozenset(("metric_for_best_model", "seed", "threads"))  # settings of training that these have too
+TEMPLATES = ("summary", "topic", "eos")  # of methods that read a decoder's states
 
 # Settings that are names, paths or templates, and those that are lists of them.
 TEXTS = frozenset(
@@ -31,7 +33,7 @@ TEXTS = frozenset(
         "out",
     )
 )
-LISTS = frozenset(("text", "label_columns", "lora_targets"))
+LISTS = frozenset(("text", "label_columns", "lora_targets", "templates"))
 
 
 class Section(BaseModel):
@@ -97,7 +99,7 @@ class ModelConfig(Section):
     )
     template: str = Field(
         "auto",
-        description="head: 'summary' (auto), 'eos' (the paper's form); instruct: 'classify' (auto), 'paper'; or your own text with one {text} in it",
+        description="head: 'summary' (auto), 'topic', 'eos' (the paper's form); probe: the same, auto compares several; instruct: 'classify' (auto), 'paper'; or your own text with one {text} in it",
     )
     max_length: int | None = Field(
         None,
@@ -122,15 +124,49 @@ class LoraConfig(Section):
     lora_top_layers: int | None = Field(None, ge=1, description="adapt only the top k layers; default: all")
 
 
+class PoolingConfig(Section):
+    """How the states of a text's tokens become one."""
+
+    pooling: Literal["auto", "last", "mean", "own"] = Field(
+        "auto",
+        description="last: the final token's state (head: auto); mean: the mean over the tokens' states; own (encoder): the head its family has in transformers (BERT, RoBERTa: on the first token). auto: last (head), the better of last and mean (probe), mean for sentence-transformers models and else own (encoder)",
+    )
+
+
+class SearchConfig(Section):
+    """The search for the layer at which a frozen decoder says most about the labels."""
+
+    probe_rows: int = Field(
+        4000, ge=1, description="training rows that layers and templates are compared on, a seeded sample"
+    )
+
+
+class ProbeConfig(Section):
+    """Method probe: a logistic regression on the states of a frozen decoder."""
+
+    templates: tuple[str, ...] = Field(
+        TEMPLATES,
+        description="compared when template is auto: names, or texts with one {text} in them",
+    )
+    bidirectional: bool = Field(
+        False, description="let every token see the whole text, which the decoder has never done"
+    )
+
+
+class HeadConfig(Section):
+    """Method head: how much of the decoder is used."""
+
+    keep_layers: Literal["auto"] | Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="tune only the first layers of the decoder: so many, or auto: as few as a frozen probe finds no worse; default: all",
+    )
+
+
 class EncoderConfig(Section):
-    """Method encoder: which weights are trained, and how a text's states become one."""
+    """Method encoder: which weights are trained."""
 
     tuning: Literal["full", "lora"] = Field(
         "full", description="all weights, or LoRA adapters that are merged when training ends"
-    )
-    pooling: Literal["auto", "own", "mean"] = Field(
-        "auto",
-        description="own: the head its family has in transformers (BERT, RoBERTa: on the first token); mean: a linear layer on the mean of the tokens' states; auto: mean for sentence-transformers models, else own",
     )
     encoder_dropout: float = Field(
         0.0,
@@ -259,5 +295,18 @@ class DecisionConfig(Section):
     n_resamples: int = Field(1000, ge=100, description="bootstrap resamples of the intervals")
 
 
-METHOD_SECTIONS: dict[str, type[Section]] = {"encoder": EncoderConfig, "instruct": InstructConfig}
+# Sections that not all methods with a pretrained model have, and those that do.
+METHOD_SECTIONS: dict[type[Section], frozenset[str]] = {
+    PoolingConfig: frozenset(("head", "probe", "encoder")),
+    SearchConfig: frozenset(("head", "probe")),
+    HeadConfig: frozenset(("head",)),
+    ProbeConfig: frozenset(("probe",)),
+    EncoderConfig: frozenset(("encoder",)),
+    InstructConfig: frozenset(("instruct",)),
+}
+POOLINGS = {
+    "head": ("auto", "last", "mean"),
+    "probe": ("auto", "last", "mean"),
+    "encoder": ("auto", "own", "mean"),
+}
 FOR_DECODERS = ("quantization", "nf4_backend", "shard_base", "template")

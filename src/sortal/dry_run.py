@@ -41,7 +41,7 @@ def dry_run(
         say("\n".join([f"\nrow {len(shown)}: {heading}", *lines]))
         say(f"  label    {', '.join(labels) or '(none)'} → {target}")
     work, steps = "", {}
-    if method.has_base:
+    if method.in_steps:
         sizes = resolve_sizes(config, len(parts.train))
         steps["steps"] = math.ceil(len(parts.train) / sizes.batch_size) * sizes.epochs
         work = f"; {steps['steps']:,} optimiser steps of {sizes.batch_size} examples in {sizes.epochs} epochs"

@@ -6,6 +6,7 @@ from typing import Any
 
 _LOADING = {
     "head": "Plain transformers and peft load this folder too and give the same scores, without that step.",
+    "probe": "The model it was read from stays as it is: the folder holds a linear layer on the states of its first layers, in probe.safetensors, and names that model.",
     "encoder": "The folder is a complete model: plain transformers loads it without Sortal (docs/how-to/load-with-transformers.md).",
     "tfidf": "The weights are in tfidf.safetensors, the n-grams they belong to in tfidf.json.",
     "majority": "Every text gets the same answer, from the label counts in majority.json: a floor for other methods.",

@@ -140,8 +140,9 @@ def _run(
     _check_task(config, parts)
     method = get_method(config.method)
     source, settled = None, config
-    if method.has_base:
+    if method.in_steps:
         settled = _sized(config, len(parts.train), say)
+    if method.has_base:
         source = _resolve_once(config, group, consent, say)
     identity = RunIdentity(
         parts.fingerprints(),

@@ -19,8 +19,9 @@ def test_a_fully_tuned_encoder_has_its_own_recipe():
     assert build_config({"method": "encoder"}).model == "minilm-l6"
 
 
-def test_adapters_have_one_recipe_in_every_method():
-    assert values(method="encoder", tuning="lora") == values() == values(method="instruct")
+def test_adapters_have_one_recipe_but_for_the_learning_rate_of_instruct():
+    assert values(method="encoder", tuning="lora") == values() == (5e-4, 2e-3, 0.05, "cosine")
+    assert values(method="instruct") == (2e-3, *values()[1:])
     assert build_config({}).base_model == "smollm2-135m"
 
 
@@ -44,12 +45,25 @@ def test_an_encoder_gets_at_least_five_epochs(rows, epochs):
     ("settings", "complaint"),
     [
         ({"method": "head", "tuning": "lora"}, "tuning is for method encoder"),
-        ({"method": "instruct", "pooling": "mean"}, "pooling is for method encoder"),
+        ({"method": "instruct", "pooling": "mean"}, "pooling is for method encoder or head or probe"),
+        ({"method": "head", "pooling": "own"}, "pooling 'own' is not for head: use auto, last, mean"),
+        ({"method": "encoder", "pooling": "last"}, "pooling 'last' is not for encoder: use auto, own, mean"),
+        ({"method": "encoder", "keep_layers": 3}, "keep_layers is for method head"),
+        ({"method": "head", "keep_layers": 0}, "keep_layers"),
+        ({"method": "head", "bidirectional": True}, "bidirectional is for method probe"),
+        ({"method": "probe", "epochs": 2}, "epochs is for methods that tune the model, and probe leaves it"),
+        ({"method": "probe", "lora_r": 2, "batch_size": 4}, "lora_r, batch_size are for methods"),
+        ({"method": "probe", "templates": []}, "templates is empty"),
+        ({"method": "probe", "templates": ["summary", "no place"]}, "template 'no place' must be"),
+        ({"method": "tfidf", "probe_rows": 9}, "probe_rows is for method head or probe"),
         ({"method": "head", "encoder_dropout": 0.1}, "encoder_dropout is for method encoder"),
         ({"method": "encoder", "shots": 1}, "shots is for method instruct"),
-        ({"method": "encoder", "template": "summary"}, "template is for methods head and instruct"),
-        ({"method": "encoder", "quantization": "nf4"}, "quantization is for methods head and instruct"),
-        ({"method": "encoder", "shard_base": True}, "shard_base is for methods head and instruct"),
+        ({"method": "encoder", "template": "summary"}, "template is for methods head, instruct and probe"),
+        (
+            {"method": "encoder", "quantization": "nf4"},
+            "quantization is for methods head, instruct and probe",
+        ),
+        ({"method": "encoder", "shard_base": True}, "shard_base is for methods head, instruct and probe"),
         ({"method": "encoder", "lora_r": 4}, "lora_r has no effect with tuning 'full'"),
         ({"method": "encoder", "tuning": "lora", "encoder_dropout": 0.1}, "use lora_dropout"),
         ({"method": "encoder", "tuning": "some"}, "tuning: Input should be 'full' or 'lora'"),
@@ -65,14 +79,18 @@ def test_settings_without_effect_are_refused(settings, complaint):
     [
         ("tuning", {"encoder"}),
         ("shots", {"instruct"}),
-        ("template", {"head", "instruct"}),
-        ("model", {"head", "instruct"}),
+        ("pooling", {"head", "probe", "encoder"}),
+        ("keep_layers", {"head"}),
+        ("probe_rows", {"head", "probe"}),
+        ("template", {"head", "instruct", "probe"}),
+        ("model", {"head", "instruct", "probe"}),
+        ("max_length", {"head", "instruct", "probe", "encoder"}),
         ("epochs", {"head", "instruct", "encoder"}),
-        ("seed", {"head", "instruct", "encoder", "tfidf", "majority"}),
+        ("seed", {"head", "instruct", "probe", "encoder", "tfidf", "majority"}),
     ],
 )
 def test_a_comparison_gives_each_method_the_settings_it_has(name, methods):
-    known = ("head", "instruct", "encoder", "tfidf", "majority")
+    known = ("head", "instruct", "probe", "encoder", "tfidf", "majority")
     assert {method for method in known if applies(name, method)} == methods
 
 

@@ -35,11 +35,11 @@ def packed_attention(
     sortal_pack: Pack | TreePack | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention inside every example of a pack.
+    """Attention inside every example of a pack, causal unless the pack says otherwise.
 
     Args:
         query: ``[1, heads, tokens, head_dim]``; key, value: ``[1, kv_heads, tokens, head_dim]``.
-        sliding_window: number of most recent positions a token sees, itself included.
+        sliding_window: number of most recent positions a token sees, itself included; without causality, as many ahead.
         softcap: logits become ``softcap * tanh(logits / softcap)`` (Gemma 2).
 
     Returns:
@@ -58,7 +58,11 @@ def packed_attention(
         return tree_attention(q, k, v, sortal_pack, layer, scale, sliding_window, softcap)[None], None
     if softcap is None and _can_use_varlen(q):
         return _varlen(q, k, v, sortal_pack, scale, sliding_window)[None], None
-    pieces = [rectangle(q, k, v, group, scale, sliding_window, softcap) for group in sortal_pack.groups]
+    causal = sortal_pack.causal
+    pieces = [
+        rectangle(q, k, v, group, scale, sliding_window, softcap, causal=causal)
+        for group in sortal_pack.groups
+    ]
     joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
     return joined.index_select(0, sortal_pack.inverse)[None], None
 
@@ -81,7 +85,7 @@ def _varlen(
         pack.max_length,
         pack.max_length,
         scale=scale,
-        window_size=(left, 0),
+        window_size=(left, 0 if pack.causal else left),
         enable_gqa=q.shape[1] != k.shape[1],
     )
     assert isinstance(out, torch.Tensor)

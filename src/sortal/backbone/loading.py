@@ -11,7 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from transformers.pytorch_utils import Conv1D
 
 from sortal.backbone import attention
-from sortal.backbone.packing import Pack, pack
+from sortal.backbone.packing import pack
+from sortal.backbone.pooling import pool, token_states
 from sortal.backbone.quiet import quiet
 from sortal.errors import MissingDependencyError, ModelError
 
@@ -284,7 +285,8 @@ def enable_packing(model: Any) -> bool:
         expected = torch.stack(alone).float()
         model.set_attn_implementation(attention.NAME)
         try:
-            together = final_states(base, pack(rows).to(device)).float()
+            packed = pack(rows).to(device)
+            together = pool(token_states(base, packed), packed, "last")
         except (RuntimeError, TypeError, ValueError):
             together = torch.full_like(expected, torch.inf)
     tolerance = 1e-3 if model.dtype == torch.float32 else 6e-2
@@ -292,23 +294,6 @@ def enable_packing(model: Any) -> bool:
         return True
     model.set_attn_implementation(before)
     return False
-
-
-def final_states(base: nn.Module, rows: Pack) -> torch.Tensor:
-    """States of every example's final token, ``[examples, hidden]``, from one packed forward."""
-    out = base(input_ids=rows.input_ids, position_ids=rows.position_ids, use_cache=False, sortal_pack=rows)
-    return out.last_hidden_state[0].index_select(0, rows.last)  # type: ignore[no-any-return]
-
-
-def final_states_padded(base: nn.Module, rows: Pack, pad_id: int) -> torch.Tensor:
-    """The same for models that cannot run packed: right-padded rows with an attention mask."""
-    lengths = torch.diff(rows.cu_seqlens).tolist()
-    pieces = list(rows.input_ids[0].split(lengths))
-    ids = nn.utils.rnn.pad_sequence(pieces, batch_first=True, padding_value=pad_id)
-    ends = torch.tensor(lengths, device=ids.device)
-    mask = (torch.arange(ids.shape[1], device=ids.device)[None, :] < ends[:, None]).long()
-    out = base(input_ids=ids, attention_mask=mask, use_cache=False)
-    return out.last_hidden_state[torch.arange(len(pieces), device=ids.device), ends - 1]  # type: ignore[no-any-return]
 
 
 def choose_dtype(setting: str, device: torch.device) -> torch.dtype:

@@ -43,6 +43,7 @@ class Pack:
     cu_seqlens: int32 ``[examples + 1]``, cumulative lengths.
     last: int64 ``[examples]``, position in the pack of every example's final token.
     groups: rectangles for attention; ``inverse`` (int64 ``[tokens]``) brings their concatenated real cells back into pack order.
+    causal: whether a token sees only those before it, or its whole example.
     """
 
     input_ids: torch.Tensor
@@ -52,6 +53,7 @@ class Pack:
     max_length: int
     groups: tuple[AttentionGroup, ...]
     inverse: torch.Tensor
+    causal: bool = True
 
     @property
     def tokens(self) -> int:
@@ -68,10 +70,11 @@ class Pack:
             self.max_length,
             tuple(group.to(device) for group in self.groups),
             self.inverse.to(device),
+            self.causal,
         )
 
 
-def pack(sequences: Sequence[Sequence[int]], max_groups: int = 4) -> Pack:
+def pack(sequences: Sequence[Sequence[int]], max_groups: int = 4, *, causal: bool = True) -> Pack:
     """Pack token id sequences (none empty) into one row, in the given order.
 
     Raises:
@@ -111,6 +114,7 @@ def pack(sequences: Sequence[Sequence[int]], max_groups: int = 4) -> Pack:
         max_length=int(lengths.max()),
         groups=tuple(groups),
         inverse=torch.from_numpy(inverse),
+        causal=causal,
     )
 
 

@@ -15,6 +15,8 @@ def rectangle(
     scale: float,
     window: int | None,
     softcap: float | None,
+    *,
+    causal: bool = True,
 ) -> torch.Tensor:
     """Plain matmul attention of one group; query heads that share a key head share its matrix product.
 
@@ -34,8 +36,8 @@ def rectangle(
     logits = torch.bmm(queries, keys.transpose(1, 2)).mul_(scale).view(rows * kv_heads, share, width, width)
     if softcap is not None:
         logits = torch.tanh(logits / softcap) * softcap
-    # Right padding needs no mask of its own: a real token only looks left, and padding cells are dropped below.
-    weights = (logits + _causal_bias(width, window, logits)).softmax(-1, dtype=torch.float32).to(v.dtype)
+    bias = _causal_bias(width, window, logits) if causal else _two_sided_bias(group, window, logits, kv_heads)
+    weights = (logits + bias).softmax(-1, dtype=torch.float32).to(v.dtype)
     mixed = torch.bmm(weights.view(rows * kv_heads, share * width, width), values)
     mixed = (
         mixed.view(rows, kv_heads, share, width, -1)
@@ -46,8 +48,26 @@ def rectangle(
 
 
 def _causal_bias(width: int, window: int | None, like: torch.Tensor) -> torch.Tensor:
+    # Right padding needs no mask of its own: a real token only looks left, and padding cells are dropped in the end.
     ones = torch.ones(width, width, dtype=torch.bool, device=like.device)
     hidden = ones.triu(1)
     if window is not None and window < width:
         hidden |= ones.tril(-window)
     return torch.zeros(width, width, dtype=like.dtype, device=like.device).masked_fill_(hidden, float("-inf"))
+
+
+def _two_sided_bias(
+    group: AttentionGroup, window: int | None, like: torch.Tensor, kv_heads: int
+) -> torch.Tensor:
+    """``[rows * kv_heads, 1, width, width]``: every real cell of the row is seen, within the window on both sides."""
+    real = torch.zeros(group.rows * group.width, dtype=torch.bool, device=like.device)
+    real[group.scatter] = True
+    hidden = ~real.view(group.rows, 1, 1, group.width).expand(-1, 1, group.width, -1)
+    if window is not None and window < group.width:
+        ones = torch.ones(group.width, group.width, dtype=torch.bool, device=like.device)
+        hidden = hidden | ones.tril(-window) | ones.triu(window)
+        hidden = hidden & ~torch.eye(
+            group.width, dtype=torch.bool, device=like.device
+        )  # a padding cell sees itself
+    bias = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, float("-inf"))
+    return bias.repeat_interleave(kv_heads, dim=0)

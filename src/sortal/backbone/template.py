@@ -19,6 +19,7 @@ from sortal.errors import ConfigError, ModelError
 NAMED = {
     # PromptEOL (arXiv 2307.16645): the last token has to sum the text up, so its state does.
     "summary": 'This sentence: "{text}" means in one word: "',
+    "topic": 'Text: "{text}"\nWhat is this text about? In one word: "',
 }
 
 
@@ -42,7 +43,7 @@ class Template:
 
 
 def make_template(source: str, tokenizer: Any) -> Template:
-    """Encode ``source`` (``summary``, ``eos`` or a text with one ``{text}``) with ``tokenizer``.
+    """Encode ``source`` (a name in `NAMED`, ``eos`` or a text with one ``{text}``) with ``tokenizer``.
 
     A beginning-of-sequence token that the tokenizer adds by itself is kept, once, in front.
 

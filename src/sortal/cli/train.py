@@ -39,7 +39,8 @@ def command(
     ] = None,
     task: Annotated[str | None, Option(help="auto | single | multi")] = None,
     method: Annotated[
-        str | None, Option(help="head | instruct | encoder, or a baseline without a model: tfidf | majority")
+        str | None,
+        Option(help="head | instruct | probe | encoder, or a baseline without a model: tfidf | majority"),
     ] = None,
     model: Annotated[
         str | None,
@@ -48,12 +49,21 @@ def command(
     quantization: Annotated[str | None, Option(help="none | nf4")] = None,
     tuning: Annotated[str | None, Option(help="encoder: full | lora")] = None,
     pooling: Annotated[
-        str | None, Option(help="encoder: own (its family's head) | mean (of the tokens' states)")
+        str | None,
+        Option(
+            help="head, probe: last (token) | mean (of the tokens' states); encoder: own (its family's head) | mean"
+        ),
+    ] = None,
+    keep_layers: Annotated[
+        str | None,
+        Option(
+            metavar="N", help="head: tune the first N layers only, or auto: as few as a probe finds enough"
+        ),
     ] = None,
     template: Annotated[
         str | None,
         Option(
-            help="head: summary | eos; instruct: classify | paper; or your own text with {text}, for instruct also {labels} and {examples}"
+            help="head, probe: summary | topic | eos; instruct: classify | paper; or your own text with {text}, for instruct also {labels} and {examples}"
         ),
     ] = None,
     prompt_format: Annotated[str | None, Option(help="instruct: auto | chat | plain")] = None,
@@ -110,6 +120,7 @@ def command(
         "quantization": quantization,
         "tuning": tuning,
         "pooling": pooling,
+        "keep_layers": int(keep_layers) if keep_layers and keep_layers.isdecimal() else keep_layers,
         "template": template,
         "prompt_format": prompt_format,
         "verbalizer": verbalizer,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 REGISTRY = {
     "head": "sortal.methods.head:HeadMethod",
     "instruct": "sortal.methods.instruct:InstructMethod",
+    "probe": "sortal.methods.probe:ProbeMethod",
     "encoder": "sortal.methods.encoder:EncoderMethod",
     "tfidf": "sortal.methods.tfidf:TfidfMethod",
     "majority": "sortal.methods.majority:MajorityMethod",

@@ -84,11 +84,12 @@ def required(source: ModelSource | None) -> ModelSource:
 class Method(Protocol):
     """One entry of the registry.
 
-    has_base: whether it tunes a pretrained model, in optimiser steps and with checkpoints; without, it is given no
-    source, and a killed run starts again.
+    has_base: whether it reads a pretrained model; without, it is given no source.
+    in_steps: whether it is trained in optimiser steps and with checkpoints; without, a killed run starts again.
     """
 
     has_base: ClassVar[bool]
+    in_steps: ClassVar[bool]
 
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Refuse settings that do not fit the task, before a model is fetched."""

@@ -23,10 +23,10 @@ from sortal.methods.adapter_folder import adapter_shapes, check_labels, name_lab
 from sortal.methods.base import FitContext, Fitted, required
 from sortal.methods.base_kind import check_kind
 from sortal.methods.encoder_model import EncoderModel
-from sortal.methods.head import MAX_LENGTH, PROBLEM_TYPE
+from sortal.methods.head import PROBLEM_TYPE
 from sortal.methods.pack_scorer import PackScorer
 from sortal.methods.preview import TokenPreview, TokenRow
-from sortal.methods.text_folder import load_texts, save_texts
+from sortal.methods.text_folder import MAX_LENGTH, load_texts, save_texts
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
 from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
@@ -58,6 +58,7 @@ class EncoderMethod:
     """Fitting and loading of ``encoder``."""
 
     has_base: ClassVar[bool] = True
+    in_steps: ClassVar[bool] = True
 
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Refuse loss settings that do not fit the labels."""

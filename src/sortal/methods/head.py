@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 
 from sortal.backbone import loading
+from sortal.backbone.depth import cut_layers
 from sortal.backbone.encoding import TextEncoder
 from sortal.backbone.lora import fuse
 from sortal.backbone.sharding import shard_frozen
 from sortal.backbone.sources import ModelSource
-from sortal.backbone.template import install, make_template
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
@@ -27,10 +27,11 @@ from sortal.methods.adapter_folder import (
 )
 from sortal.methods.base import FitContext, Fitted, required
 from sortal.methods.base_kind import check_kind
+from sortal.methods.head_depth import Depth, choose_depth
 from sortal.methods.head_model import HeadModel, tunable
 from sortal.methods.pack_scorer import PackScorer
 from sortal.methods.preview import Preview, TokenPreview, TokenRow
-from sortal.methods.text_folder import load_texts, save_texts
+from sortal.methods.text_folder import load_texts, make_encoder, save_texts
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
 from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
@@ -38,7 +39,6 @@ from sortal.training.losses import make_loss
 from sortal.training.objective import Classification
 from sortal.training.progress import ProgressView
 
-MAX_LENGTH = 256
 PROBLEM_TYPE = {"single": "single_label_classification", "multi": "multi_label_classification"}
 
 
@@ -54,13 +54,14 @@ class HeadScorer(PackScorer[HeadModel]):
         config = self.model.inner.config
         config.save_pretrained(folder)
         dtype = str(self.model.inner.dtype).removeprefix("torch.")
-        return {**save_texts(self.encoder, folder), "dtype": dtype}
+        return {**save_texts(self.encoder, folder), "pooling": self.model.pooling, "dtype": dtype}
 
 
 class HeadMethod:
     """Fitting and loading of ``head``."""
 
     has_base: ClassVar[bool] = True
+    in_steps: ClassVar[bool] = True
 
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Refuse loss settings that do not fit the labels."""
@@ -92,11 +93,16 @@ class HeadMethod:
         """Train adapters and score on ``context.train``; early stopping and best weights by ``context.dev``."""
         config, space, say = context.config, context.label_space, context.say
         check_kind(context.base, "decoder", "head")
-        torch.manual_seed(config.seed)
         encoder = make_encoder(context.base.path, config, context.base.revision)
         train, dev = encoder.encode(context.train.iter_texts()), encoder.encode(context.dev.iter_texts())
         say(lengths_line(train, encoder))
-        scorer = self._network(context, encoder)
+        depth = choose_depth(context)
+        if depth.pooling != "last":
+            say(
+                f"pooling {depth.pooling!r} is Sortal's own: plain transformers reads the final token and gives other scores"
+            )
+        torch.manual_seed(config.seed)  # whatever a search drew
+        scorer = self._network(context, encoder, depth)
         say(f"{parameters_line(scorer.model)}, {scorer.encoder.template.source!r} template")
         gold = space.encode(context.train)
         loss = make_loss(config, space.task, space.names, gold)
@@ -114,6 +120,9 @@ class HeadMethod:
             tuned.dev_scores,
             {
                 "packed": scorer.model.packed,
+                "layer": int(scorer.model.inner.config.num_hidden_layers),
+                "pooling": depth.pooling,
+                **({"layers": depth.search} if depth.search else {}),
                 "dtype": str(scorer.model.inner.dtype).removeprefix("torch."),
                 "template_hash": encoder.template.hash,
                 "truncated_train_rows": train.truncated,
@@ -123,9 +132,11 @@ class HeadMethod:
             loss.shifts_probabilities,
         )
 
-    def _network(self, context: FitContext, encoder: TextEncoder) -> HeadScorer:
+    def _network(self, context: FitContext, encoder: TextEncoder, depth: Depth) -> HeadScorer:
         config, space, device = context.config, context.label_space, context.processes.device
         settings = loading.load_config(context.base.path, trust_remote_code=config.trust_remote_code)
+        if depth.layers is not None:
+            cut_layers(settings, depth.layers)
         name_labels(settings, space)
         settings.problem_type = PROBLEM_TYPE[space.task]
         settings.pad_token_id = encoder.tokenizer.pad_token_id
@@ -140,7 +151,7 @@ class HeadMethod:
             nf4_backend=config.nf4_backend,
             trust_remote_code=config.trust_remote_code,
         )
-        model = tunable(classifier, config)
+        model = tunable(classifier, config, depth.pooling, len(encoder.template.prefix))
         if not model.packed:
             context.say(
                 "this architecture cannot run packed rows exactly; using padded rows (slower, same results)"
@@ -179,16 +190,8 @@ class HeadMethod:
         model.requires_grad_(False)
         fuse(model)
         model.eval()
-        return HeadScorer(HeadModel(model, packed), encoder, default_max_tokens(settings, dtype, device))
-
-
-def make_encoder(path: str, config: RunConfig, revision: str | None = None) -> TextEncoder:
-    """The tokenizer of a base model with the configured template written into it."""
-    tokenizer = loading.load_tokenizer(path, trust_remote_code=config.trust_remote_code)
-    template = make_template(config.template_source, tokenizer)
-    length = config.max_length or MAX_LENGTH
-    install(template, tokenizer, length, config.truncation)
-    return TextEncoder(tokenizer, template, length, config.truncation)
+        head = HeadModel(model, packed, meta.get("pooling", "last"), len(encoder.template.prefix))
+        return HeadScorer(head, encoder, default_max_tokens(settings, dtype, device))
 
 
 def _check_adapter(folder: Path, labels: int, hidden: int) -> None:

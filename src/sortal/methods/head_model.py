@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from sortal.backbone.loading import enable_packing, final_states, final_states_padded
+from sortal.backbone.loading import enable_packing
 from sortal.backbone.lora import add_lora, fuse
 from sortal.backbone.packing import Pack
+from sortal.backbone.pooling import Pooling, pool, token_states, token_states_padded
 from sortal.config import RunConfig
 
 
@@ -19,12 +20,14 @@ class HeadModel(nn.Module):
     Args:
         classifier: transformers' ``…ForSequenceClassification``, inside a peft model or merged.
         packed: whether the decoder runs packed rows (checked by `enable_packing`) or padded ones.
+        pooling, skip: how a text's states become one (`pool`).
     """
 
-    def __init__(self, classifier: Any, packed: bool) -> None:
+    def __init__(self, classifier: Any, packed: bool, pooling: Pooling = "last", skip: int = 0) -> None:
         super().__init__()
         self.classifier = classifier
         self.packed = packed
+        self.pooling, self.skip = pooling, skip
         inner = classifier.get_base_model() if hasattr(classifier, "get_base_model") else classifier
         self.pad_id = int(inner.config.pad_token_id)
         self._inner = (inner,)  # a tuple, so that the module is not registered twice
@@ -48,14 +51,14 @@ class HeadModel(nn.Module):
     def forward(self, rows: Pack) -> torch.Tensor:
         """Logits ``[examples, labels]`` in fp32, in the order of the pack."""
         base = getattr(self.inner, self.inner.base_model_prefix)
-        states = final_states(base, rows) if self.packed else final_states_padded(base, rows, self.pad_id)
-        logits: torch.Tensor = self.inner.score(states.float())
+        states = token_states(base, rows) if self.packed else token_states_padded(base, rows, self.pad_id)
+        logits: torch.Tensor = self.inner.score(pool(states, rows, self.pooling, self.skip))
         return logits
 
 
-def tunable(classifier: Any, config: RunConfig) -> HeadModel:
+def tunable(classifier: Any, config: RunConfig, pooling: Pooling = "last", skip: int = 0) -> HeadModel:
     """A loaded classifier with adapters, fused computation and packing where they are exact."""
     packed = enable_packing(classifier)
     peft_model = add_lora(classifier, config)
     fuse(peft_model)
-    return HeadModel(peft_model, packed)
+    return HeadModel(peft_model, packed, pooling, skip)

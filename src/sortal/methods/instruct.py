@@ -46,6 +46,7 @@ class InstructMethod:
     """Fitting and loading of ``instruct``."""
 
     has_base: ClassVar[bool] = True
+    in_steps: ClassVar[bool] = True
 
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Refuse settings that do not fit the labels."""

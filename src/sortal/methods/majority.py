@@ -53,6 +53,7 @@ class MajorityMethod:
     """Fitting and loading of ``majority``."""
 
     has_base: ClassVar[bool] = False
+    in_steps: ClassVar[bool] = False
 
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Nothing can fail."""

@@ -41,7 +41,7 @@ class PackScorer(Generic[Network]):
     """A tuned network with its text encoder.
 
     max_tokens: budget of one pack. group: the processes that share the texts, None for one alone. sharded: whether a forward
-    takes all of them in step.
+    takes all of them in step. causal: whether a token sees only those before it.
     """
 
     model: Network
@@ -49,6 +49,7 @@ class PackScorer(Generic[Network]):
     max_tokens: int
     group: Processes | None = None
     sharded: bool = False
+    causal: bool = True
 
     def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
         """Logits ``[n, labels]``."""
@@ -78,4 +79,5 @@ class PackScorer(Generic[Network]):
         return scores.cpu().numpy()
 
     def _logits(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> torch.Tensor:
-        return self.model(pack([texts[i] for i in rows]).to(self.model.device))
+        packed = pack([texts[i] for i in rows], causal=self.causal)
+        return self.model(packed.to(self.model.device))

@@ -1,4 +1,4 @@
-"""The text side of a model folder: a tokenizer that applies its template by itself, and what sortal.json says about it."""
+"""The text side of a model: a tokenizer that applies its template by itself, made, saved with what sortal.json says about it, and read back."""
 
 from __future__ import annotations
 
@@ -8,11 +8,23 @@ from typing import Any
 
 from sortal.backbone import loading
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
-from sortal.backbone.template import Template
+from sortal.backbone.template import Template, install, make_template
+from sortal.config import RunConfig
 from sortal.errors import ModelError
+
+MAX_LENGTH = 256
 
 _PROBES = ("A short text.", "", " <|im_end|> </s> <eos> [SEP] [MASK] Ünïcode 文字 \U0001f600 ")
 _LONG = "one two three four five six seven eight nine ten "
+
+
+def make_encoder(path: str, config: RunConfig, revision: str | None = None) -> TextEncoder:
+    """The tokenizer of a base model with the configured template written into it."""
+    tokenizer = loading.load_tokenizer(path, trust_remote_code=config.trust_remote_code)
+    template = make_template(config.template_source, tokenizer)
+    length = config.max_length or MAX_LENGTH
+    install(template, tokenizer, length, config.truncation)
+    return TextEncoder(tokenizer, template, length, config.truncation)
 
 
 def save_texts(encoder: TextEncoder, folder: Path) -> dict[str, Any]:

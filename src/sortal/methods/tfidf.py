@@ -94,6 +94,7 @@ class TfidfMethod:
     """Fitting and loading of ``tfidf``."""
 
     has_base: ClassVar[bool] = False
+    in_steps: ClassVar[bool] = False
 
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Nothing can fail."""

@@ -25,7 +25,7 @@ def _inputs(sizes, heads, dim, dtype=torch.float32):
     return [t.to(dtype).requires_grad_() for t in made]
 
 
-def _reference(q, k, v, sizes, window, softcap, scale):
+def _reference(q, k, v, sizes, window, softcap, scale, causal=True):
     """One example at a time, with an explicit mask."""
     share, pieces, start = q.shape[1] // k.shape[1], [], 0
     for n in sizes:
@@ -35,7 +35,9 @@ def _reference(q, k, v, sizes, window, softcap, scale):
         if softcap is not None:
             logits = softcap * torch.tanh(logits / softcap)
         distance = torch.arange(n)[:, None] - torch.arange(n)[None, :]
-        hidden = (distance < 0) | (distance >= (window or n))
+        hidden = distance.abs() >= (window or n)
+        if causal:
+            hidden |= distance < 0
         weights = logits.masked_fill(hidden, float("-inf")).softmax(-1)
         pieces.append((weights @ values).transpose(0, 1))
         start += n
@@ -43,16 +45,16 @@ def _reference(q, k, v, sizes, window, softcap, scale):
 
 
 @settings(max_examples=40, deadline=None)
-@given(shapes)
-def test_outputs_and_gradients_equal_one_example_at_a_time(shape):
+@given(shapes, st.booleans())
+def test_outputs_and_gradients_equal_one_example_at_a_time(shape, causal):
     """F10, at the level of the attention function: borders, causality, window, grouped heads, soft cap."""
     sizes, heads, dim, window, softcap = shape
-    packed = pack([[0] * n for n in sizes])
+    packed = pack([[0] * n for n in sizes], causal=causal)
     ours, theirs = _inputs(sizes, heads, dim), _inputs(sizes, heads, dim)
     out, weights = packed_attention(
         nn.Module(), *ours, None, scaling=0.3, sliding_window=window, softcap=softcap, sortal_pack=packed
     )
-    expected = _reference(*theirs, sizes, window, softcap, 0.3)
+    expected = _reference(*theirs, sizes, window, softcap, 0.3, causal)
     assert weights is None
     assert out.shape == (1, sum(sizes), heads[0], dim)
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)

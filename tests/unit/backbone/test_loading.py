@@ -12,6 +12,7 @@ from torch import nn
 
 from sortal.backbone import attention, environment, loading
 from sortal.backbone.packing import pack
+from sortal.backbone.pooling import pool, token_states, token_states_padded
 from sortal.errors import MissingDependencyError, ModelError
 from sortal.methods.head_model import HeadModel
 from tiny_runs import FAMILIES, classifier, edit_json, random_rows
@@ -21,6 +22,14 @@ LENGTHS = (7, 3, 20, 12, 1)  # gemma3 and mistral have a window of 6 tokens
 
 def _base(model):
     return getattr(model, model.base_model_prefix)
+
+
+def _final(base, rows):
+    return pool(token_states(base, rows), rows, "last")
+
+
+def _final_padded(base, rows):
+    return pool(token_states_padded(base, rows, 1), rows, "last")
 
 
 def _copy(base, folder):
@@ -132,10 +141,10 @@ def test_packed_equals_padded_equals_single(tiny_models, family):
             )
             for cache in (False, True)
         }
-        padded = loading.final_states_padded(base, pack(rows), 1)
+        padded = _final_padded(base, pack(rows))
         assert loading.enable_packing(model)
-        packed = loading.final_states(base, pack(rows))
-        reordered = loading.final_states(base, pack(rows[::-1])).flip(0)
+        packed = _final(base, pack(rows))
+        reordered = _final(base, pack(rows[::-1])).flip(0)
     for states in (single[True], padded, packed, reordered):
         torch.testing.assert_close(states, single[False], rtol=1e-5, atol=1e-5)
 
@@ -232,7 +241,7 @@ def test_requantised_values_equal_those_of_bitsandbytes(tiny_models, four_bit, f
 def test_both_backends_give_the_same_states(tiny_models, four_bit, family):
     rows = pack(random_rows(*LENGTHS))
     requantised = classifier(tiny_models[family], quantization="nf4")
-    found = [loading.final_states_padded(_base(m), rows, 1) for m in (requantised, four_bit[family])]
+    found = [_final_padded(_base(m), rows) for m in (requantised, four_bit[family])]
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
 
 
@@ -274,11 +283,9 @@ def test_a_pre_quantised_checkpoint_keeps_its_values_and_gets_a_plain_score(tiny
     assert not any(getattr(m, "support_avx512bf16_for_cpu", False) for m in model.modules())
     assert model.config.quantization_config is not None, "the folder must load with this base again"
     rows = pack(random_rows(*LENGTHS))
-    expected = loading.final_states_padded(
-        _base(classifier(tiny, quantization="nf4", nf4_backend="bitsandbytes")), rows, 1
-    )
+    expected = _final_padded(_base(classifier(tiny, quantization="nf4", nf4_backend="bitsandbytes")), rows)
     # The fixture's checkpoint has no double quantisation, hence the tolerance.
-    found = loading.final_states_padded(_base(model), rows, 1)
+    found = _final_padded(_base(model), rows)
     assert (found - expected).norm() < 0.05 * expected.norm()
 
 

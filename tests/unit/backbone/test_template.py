@@ -7,7 +7,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, GemmaTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
 from model_files import byte_tokenizer
-from sortal.backbone.template import Template, choose_pad, install, make_template, own_prefix
+from sortal.backbone.template import NAMED, Template, choose_pad, install, make_template, own_prefix
+from sortal.config_sections import TEMPLATES
 from sortal.errors import ConfigError, ModelError
 
 
@@ -235,3 +236,7 @@ def test_no_spare_token_and_nothing_after_the_text_is_refused():
     tokenizer = _fast()
     with pytest.raises(ModelError, match="no special token to pad with"):
         choose_pad(tokenizer, make_template("a {text}", tokenizer))
+
+
+def test_the_named_templates_are_those_that_the_settings_know():
+    assert {*NAMED, "eos"} == set(TEMPLATES)

@@ -10,8 +10,9 @@ from sortal.backbone.template import Template
 from sortal.config import build_config
 from sortal.errors import ModelError
 from sortal.methods import pack_scorer
-from sortal.methods.head import HeadScorer, make_encoder
+from sortal.methods.head import HeadScorer
 from sortal.methods.head_model import tunable
+from sortal.methods.text_folder import make_encoder
 from sortal.training.distributed import Processes
 from tiny_runs import HARD_TEXTS, classifier, stir
 

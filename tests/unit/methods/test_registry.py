@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sortal.config import RunConfig
-from sortal.config_sections import BASELINES
+from sortal.config_sections import BASELINES, NOT_TUNED
 from sortal.errors import ModelError
 from sortal.methods import REGISTRY, get_method
 
@@ -21,6 +21,10 @@ def test_the_methods_of_the_config_are_the_registered_ones():
 
 def test_the_methods_without_a_base_model_are_the_baselines_of_the_config():
     assert {name for name in REGISTRY if not get_method(name).has_base} == BASELINES
+
+
+def test_the_methods_without_steps_are_those_that_refuse_settings_of_training():
+    assert {name for name in REGISTRY if not get_method(name).in_steps} == NOT_TUNED
 
 
 def test_an_unknown_method_names_the_nearest():

@@ -1,0 +1,236 @@
+"""Which template, layer and pooling a frozen decoder says most with: a logistic regression on each, compared on dev."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sortal.backbone import loading
+from sortal.backbone.depth import POOLINGS, LayerReader
+from sortal.backbone.fingerprint import weights_fingerprint
+from sortal.backbone.packing import microbatches, pack
+from sortal.backbone.pooling import Pooling
+from sortal.config import RunConfig
+from sortal.data.labels import LabelSpace
+from sortal.errors import ConfigError
+from sortal.methods.base import FitContext
+from sortal.methods.logistic import Standard, fit_logistic
+from sortal.methods.probe_model import frozen_decoder
+from sortal.methods.state_cache import CachedStates, StateCache, States, states_key
+from sortal.methods.text_folder import make_encoder
+from sortal.methods.tuning import dev_figures
+from sortal.training.budget import default_max_tokens
+from sortal.training.progress import ProgressView
+
+STRENGTHS = (0.03, 0.1, 0.3, 1.0)
+DEV_ROWS = 2000  # more tell layers apart no better than other noise allows
+_COMMIT = 512  # texts that a killed search may lose
+
+
+@dataclass(frozen=True)
+class Place:
+    """A template, a layer (1 is the first) and a pooling, with the C and the dev figures of the best regression there.
+
+    metric: `metric_for_best_model`, larger is better.
+    """
+
+    template: str
+    pooling: Pooling
+    layer: int
+    c: float
+    metric: float
+    figures: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """A flat JSON-ready dict."""
+        values = asdict(self)
+        return {**values.pop("figures"), **values}
+
+
+@dataclass(frozen=True)
+class SearchRows:
+    """The rows a search reads: positions among train and dev rows, ascending."""
+
+    train: npt.NDArray[np.int64]
+    dev: npt.NDArray[np.int64]
+
+    @classmethod
+    def draw(cls, train: int, dev: int, most: int, seed: int) -> SearchRows:
+        """A seeded sample of at most ``most`` of ``train`` rows, and of `DEV_ROWS` dev rows."""
+        rng = np.random.default_rng(seed)
+        return cls(*(np.sort(rng.permutation(n)[:k]) for n, k in ((train, most), (dev, DEV_ROWS))))
+
+
+def read_states(
+    reader: LayerReader,
+    texts: Sequence[npt.NDArray[np.int32]],
+    cache: StateCache,
+    max_tokens: int,
+    view: ProgressView,
+    *,
+    causal: bool,
+    what: str,
+) -> CachedStates:
+    """Pooled states of every layer for ``texts``, from the cache where they are known."""
+    keys = [states_key(ids, reader.skip) for ids in texts]
+    unknown = cache.missing(keys)
+    cache.make_room(len(unknown))
+    if lost := cache.missing(keys):  # making room may have cost known rows too
+        unknown = lost
+    view.start(what, len(unknown))
+    for start in range(0, len(unknown), _COMMIT):
+        chunk = unknown[start : start + _COMMIT]
+        found: States = np.empty((len(chunk), *cache.shape), np.float16)
+        for part in microbatches([len(texts[i]) for i in chunk], max_tokens):
+            rows = pack([texts[chunk[i]].tolist() for i in part], causal=causal).to(reader.device)
+            with torch.inference_mode():
+                found[part] = reader(rows).half().cpu().numpy()
+            view.advance(len(part), rows.tokens)
+        cache.add([keys[i] for i in chunk], found)
+    view.stop()
+    return cache.read(keys)
+
+
+def search_places(context: FitContext, templates: Sequence[str]) -> list[Place]:
+    """The best regression for every template, layer and pooling, on a sample of the train and dev rows of ``context``.
+
+    Raises:
+        ConfigError: the model cannot do without its causal mask here.
+    """
+    config, say, device = context.config, context.say, context.processes.device
+    path, trust = context.base.path, config.trust_remote_code
+    space = context.label_space
+    chosen = SearchRows.draw(
+        len(context.train), len(context.dev), config.probe_rows, config.split_seed or config.seed
+    )
+    gold = space.encode(context.train)[chosen.train], space.encode(context.dev)[chosen.dev]
+    dtype = loading.choose_dtype(config.dtype, device)
+    settings = loading.load_config(path, trust_remote_code=trust)
+    encoders = {
+        name: make_encoder(path, with_template(config, name), context.base.revision) for name in templates
+    }
+    base, packed = frozen_decoder(
+        path,
+        settings,
+        next(iter(encoders.values())),
+        dtype=dtype,
+        device=device,
+        quantization=config.quantization,
+        nf4_backend=config.nf4_backend,
+        trust_remote_code=trust,
+    )
+    if config.bidirectional and not packed:
+        raise ConfigError(
+            "bidirectional needs a model that runs packed rows, and this architecture does not",
+            "leave it out, or choose another model",
+        )
+    depth = int(settings.num_hidden_layers)
+    facts = {
+        "base": context.base.revision or weights_fingerprint(path),
+        "dtype": str(dtype).removeprefix("torch."),
+        "quantization": config.quantization,
+        "bidirectional": config.bidirectional,
+    }
+    poolings = POOLINGS if config.pooling == "auto" else (cast(Pooling, config.pooling),)
+    say(
+        f"{len(chosen.train):,} train and {len(chosen.dev):,} dev rows, {depth} layers, {' and '.join(poolings)}, "
+        f"{' and '.join(map(repr, templates))}: compared on dev {config.metric_for_best_model}"
+    )
+    found: list[Place] = []
+    budget = config.max_tokens or default_max_tokens(settings, dtype, device)
+    with StateCache(facts, (len(POOLINGS), depth, int(settings.hidden_size))) as cache:
+        for name, encoder in encoders.items():
+            reader = LayerReader(base, packed, int(settings.pad_token_id), len(encoder.template.prefix))
+            states = []
+            for rows, data in ((chosen.train, context.train), (chosen.dev, context.dev)):
+                texts = encoder.encode(data.text_at(rows))
+                states.append(
+                    read_states(
+                        reader,
+                        texts,
+                        cache,
+                        budget,
+                        context.view,
+                        causal=not config.bidirectional,
+                        what=f"{name!r} states",
+                    )
+                )
+            places = _compare(name, states, gold, poolings, context)
+            say(_summary(places))
+            found += places
+    return found
+
+
+def best_place(places: Sequence[Place]) -> Place:
+    """The one with the highest metric; of equals the shallowest."""
+    return max(places, key=lambda place: (place.metric, -place.layer))
+
+
+def shallowest_place(places: Sequence[Place], dev_rows: int) -> Place:
+    """The shallowest one that is within a standard error of the best (Breiman et al. 1984, for trees); of equals the better."""
+    best = best_place(places).metric
+    # Of a share; a stand-in for the other metrics, whose errors have no such formula.
+    error = float(np.sqrt(max(best * (1 - best), 0.0) / max(dev_rows, 1)))
+    return min(
+        (place for place in places if place.metric >= best - error),
+        key=lambda place: (place.layer, -place.metric),
+    )
+
+
+def with_template(config: RunConfig, template: str) -> RunConfig:
+    """``config`` with one template."""
+    return config.model_copy(update={"template": template})
+
+
+def _compare(
+    template: str,
+    states: Sequence[CachedStates],
+    gold: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    poolings: Sequence[Pooling],
+    context: FitContext,
+) -> list[Place]:
+    depth = states[0].shape[1]
+    view, device = context.view, context.processes.device
+    places = []
+    view.start(f"{template!r} layers", depth * len(poolings))
+    for layer, pooling in product(range(depth), poolings):
+        x, x_dev = (torch.from_numpy(part[POOLINGS.index(pooling), layer]).to(device) for part in states)
+        start = Place(template, pooling, layer + 1, 0.0, -np.inf, {})
+        places.append(best_fit(start, x, x_dev, gold, context.label_space, context.config))
+        view.advance(1, 0)
+    view.stop()
+    return places
+
+
+def _summary(places: Sequence[Place]) -> str:
+    best = (
+        best_place([place for place in places if place.pooling == pooling])
+        for pooling in dict.fromkeys(place.pooling for place in places)
+    )
+    parts = (f"{place.pooling} {place.metric:.4f} at layer {place.layer}" for place in best)
+    return f"{places[0].template!r} template: {', '.join(parts)}"
+
+
+def best_fit(
+    place: Place,
+    x: torch.Tensor,
+    x_dev: torch.Tensor,
+    gold: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    space: LabelSpace,
+    config: RunConfig,
+) -> Place:
+    """``place`` with the C and figures of its best regression on ``x``, fp32 ``[n, d]``."""
+    standard = Standard.of(x)
+    x, x_dev = standard.apply(x), standard.apply(x_dev)
+    for c, dense in zip(STRENGTHS, fit_logistic(x, gold[0], len(space), STRENGTHS), strict=True):
+        figures = dev_figures(dense.score(x_dev).cpu().numpy(), gold[1], space, config)
+        metric = figures.pop("metric")
+        if metric > place.metric:
+            place = replace(place, c=c, metric=metric, figures=figures)
+    return place

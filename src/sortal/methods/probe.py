@@ -1,0 +1,235 @@
+"""Method ``probe``: a logistic regression on the states of a frozen causal LM, at the layer that dev prefers.
+
+Linear probes of every layer: Alain & Bengio (arXiv 1610.01644). The middle layers of a small decoder often say more about a
+text than its last one, which has the next token to think of.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sortal.backbone import loading
+from sortal.backbone.depth import cut_layers
+from sortal.backbone.encoding import TextEncoder
+from sortal.backbone.pooling import Pooling
+from sortal.backbone.sources import ModelSource
+from sortal.config import RunConfig
+from sortal.data.dataset import Dataset
+from sortal.data.labels import LabelSpace
+from sortal.errors import ConfigError, ModelError
+from sortal.methods.adapter_folder import adapter_shapes, check_base, check_labels, name_labels
+from sortal.methods.base import FitContext, Fitted, required
+from sortal.methods.base_kind import check_kind
+from sortal.methods.layer_search import STRENGTHS, best_place, search_places, with_template
+from sortal.methods.logistic import Dense, Standard, fit_logistic
+from sortal.methods.pack_scorer import PackScorer
+from sortal.methods.preview import TokenPreview, TokenRow
+from sortal.methods.probe_model import ProbeModel, frozen_decoder
+from sortal.methods.text_folder import load_texts, make_encoder, save_texts
+from sortal.methods.tuning import dev_figures, lengths_line
+from sortal.training.budget import default_max_tokens, peak_memory
+from sortal.training.distributed import processes
+from sortal.training.progress import ProgressView
+
+WEIGHTS = "probe.safetensors"
+
+
+@dataclass
+class ProbeScorer(PackScorer[ProbeModel]):
+    """A cut decoder with a linear layer on its states, and its text encoder."""
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """``probe.safetensors``, the cut model's config and the tokenizer files; the base model is named, not copied."""
+        score = self.model.score
+        assert score is not None
+        tensors = {name: t.detach().cpu().contiguous() for name, t in score.state_dict().items()}
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        self.model.base.config.save_pretrained(folder)
+        return {
+            **save_texts(self.encoder, folder),
+            "layers": int(self.model.base.config.num_hidden_layers),
+            "pooling": self.model.pooling,
+            "bidirectional": not self.causal,
+            "dtype": str(self.model.base.dtype).removeprefix("torch."),
+        }
+
+
+class ProbeMethod:
+    """Fitting and loading of ``probe``."""
+
+    has_base: ClassVar[bool] = True
+    in_steps: ClassVar[bool] = False
+
+    def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
+        """Nothing can fail."""
+
+    def preview(
+        self,
+        config: RunConfig,
+        train: Dataset,
+        label_space: LabelSpace,
+        source: ModelSource | None,
+        rows: int,
+        view: ProgressView,
+    ) -> TokenPreview:
+        """Encoded texts in the first template."""
+        base = required(source)
+        check_kind(base, "decoder", "probe")
+        encoder = make_encoder(base.path, with_template(config, config.template_sources[0]))
+        texts = encoder.encode(train.iter_texts())
+        shown = []
+        for row in range(min(rows, len(texts))):
+            ids = texts[row].tolist()
+            about = f"all attended; the states of all layers are compared, of token {len(ids) - 1} and in the mean"
+            shown.append(TokenRow(row, ids, encoder.tokenizer.decode(ids), [len(ids) - 1], about))
+        return TokenPreview(shown, texts.tokens, texts.truncated, encoder.max_length, encoder.template.hash)
+
+    def fit(self, context: FitContext) -> Fitted:
+        """Choose template, layer, pooling and C by ``context.dev``; fit on all of ``context.train``."""
+        config, say = context.config, context.say
+        check_kind(context.base, "decoder", "probe")
+        if context.processes.world > 1:
+            raise ConfigError("method probe runs in one process", "start it without torchrun")
+        began = time.monotonic()
+        places = search_places(context, config.template_sources)
+        place = best_place(places)
+        say(f"best on dev: layer {place.layer}, {place.pooling}, {place.template!r} template")
+
+        chosen = with_template(config, place.template)
+        encoder = make_encoder(context.base.path, chosen, context.base.revision)
+        train, dev = encoder.encode(context.train.iter_texts()), encoder.encode(context.dev.iter_texts())
+        say(lengths_line(train, encoder))
+        scorer = _scorer(context, chosen, encoder, place.layer, place.pooling)
+        x = torch.from_numpy(scorer.score_encoded(train, context.view)).to(scorer.model.device)
+        x_dev = torch.from_numpy(scorer.score_encoded(dev, context.view)).to(scorer.model.device)
+        c, dense = _best_regression(x, x_dev, context)
+        scorer.model.score = _linear(dense)
+        return Fitted(
+            scorer,
+            dense.score(x_dev).cpu().numpy(),
+            {
+                "template": place.template,
+                "template_hash": encoder.template.hash,
+                "layer": place.layer,
+                "pooling": place.pooling,
+                "c": c,
+                "dtype": str(scorer.model.base.dtype).removeprefix("torch."),
+                "layers": [each.to_json() for each in places],
+                "truncated_train_rows": train.truncated,
+                "trainable_parameters": dense.weight.numel() + dense.bias.numel(),
+                "train_seconds": round(time.monotonic() - began, 3),
+                "peak_memory_bytes": peak_memory(context.processes.device),
+            },
+        )
+
+    def load(self, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> ProbeScorer:
+        """The scorer saved in ``folder``; refuses missing weights, another base model and changed templates.
+
+        Raises:
+            ModelError: naming what does not fit.
+        """
+        encoder = load_texts(folder, meta)
+        settings = loading.load_config(str(folder))
+        check_labels(folder, settings, label_space)
+        if settings.num_hidden_layers != meta["layers"]:
+            raise ModelError(
+                f"{folder}: config.json has {settings.num_hidden_layers} layers, sortal.json {meta['layers']}",
+                "restore both files from one run",
+            )
+        weight = _load_weights(folder / WEIGHTS, len(label_space), settings.hidden_size)
+        device, dtype = processes().device, getattr(torch, meta["dtype"])
+        base = check_base(folder, meta)
+        model = _network(
+            base.path,
+            settings,
+            dtype,
+            device,
+            meta["pooling"],
+            encoder,
+            quantization=meta["quantization"],
+            nf4_backend=meta["nf4_backend"],
+        )
+        model.score = _linear(Dense(*(tensor.to(device) for tensor in weight)))
+        budget = default_max_tokens(settings, dtype, device)
+        return ProbeScorer(model, encoder, budget, causal=not meta["bidirectional"])
+
+
+def _scorer(
+    context: FitContext, config: RunConfig, encoder: TextEncoder, layers: int, pooling: Pooling
+) -> ProbeScorer:
+    """The cut model, whose output are the pooled states as long as it has no ``score``."""
+    device = context.processes.device
+    dtype = loading.choose_dtype(config.dtype, device)
+    settings = loading.load_config(context.base.path, trust_remote_code=config.trust_remote_code)
+    cut_layers(settings, layers)
+    name_labels(settings, context.label_space)
+    model = _network(
+        context.base.path,
+        settings,
+        dtype,
+        device,
+        pooling,
+        encoder,
+        quantization=config.quantization,
+        nf4_backend=config.nf4_backend,
+        trust_remote_code=config.trust_remote_code,
+    )
+    budget = config.max_tokens or default_max_tokens(settings, dtype, device)
+    return ProbeScorer(model, encoder, budget, causal=not config.bidirectional)
+
+
+def _network(
+    path: str,
+    settings: Any,
+    dtype: torch.dtype,
+    device: torch.device,
+    pooling: Pooling,
+    encoder: TextEncoder,
+    **more: Any,
+) -> ProbeModel:
+    base, packed = frozen_decoder(path, settings, encoder, dtype=dtype, device=device, **more)
+    skip = len(encoder.template.prefix)
+    return ProbeModel(base, packed, settings.pad_token_id, pooling, skip)
+
+
+def _best_regression(x: torch.Tensor, x_dev: torch.Tensor, context: FitContext) -> tuple[float, Dense]:
+    """C and the regression with it that dev likes best, for features as they are."""
+    space, config = context.label_space, context.config
+    gold, dev_gold = space.encode(context.train), space.encode(context.dev)
+    standard = Standard.of(x)
+    x, x_dev = standard.apply(x), standard.apply(x_dev)
+    best: tuple[float, float, Dense] | None = None
+    context.view.start("regressions", len(STRENGTHS))
+    for c, dense in zip(STRENGTHS, fit_logistic(x, gold, len(space), STRENGTHS), strict=True):
+        figures = dev_figures(dense.score(x_dev).cpu().numpy(), dev_gold, space, config)
+        if best is None or figures["metric"] > best[0]:
+            best = figures["metric"], c, dense
+        context.view.advance(1, 0)
+    context.view.stop()
+    assert best is not None
+    return best[1], standard.unfold(best[2])
+
+
+def _linear(dense: Dense) -> nn.Linear:
+    labels, hidden = dense.weight.shape
+    linear = nn.Linear(hidden, labels, device=dense.weight.device, dtype=torch.float32)
+    linear.load_state_dict({"weight": dense.weight, "bias": dense.bias})
+    return linear.requires_grad_(False)
+
+
+def _load_weights(path: Path, labels: int, hidden: int) -> tuple[torch.Tensor, torch.Tensor]:
+    expected = {"bias": (labels,), "weight": (labels, hidden)}
+    if (found := adapter_shapes(path)) != expected:
+        raise ModelError(
+            f"{path} holds {found}, expected {expected}",
+            "the file belongs to another label set or base model",
+        )
+    tensors = load_file(path)
+    return tensors["weight"], tensors["bias"]
