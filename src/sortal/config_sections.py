@@ -225,6 +225,10 @@ class TrainConfig(Section):
         ge=0,
         description="passes over the training rows; default: 3 (encoder: 5), more for small data (see resolve_sizes)",
     )
+    max_minutes: PositiveFloat | None = Field(
+        None,
+        description="end training after so many minutes in optimiser steps, the learning rate having fallen by then; the result depends on how fast the machine is",
+    )
     batch_size: int | None = Field(
         None,
         ge=1,

@@ -220,7 +220,9 @@ def test_a_killed_cell_is_a_failure_with_a_reason(data, tiny, tmp_path):
 
 def test_settings_go_to_the_methods_that_have_them(data, tmp_path):
     settings = {"data": str(data), "epochs": 3, "shots": 1, "head.epochs": 2, "answer": "auto"}
-    cells = {cell.method: cell.config for cell in plan(settings, ["head", "instruct"], 1, tmp_path)}
+    settings["max_minutes"] = 2.5
+    cells = {cell.method: cell.config for cell in plan(settings, ["head", "instruct", "tfidf"], 1, tmp_path)}
+    assert [config.max_minutes for config in cells.values()] == [2.5, 2.5, None]
     assert (cells["head"].epochs, cells["instruct"].epochs) == (2, 3)
     assert (cells["head"].shots, cells["instruct"].shots) == (0, 1)
     assert cells["head"].split_seed == cells["instruct"].split_seed == 0

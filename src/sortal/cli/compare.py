@@ -48,6 +48,10 @@ def command(
         str | None, Option(metavar="SPEC", help="base model of the methods that tune a causal language model")
     ] = None,
     epochs: Annotated[int | None, Option(help="of the methods that are trained in epochs")] = None,
+    budget: Annotated[
+        float | None,
+        Option(metavar="MINUTES", help="the same training time for every run of a method trained in epochs"),
+    ] = None,
     config: Annotated[str | None, Option(metavar="F.yaml", help="settings file; flags win over it")] = None,
     set_: Annotated[
         list[str] | None,
@@ -83,6 +87,7 @@ def command(
         "task": task,
         "model": model,
         "epochs": epochs,
+        "max_minutes": budget,
     }
     values: dict[str, Any] = read_yaml(config) if config else {}
     values |= {key: value for key, value in given.items() if value is not None} | parse_assignments(

@@ -97,6 +97,7 @@ class Loop:
         self.progress = Progress(max_tokens=max_tokens, max_tokens_asked=config.max_tokens)
         self.best: dict[str, torch.Tensor] = {}
         self._microbatches = 0
+        self._position = 0
 
     def run(self) -> Progress:
         """Train to the end, or raise `Interrupted` after a checkpoint when a stop was requested.
@@ -111,13 +112,14 @@ class Loop:
                 self.view.start("training", self.total_steps, state.step)
                 training_mode(self.model, True)
                 while True:
+                    self._position = self._place_in_schedule()
                     if self._evaluation_due():
                         self._evaluate()
                         self.save()
                         saved_at = time.monotonic()
                     if self.processes.any(self.stop.requested):
                         self._interrupted()
-                    if state.finished or state.step >= self.total_steps:
+                    if state.finished or self._over:
                         break
                     inside = state.step % self.steps_per_epoch
                     if inside == 0 or len(order) == 0:
@@ -129,6 +131,10 @@ class Loop:
                         saved_at = time.monotonic()
         finally:
             self.view.stop()
+        if self._over and state.step < self.total_steps:
+            self.say(
+                f"max_minutes {self.config.max_minutes:g} is used up after {state.step:,} of {self.total_steps:,} steps"
+            )
         self._restore_best()
         training_mode(self.model, False)
         return state
@@ -139,7 +145,9 @@ class Loop:
         state, began = self.progress, time.monotonic()
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             warmup = math.ceil(self.config.warmup_ratio * self.total_steps)
-            group["lr"] = peak * factor(state.step, self.total_steps, warmup, self.config.lr_scheduler_type)
+            group["lr"] = peak * factor(
+                self._position, self.total_steps, warmup, self.config.lr_scheduler_type
+            )
         value = self._accumulate(batch)
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         self.processes.sum_([*gradients, value])
@@ -230,6 +238,18 @@ class Loop:
 
     # between steps
 
+    def _place_in_schedule(self) -> int:
+        """The step, or with a time budget the share of it that is used up, in steps; the same in every process."""
+        state, minutes = self.progress, self.config.max_minutes
+        if minutes is None:
+            return state.step
+        used = int(self.total_steps * min(state.train_seconds / (60 * minutes), 1.0))
+        return self.processes.largest(max(state.step, used))
+
+    @property
+    def _over(self) -> bool:
+        return self._position >= self.total_steps
+
     def _epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
         """A permutation that depends on seed and epoch only."""
         return np.random.default_rng([self.config.seed, epoch]).permutation(len(self.objective.lengths))
@@ -239,7 +259,7 @@ class Loop:
         state, inside = self.progress, self.progress.step % self.steps_per_epoch
         every = math.ceil(self.steps_per_epoch / self.config.eval_per_epoch)
         evaluated = int(state.history[-1]["step"]) if state.history else 0
-        return state.step > evaluated and (inside % every == 0 or state.step == self.total_steps)
+        return state.step > evaluated and (inside % every == 0 or self._over)
 
     def _evaluate(self) -> None:
         state = self.progress

@@ -25,6 +25,7 @@ from sortal.training.loop import Loop, make_optimizer
 from sortal.training.losses import Loss
 from sortal.training.objective import Classification
 from sortal.training.progress import NoProgress
+from sortal.training.schedule import factor
 from sortal.training.signals import StopRequest
 
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -395,3 +396,48 @@ def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
     make(store=CheckpointStore(tmp_path)).run()
     with pytest.raises(CheckpointError, match=r"step-00000006 holds no weights that fit score\.weight"):
         make(Toy(labels=4), store=CheckpointStore(tmp_path)).resume()
+
+
+# a time budget
+
+
+def ticking(monkeypatch):
+    """Every look at the clock takes a second, so every step takes one."""
+    ticks = iter(range(10**6))
+    monkeypatch.setattr("sortal.training.loop.time.monotonic", lambda: next(ticks))
+
+
+def test_a_time_budget_ends_training_with_the_learning_rate_run_down(monkeypatch):
+    ticking(monkeypatch)
+    said: list[str] = []
+    loop = make(epochs=10, max_minutes=10 / 60, warmup_ratio=0.1, say=said.append)
+    rates = []
+    step = loop._step
+    monkeypatch.setattr(
+        loop, "_step", lambda batch: (step(batch), rates.append(loop.optimizer.param_groups[0]["lr"]))
+    )
+    state = loop.run()
+    assert state.step == len(rates) == 10
+    assert state.history[-1]["step"] == 10, "the last weights are evaluated"
+    assert "max_minutes 0.166667 is used up after 10 of 30 steps" in said
+    expected = [loop.peaks[0] * factor(3 * k, 30, 3, "cosine") for k in range(10)]
+    assert rates == pytest.approx(expected)
+
+
+def test_a_budget_that_is_not_used_up_changes_nothing(monkeypatch):
+    ticking(monkeypatch)
+    plain, ample = make(epochs=2), make(epochs=2, max_minutes=60.0)
+    assert plain.run().step == ample.run().step == 6
+    for name, value in plain.parameters.items():
+        assert torch.equal(value, ample.parameters[name])
+
+
+def test_a_resumed_run_has_what_is_left_of_its_budget(monkeypatch, tmp_path):
+    ticking(monkeypatch)
+    stop = StopRequest()
+    store = CheckpointStore(tmp_path, 2)
+    with pytest.raises(Interrupted):
+        make(epochs=10, max_minutes=10 / 60, store=store, stop=stop, view=stopping_at(4, stop)).run()
+    second = make(epochs=10, max_minutes=10 / 60, store=store)
+    assert second.resume()
+    assert second.run().step == 10
