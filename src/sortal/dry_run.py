@@ -9,6 +9,7 @@ from typing import Any
 from sortal.backbone.sources import resolve
 from sortal.config import RunConfig, resolve_sizes
 from sortal.methods import get_method
+from sortal.methods.base import PreviewContext
 from sortal.parts import read_parts
 from sortal.training.progress import TerminalProgress
 
@@ -31,7 +32,7 @@ def dry_run(
             config.base_model, consent=consent, say=say, trust_remote_code=config.trust_remote_code
         )
     with TerminalProgress() as view:
-        preview = method.preview(config, parts.train, parts.label_space, source, rows, view)
+        preview = method.preview(PreviewContext(source, config, parts.train, parts.label_space, rows, view))
     first = parts.train.take([row.row for row in preview.rows])
     targets = parts.label_space.encode(first).tolist()
     shown: list[dict[str, Any]] = []

@@ -173,7 +173,7 @@ def _run(
     with open_log(folder.logs if group.main else None) as on_log:
         fitted = method.fit(
             FitContext(
-                settled, parts.train, parts.dev, space, source, group, store, resume, stop, view, say, on_log
+                source, settled, parts.train, parts.dev, space, group, store, resume, stop, view, say, on_log
             )
         )
     decision = _decide(fitted, parts, config, say)

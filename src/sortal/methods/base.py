@@ -42,14 +42,38 @@ class DecidesCheaper(Protocol):
 
 
 @dataclass(frozen=True)
-class FitContext:
-    """What a method gets to fit on and talk to; ``source`` is None for one without a base model."""
+class _WithBase:
+    """Something with a base model: ``source`` is None for a method without one."""
+
+    source: ModelSource | None
+
+    @property
+    def base(self) -> ModelSource:
+        """The base model, for a method that has one."""
+        if self.source is None:
+            raise TypeError("this method needs a base model")
+        return self.source
+
+
+@dataclass(frozen=True)
+class PreviewContext(_WithBase):
+    """What a method gets to show what it would read of the first ``rows`` training rows."""
+
+    config: RunConfig
+    train: Dataset
+    label_space: LabelSpace
+    rows: int
+    view: ProgressView
+
+
+@dataclass(frozen=True)
+class FitContext(_WithBase):
+    """What a method gets to fit on and talk to."""
 
     config: RunConfig
     train: Dataset
     dev: Dataset
     label_space: LabelSpace
-    source: ModelSource | None
     processes: Processes
     store: CheckpointStore | None
     resume: bool
@@ -57,11 +81,6 @@ class FitContext:
     view: ProgressView
     say: Callable[[str], None]
     on_log: Callable[[int, dict[str, float]], None]
-
-    @property
-    def base(self) -> ModelSource:
-        """The base model, for a method that has one."""
-        return required(self.source)
 
 
 @dataclass(frozen=True)
@@ -72,13 +91,6 @@ class Fitted:
     dev_scores: Scores
     figures: dict[str, Any] = field(default_factory=dict)
     shifts_probabilities: bool = False
-
-
-def required(source: ModelSource | None) -> ModelSource:
-    """``source``, which a method with ``has_base`` is always given."""
-    if source is None:
-        raise TypeError("this method needs a base model")
-    return source
 
 
 class Method(Protocol):
@@ -94,15 +106,7 @@ class Method(Protocol):
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Refuse settings that do not fit the task, before a model is fetched."""
 
-    def preview(
-        self,
-        config: RunConfig,
-        train: Dataset,
-        label_space: LabelSpace,
-        source: ModelSource | None,
-        rows: int,
-        view: ProgressView,
-    ) -> Preview:
+    def preview(self, asked: PreviewContext) -> Preview:
         """What training would read, without loading weights; progress goes to ``view``."""
 
     def fit(self, context: FitContext) -> Fitted:

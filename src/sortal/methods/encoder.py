@@ -13,14 +13,13 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from sortal.backbone import encoders, loading
 from sortal.backbone.encoding import TextEncoder
-from sortal.backbone.sources import ModelSource
 from sortal.backbone.template import install, own_template
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.errors import ModelError
 from sortal.methods.adapter_folder import adapter_shapes, check_labels, name_labels
-from sortal.methods.base import FitContext, Fitted, required
+from sortal.methods.base import FitContext, Fitted, PreviewContext
 from sortal.methods.base_kind import check_kind
 from sortal.methods.encoder_model import EncoderModel
 from sortal.methods.head import PROBLEM_TYPE
@@ -32,7 +31,6 @@ from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
 from sortal.training.losses import make_loss
 from sortal.training.objective import Classification
-from sortal.training.progress import ProgressView
 
 SCORE_FILE = "score.safetensors"
 _POOLING = {"own": "the head of its own family", "mean": "a linear layer on the mean of the tokens' states"}
@@ -64,17 +62,10 @@ class EncoderMethod:
         """Refuse loss settings that do not fit the labels."""
         make_loss(config, label_space.task, label_space.names, label_space.encode(train))
 
-    def preview(
-        self,
-        config: RunConfig,
-        train: Dataset,
-        label_space: LabelSpace,
-        source: ModelSource | None,
-        rows: int,
-        view: ProgressView,
-    ) -> TokenPreview:
+    def preview(self, asked: PreviewContext) -> TokenPreview:
         """Encoded texts; the state of the first token or of all tokens is classified."""
-        base = required(source)
+        config, train, rows = asked.config, asked.train, asked.rows
+        base = asked.base
         check_kind(base, "encoder", "encoder")
         encoder = make_encoder(base.path, config)
         pooling = encoders.choose_pooling(config.pooling, Path(base.path))

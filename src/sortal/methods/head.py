@@ -13,7 +13,6 @@ from sortal.backbone.depth import cut_layers
 from sortal.backbone.encoding import TextEncoder
 from sortal.backbone.lora import fuse
 from sortal.backbone.sharding import shard_frozen
-from sortal.backbone.sources import ModelSource
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
@@ -25,7 +24,7 @@ from sortal.methods.adapter_folder import (
     check_labels,
     name_labels,
 )
-from sortal.methods.base import FitContext, Fitted, required
+from sortal.methods.base import FitContext, Fitted, PreviewContext
 from sortal.methods.base_kind import check_kind
 from sortal.methods.head_depth import Depth, choose_depth
 from sortal.methods.head_model import HeadModel, tunable
@@ -37,7 +36,6 @@ from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
 from sortal.training.losses import make_loss
 from sortal.training.objective import Classification
-from sortal.training.progress import ProgressView
 
 PROBLEM_TYPE = {"single": "single_label_classification", "multi": "multi_label_classification"}
 
@@ -67,17 +65,10 @@ class HeadMethod:
         """Refuse loss settings that do not fit the labels."""
         make_loss(config, label_space.task, label_space.names, label_space.encode(train))
 
-    def preview(
-        self,
-        config: RunConfig,
-        train: Dataset,
-        label_space: LabelSpace,
-        source: ModelSource | None,
-        rows: int,
-        view: ProgressView,
-    ) -> Preview:
+    def preview(self, asked: PreviewContext) -> Preview:
         """Encoded texts; the state of the last token is classified."""
-        base = required(source)
+        config, train, rows = asked.config, asked.train, asked.rows
+        base = asked.base
         check_kind(base, "decoder", "head")
         encoder = make_encoder(base.path, config)
         texts = encoder.encode(train.iter_texts())

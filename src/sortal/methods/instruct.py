@@ -14,13 +14,12 @@ from sortal.backbone import loading
 from sortal.backbone.language_model import LanguageModel, enable_trees
 from sortal.backbone.lora import add_lora, fuse
 from sortal.backbone.sharding import shard_frozen
-from sortal.backbone.sources import ModelSource
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.errors import ConfigError, ModelError
 from sortal.methods.adapter_folder import attach_adapter, check_base, check_labels, name_labels
-from sortal.methods.base import FitContext, Fitted, Scores, required
+from sortal.methods.base import FitContext, Fitted, PreviewContext, Scores
 from sortal.methods.base_kind import check_kind
 from sortal.methods.instruct_prompt import answer_form, check_positions, gold_positions, make_prompt
 from sortal.methods.instruct_rows import EachLoss, ResponseLoss, Trunks
@@ -36,7 +35,6 @@ from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
 from sortal.training.losses import make_loss
 from sortal.training.objective import Objective
-from sortal.training.progress import ProgressView
 
 _LEAST_TOKENS = 256
 _TOLERANCE = {torch.bfloat16: 1e-3, torch.float32: 1e-5}
@@ -83,17 +81,10 @@ class InstructMethod:
             )
         make_loss(config, label_space.task, label_space.names, label_space.encode(train))
 
-    def preview(
-        self,
-        config: RunConfig,
-        train: Dataset,
-        label_space: LabelSpace,
-        source: ModelSource | None,
-        rows: int,
-        view: ProgressView,
-    ) -> Preview:
+    def preview(self, asked: PreviewContext) -> Preview:
         """Whole sequences; the answer's tokens, and nothing else, are predicted."""
-        base = required(source)
+        config, train, label_space, rows = asked.config, asked.train, asked.label_space, asked.rows
+        base = asked.base
         check_kind(base, "decoder", "instruct")
         tokenizer = loading.load_tokenizer(base.path, trust_remote_code=config.trust_remote_code)
         gold = label_space.encode(train)

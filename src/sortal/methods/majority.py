@@ -10,11 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sortal.backbone.sources import ModelSource
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
-from sortal.methods.base import FitContext, Fitted, Scores
+from sortal.methods.base import FitContext, Fitted, PreviewContext, Scores
 from sortal.methods.frequencies import Ints, label_counts, log_odds, log_priors
 from sortal.methods.plain_folder import load_json, save_json
 from sortal.methods.preview import FeaturePreview, FeatureRow
@@ -58,16 +57,9 @@ class MajorityMethod:
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Nothing can fail."""
 
-    def preview(
-        self,
-        config: RunConfig,
-        train: Dataset,
-        label_space: LabelSpace,
-        source: ModelSource | None,
-        rows: int,
-        view: ProgressView,
-    ) -> FeaturePreview:
+    def preview(self, asked: PreviewContext) -> FeaturePreview:
         """No text is read."""
+        train, rows = asked.train, asked.rows
         first = [FeatureRow(row, {}) for row in range(min(rows, len(train)))]
         return FeaturePreview(first, "of which only the labels are read", {"features": 0})
 

@@ -19,13 +19,12 @@ from sortal.backbone import loading
 from sortal.backbone.depth import cut_layers
 from sortal.backbone.encoding import TextEncoder
 from sortal.backbone.pooling import Pooling
-from sortal.backbone.sources import ModelSource
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.errors import ConfigError, ModelError
 from sortal.methods.adapter_folder import adapter_shapes, check_base, check_labels, name_labels
-from sortal.methods.base import FitContext, Fitted, required
+from sortal.methods.base import FitContext, Fitted, PreviewContext
 from sortal.methods.base_kind import check_kind
 from sortal.methods.layer_search import STRENGTHS, best_place, search_places, with_template
 from sortal.methods.logistic import Dense, Standard, fit_logistic
@@ -36,7 +35,6 @@ from sortal.methods.text_folder import load_texts, make_encoder, save_texts
 from sortal.methods.tuning import dev_figures, lengths_line
 from sortal.training.budget import default_max_tokens, peak_memory
 from sortal.training.distributed import processes
-from sortal.training.progress import ProgressView
 
 WEIGHTS = "probe.safetensors"
 
@@ -70,17 +68,10 @@ class ProbeMethod:
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Nothing can fail."""
 
-    def preview(
-        self,
-        config: RunConfig,
-        train: Dataset,
-        label_space: LabelSpace,
-        source: ModelSource | None,
-        rows: int,
-        view: ProgressView,
-    ) -> TokenPreview:
+    def preview(self, asked: PreviewContext) -> TokenPreview:
         """Encoded texts in the first template."""
-        base = required(source)
+        config, train, rows = asked.config, asked.train, asked.rows
+        base = asked.base
         check_kind(base, "decoder", "probe")
         encoder = make_encoder(base.path, with_template(config, config.template_sources[0]))
         texts = encoder.encode(train.iter_texts())

@@ -13,12 +13,11 @@ import safetensors.numpy
 from safetensors import SafetensorError
 from scipy.sparse import csr_matrix
 
-from sortal.backbone.sources import ModelSource
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.errors import ModelError
-from sortal.methods.base import FitContext, Fitted, Scores
+from sortal.methods.base import FitContext, Fitted, PreviewContext, Scores
 from sortal.methods.linear import Kind, Linear, fit_linear
 from sortal.methods.plain_folder import load_json, save_json
 from sortal.methods.preview import FeaturePreview, FeatureRow
@@ -99,16 +98,9 @@ class TfidfMethod:
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Nothing can fail."""
 
-    def preview(
-        self,
-        config: RunConfig,
-        train: Dataset,
-        label_space: LabelSpace,
-        source: ModelSource | None,
-        rows: int,
-        view: ProgressView,
-    ) -> FeaturePreview:
+    def preview(self, asked: PreviewContext) -> FeaturePreview:
         """The n-grams of the first rows, with the values that the linear model reads."""
+        train, rows, view = asked.train, asked.rows, asked.view
         features, _ = TfidfFeatures.fit(train.texts, view)
         first = train.text_at(range(min(rows, len(train))))
         counts = {
