@@ -231,6 +231,8 @@ def best_fit(
     for c, dense in zip(STRENGTHS, fit_logistic(x, gold[0], len(space), STRENGTHS), strict=True):
         figures = dev_figures(dense.score(x_dev).cpu().numpy(), gold[1], space, config)
         metric = figures.pop("metric")
+        if metric < place.metric:
+            break  # weaker regularisation takes longest, and will not help any more
         if metric > place.metric:
             place = replace(place, c=c, metric=metric, figures=figures)
     return place

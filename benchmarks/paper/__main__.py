@@ -1,0 +1,143 @@
+"""Methods × data sets × seeds, compared on the same rows with the same training time, from the runs' own records.
+
+    python -m benchmarks.paper --seeds 3 --budget 10                       # declared samples: 1,000 training rows
+    python -m benchmarks.paper --seeds 3 --train 0 --dev 0 --test 0 --words 0 --budget 0   # everything, in full epochs
+
+Looks for the data sets in $SORTAL_DATA (or --data). Each set is a `sortal compare` in its own folder: stopped or killed, the same
+command goes on. Writes benchmarks/results/paper.json and paper.md from the sets that are finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.paper.sets import SETS, Sizes, write_set
+
+RESULTS = Path(__file__).parents[1] / "results"
+METHODS = ("majority", "tfidf", "encoder", "probe", "head", "instruct")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--train", type=int, default=1000, help="training rows of each set; 0: all")
+    parser.add_argument("--dev", type=int, default=300)
+    parser.add_argument("--test", type=int, default=600)
+    parser.add_argument("--words", type=int, default=80, help="words read of each text; 0: all")
+    parser.add_argument(
+        "--budget", type=float, default=10, help="minutes of training per run; 0: full epochs"
+    )
+    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="settings for every run")
+    parser.add_argument("--data", type=Path, default=os.environ.get("SORTAL_DATA"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/paper"))
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
+    sizes = Sizes(
+        arguments.train or None, arguments.dev or None, arguments.test or None, arguments.words or None
+    )
+    for name in arguments.sets:
+        keep(name, study(name, sizes, arguments))
+
+
+def study(name: str, sizes: Sizes, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One finished comparison: its JSON, with how it was made."""
+    import sortal
+    from sortal.config_files import parse_assignments
+
+    folder = arguments.runs / name
+    files = write_set(name, Path(arguments.data), sizes, arguments.runs / "data" / name)
+    settings = {
+        **files,
+        "text": "text",
+        "label": "labels",
+        "id": "id",
+        "task": "single" if SETS[name].single else "multi",
+        **({"max_minutes": arguments.budget} if arguments.budget else {}),
+        **parse_assignments(arguments.set),
+    }
+    found = sortal.compare(
+        settings.pop("data"), methods=arguments.methods, seeds=arguments.seeds, out=folder, **settings
+    )
+    rows = {part: Path(path).read_bytes().count(b"\n") for part, path in files.items()}
+    first = next(cell for cell in found.cells if cell["status"] == "finished")
+    environment = json.loads((Path(first["folder"]) / "run.json").read_text(encoding="utf-8"))["environment"]
+    return {
+        "command": shlex.join(["python", "-m", "benchmarks.paper", *sys.argv[1:]]),
+        "rows": rows,
+        "words": sizes.words,
+        "budget_minutes": arguments.budget or None,
+        "environment": environment,
+        **{key: value for key, value in found.to_json().items() if key != "mistakes"},
+    }
+
+
+def keep(name: str, found: dict[str, Any]) -> None:
+    """Add or replace a set in paper.json, and write the table of all."""
+    path = RESULTS / "paper.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    kept[name] = found
+    ordered = {name: kept[name] for name in SETS if name in kept}
+    path.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(markdown(ordered), encoding="utf-8")
+
+
+def markdown(kept: dict[str, Any]) -> str:
+    lines = [
+        "# Ways to classify with one small causal model, and without",
+        "",
+        "Means over seeds with 95 % intervals over test rows (and seeds, from two on). Pairs are tested on the same rows; p is corrected within a set (Holm).",
+        "",
+    ]
+    for name, found in kept.items():
+        rows, budget = found["rows"], found["budget_minutes"]
+        cut = f", {found['words']} words of each" if found["words"] else ""
+        time = f"; {budget:g} minutes of training per run" if budget else ""
+        lines += [
+            f"## {name}",
+            "",
+            f"{rows['data']:,} training, {rows['dev']:,} dev and {found['test_rows']:,} test texts{cut}{time}. `{found['command']}`",
+            "",
+            f"| method | runs | {found['metric']} | macro-F1 | ECE | trained | training | texts/s | peak memory |",
+            "|---|---|---|---|---|---|---|---|---|",
+            *(_row(entry) for entry in sorted(found["methods"], key=lambda entry: -entry["value"])),
+            "",
+            *found["advice"],
+            "",
+        ]
+        lines += [
+            f"- {pair['verdict']}" for pair in found["pairs"] if "majority" not in (pair["a"], pair["b"])
+        ] + [""]
+    return "\n".join(lines)
+
+
+def _row(entry: dict[str, Any]) -> str:
+    from sortal.comparison.units import clock, count, size
+
+    cost, quality = entry["cost"], entry["quality"]
+    span = "" if entry["interval"] is None else " [{:.3f}, {:.3f}]".format(*entry["interval"])
+    trained = count(cost["trainable_parameters"]) if "trainable_parameters" in cost else "–"
+    cells = (
+        entry["method"],
+        str(entry["runs"]),
+        f"{entry['value']:.3f}{span}",
+        f"{quality['f1_macro']:.3f}",
+        f"{quality['ece']:.3f}",
+        trained,
+        clock(cost["train_seconds"]),
+        count(cost["texts_per_second"]),
+        size(cost["peak_memory_bytes"]),
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()
