@@ -1,13 +1,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[3]))  # the benchmarks are no part of the package
-
 from benchmarks.paper.sets import SETS, Sizes, write_set
 
 
