@@ -183,6 +183,19 @@ def test_layers_are_compared_on_a_sample_and_the_regression_sees_all_rows(runs):
     assert whole.training["layers"] != part.training["layers"]
 
 
+def test_with_a_split_seed_every_seed_compares_layers_on_the_same_rows(runs):
+    first, second = (runs(probe_rows=30, template="summary", split_seed=0, seed=seed) for seed in (0, 5))
+    assert first.training["layers"] == second.training["layers"]
+
+
+def test_a_cache_with_room_for_one_template_serves_three(runs, bases, data, tmp_path, monkeypatch):
+    expected = runs().training["layers"]
+    monkeypatch.setenv("SORTAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SORTAL_STATES_GB", str(90 * (4 * 2 * 32 * 2 + 16) / 1e9))
+    found = probe(data, bases["deep"], tmp_path / "out")
+    assert found.record["training"]["layers"] == expected
+
+
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [

@@ -9,7 +9,7 @@ from typing import Any, cast
 from sortal.backbone.pooling import Pooling
 from sortal.errors import CheckpointError, ConfigError
 from sortal.methods.base import FitContext
-from sortal.methods.layer_search import best_place, search_places, shallowest_place
+from sortal.methods.layer_search import DEV_ROWS, best_place, search_places, shallowest_place
 from sortal.training.atomic import write_json
 
 _CHOICE = "layers.json"
@@ -46,7 +46,7 @@ def choose_depth(context: FitContext) -> Depth:
             "find the number in one process, then give it: keep_layers=12",
         )
     places = search_places(context, config.template_sources)
-    place, best = shallowest_place(places, len(context.dev)), best_place(places)
+    place, best = shallowest_place(places, min(len(context.dev), DEV_ROWS)), best_place(places)
     context.say(
         f"keeping {place.layer} layers, {place.pooling}: dev {place.metric:.4f} with the model frozen, "
         f"the best is {best.metric:.4f} at layer {best.layer}, {best.pooling}"

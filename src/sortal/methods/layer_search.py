@@ -30,6 +30,7 @@ from sortal.training.progress import ProgressView
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0)
 DEV_ROWS = 2000  # more tell layers apart no better than other noise allows
+_LARGEST = float(np.finfo(np.float16).max)
 _COMMIT = 512  # texts that a killed search may lose
 
 
@@ -90,7 +91,7 @@ def read_states(
         for part in microbatches([len(texts[i]) for i in chunk], max_tokens):
             rows = pack([texts[chunk[i]].tolist() for i in part], causal=causal).to(reader.device)
             with torch.inference_mode():
-                found[part] = reader(rows).half().cpu().numpy()
+                found[part] = reader(rows).clamp(-_LARGEST, _LARGEST).half().cpu().numpy()
             view.advance(len(part), rows.tokens)
         cache.add([keys[i] for i in chunk], found)
     view.stop()
@@ -106,9 +107,8 @@ def search_places(context: FitContext, templates: Sequence[str]) -> list[Place]:
     config, say, device = context.config, context.say, context.processes.device
     path, trust = context.base.path, config.trust_remote_code
     space = context.label_space
-    chosen = SearchRows.draw(
-        len(context.train), len(context.dev), config.probe_rows, config.split_seed or config.seed
-    )
+    seed = config.seed if config.split_seed is None else config.split_seed
+    chosen = SearchRows.draw(len(context.train), len(context.dev), config.probe_rows, seed)
     gold = space.encode(context.train)[chosen.train], space.encode(context.dev)[chosen.dev]
     dtype = loading.choose_dtype(config.dtype, device)
     settings = loading.load_config(path, trust_remote_code=trust)
@@ -147,21 +147,20 @@ def search_places(context: FitContext, templates: Sequence[str]) -> list[Place]:
     with StateCache(facts, (len(POOLINGS), depth, int(settings.hidden_size))) as cache:
         for name, encoder in encoders.items():
             reader = LayerReader(base, packed, int(settings.pad_token_id), len(encoder.template.prefix))
-            states = []
-            for rows, data in ((chosen.train, context.train), (chosen.dev, context.dev)):
-                texts = encoder.encode(data.text_at(rows))
-                states.append(
-                    read_states(
-                        reader,
-                        texts,
-                        cache,
-                        budget,
-                        context.view,
-                        causal=not config.bidirectional,
-                        what=f"{name!r} states",
-                    )
-                )
-            places = _compare(name, states, gold, poolings, context)
+            train, dev = (
+                encoder.encode(data.text_at(rows))
+                for rows, data in ((chosen.train, context.train), (chosen.dev, context.dev))
+            )
+            states = read_states(
+                reader,
+                [*train, *dev],
+                cache,
+                budget,
+                context.view,
+                causal=not config.bidirectional,
+                what=f"{name!r} states",
+            )
+            places = _compare(name, states.split(len(train)), gold, poolings, context)
             say(_summary(places))
             found += places
     return found
@@ -190,7 +189,7 @@ def with_template(config: RunConfig, template: str) -> RunConfig:
 
 def _compare(
     template: str,
-    states: Sequence[CachedStates],
+    states: tuple[CachedStates, CachedStates],
     gold: tuple[npt.NDArray[Any], npt.NDArray[Any]],
     poolings: Sequence[Pooling],
     context: FitContext,

@@ -162,6 +162,10 @@ class CachedStates:
         """Of one text's states."""
         return self._every.shape[1:]
 
+    def split(self, rows: int) -> tuple[CachedStates, CachedStates]:
+        """The first ``rows`` and the others."""
+        return CachedStates(self._every, self._rows[:rows]), CachedStates(self._every, self._rows[rows:])
+
     def __getitem__(self, index: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """What stands at ``index`` of every row's states, fp32 ``[rows, …]``."""
         picked: npt.NDArray[np.float32] = self._every[(self._rows, *index)].astype(np.float32)
