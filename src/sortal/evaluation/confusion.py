@@ -43,11 +43,15 @@ class Confusion:
         return int(self.counts.sum() - self.counts.diagonal().sum())
 
     def most_confused(self, most: int) -> Ints:
-        """The labels in the most errors, at most ``most``, in label order; all labels when there are no more."""
+        """Labels of the most frequent pairs, at most ``most``, in label order; all labels when there are no more."""
         if len(self.names) <= most:
             return np.arange(len(self.names))
-        sums = np.asarray(self.counts.sum(axis=0)).ravel() + np.asarray(self.counts.sum(axis=1)).ravel()
-        return np.sort(np.argsort(-(sums - 2 * self.counts.diagonal()), kind="stable")[:most])
+        chosen: dict[int, None] = {}
+        for gold, given, _ in self.pairs(most * most):
+            new = {gold, given} - set(chosen)
+            if len(chosen) + len(new) <= most:
+                chosen |= dict.fromkeys(sorted(new))
+        return np.array(sorted(chosen), dtype=np.int64)
 
     def among(self, labels: Ints) -> NDArray[np.int64]:
         """Dense int64 ``[k, k]`` of some labels."""

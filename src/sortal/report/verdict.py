@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sortal.comparison.results import Comparison
 from sortal.comparison.tables import notes
 from sortal.report.formats import share
@@ -16,10 +19,7 @@ def of_run(run: FinishedRun) -> list[str]:
     lines = [
         f"{run.method} reaches {name} {share(metrics[name])}{_interval(metrics['intervals'].get(name))} on {metrics['n']:,} test rows with {metrics['n_labels']:,} labels."
     ]
-    ece = metrics["intervals"].get("ece")
-    lines.append(
-        f"Its probabilities are {100 * metrics['ece']:.1f} points off on average (ECE {share(metrics['ece'])}{_interval(ece)})."
-    )
+    lines.append(calibrated(metrics))
     return lines
 
 
@@ -28,8 +28,8 @@ def of_comparison(found: Comparison) -> list[str]:
     best = max(found.methods, key=lambda summary: summary.value)
     runs = "one run" if best.runs == 1 else f"the mean of {best.runs} runs"
     lines = [
-        *found.advice,
-        f"{best.method}: {found.metric} {share(best.value)}{_interval(best.interval)}, {runs}, {found.n:,} test rows.",
+        f"{found.advice[0]} {best.method}: {found.metric} {share(best.value)}{_interval(best.interval)} ({runs}, {found.n:,} test rows).",
+        *found.advice[1:],
     ]
     tested = [pair for pair in found.pairs if pair.p is not None]
     if tested:
@@ -57,6 +57,21 @@ def comparison_notes(found: Comparison, shown: FinishedRun) -> list[str]:
             f"Not finished, and not counted: {', '.join(waiting[:10])}{' …' if len(waiting) > 10 else ''}."
         )
     return lines + weights(shown)
+
+
+def calibrated(metrics: Mapping[str, Any]) -> str:
+    """How far stated probabilities are from what comes true.
+
+    With several labels nearly all probabilities are close to 0 and true; those above the lowest bin are told apart.
+    """
+    words = f"Stated probabilities are {100 * metrics['ece']:.1f} points off on average (ECE {share(metrics['ece'])}{_interval(metrics['intervals'].get('ece'))})"
+    higher = [one for one in metrics["calibration_bins"][1:] if one["count"]]
+    total = sum(one["count"] for one in higher)
+    if metrics["task"] == "single" or not total:
+        return f"{words}."
+    gap = sum(abs(one["confidence"] - one["accuracy"]) * one["count"] for one in higher) / total
+    low = metrics["calibration_bins"][0]
+    return f"{words}; {low['count']:,} of them are below {low['high']:.2f}, and the other {total:,} are {100 * gap:.1f} points off."
 
 
 def weights(run: FinishedRun) -> list[str]:

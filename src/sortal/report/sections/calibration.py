@@ -6,6 +6,7 @@ from sortal.report.blocks import Figure, Section, Table, Words
 from sortal.report.formats import share, span
 from sortal.report.source import FinishedRun
 from sortal.report.svg.reliability import reliability_plot
+from sortal.report.verdict import calibrated
 
 
 def calibration(run: FinishedRun) -> Section:
@@ -31,13 +32,11 @@ def calibration(run: FinishedRun) -> Section:
         [f"{one['low']:.2f} – {one['high']:.2f}", f"{one['count']:,}", share(one["confidence"]), share(one["accuracy"])]
         for one in filled
     ]  # fmt: skip
-    side = "below" if widest["accuracy"] > widest["confidence"] else "above"
-    words = f"Stated probabilities are {100 * metrics['ece']:.1f} points off on average; in the worst bin they are {side} what comes true."
     return Section(
         "calibration",
         "Calibration",
         [
-            Words(words),
+            Words(calibrated(metrics)),
             Figure(drawing.svg("calibration-plot", title, description), title, description, {"bins": filled}),
             Table("The same in numbers", ["probability", "predictions", "mean stated", "came true"], rows, "lrrr", folded=True),
         ],

@@ -51,7 +51,7 @@ def confusion(run: FinishedRun, rows: TestRows) -> Section:
     if not run.single:
         blocks.append(
             Words(
-                "With several labels per row, a pair counts when one label was missed and the other wrongly given in the same row; the diagonal counts labels rightly given."
+                "With several labels per row, a pair counts when one label was missed and the other wrongly given in the same row; the diagonal counts labels rightly given. A label that was only missed, or only wrongly given, is in no pair."
             )
         )
     blocks.append(_pairs(run, rows, found, pairs, support))

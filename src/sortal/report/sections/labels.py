@@ -24,7 +24,7 @@ def labels(run: FinishedRun) -> Section:
     rare = sum(1 for entry in entries if entry["support"] < _RARE)
     if rare:
         blocks.append(
-            Words(f"{rare:,} of {len(entries):,} labels have fewer than {_RARE} test rows: their own figures say little.")
+            Words(f"Labels with fewer than {_RARE} test rows, whose own figures say little: {rare:,} of {len(entries):,}.")
         )  # fmt: skip
     if len(rows) > _WORST:
         left = f"; {len(entries) - _ALL:,} more are in metrics.json" if len(entries) > _ALL else ""

@@ -66,6 +66,7 @@ def missed(found: Comparison, with_texts: bool) -> Section | None:
     if not found.mistakes.rows:
         return None
     kept = missed_rows(found, _KEPT, TEXT_WIDTH)
+    kept = [[cell or "–" for cell in row] for row in kept]  # a method may have given no label
     align = "lt" + "l" * (len(kept[0]) - 2)
     if not with_texts:
         kept, align = [[row[0], *row[2:]] for row in kept], align.replace("t", "")

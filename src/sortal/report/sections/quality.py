@@ -73,13 +73,13 @@ def _runs(found: Comparison) -> Table:
                 for c in found.cells
                 if c["method"] == cell["method"] and "metrics" in c
             ]
-            apart = f"{100 * (value - fmean(own)):+.1f}" if len(own) > 1 else ""
+            apart = f"{100 * (value - fmean(own)):+.1f} points" if len(own) > 1 else ""
         rows.append(
             [cell["name"], share(value), apart, "" if seconds is None else clock(seconds), _status(cell)]
         )
     more = "" if len(found.cells) <= _CELLS else f"; the first {_CELLS} of {len(found.cells):,}"
     return Table(
-        f"Every run, by seed{more}", ["run", found.metric, "points from its method's mean", "training", "status"],
+        f"Every run, by seed{more}", ["run", found.metric, "from its mean", "training", "status"],
         rows, "lrrrl",
     )  # fmt: skip
 

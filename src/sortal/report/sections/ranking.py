@@ -10,7 +10,7 @@ from sortal.report.formats import label, share
 from sortal.report.source import FinishedRun
 from sortal.report.svg.panel import panel
 
-_EACH = 6
+_EACH, _ROWS = 6, 10
 
 
 def ranking(run: FinishedRun) -> Section:
@@ -21,7 +21,8 @@ def ranking(run: FinishedRun) -> Section:
         gold = gold[:, None] == np.arange(len(predictions.names))
     p = predictions.probabilities
     curves = {k: precision_recall(p[:, k], gold[:, k]) for k in range(len(entries)) if entries[k]["support"]}
-    worst = sorted(curves, key=lambda k: curves[k].average)[:_EACH]
+    enough = [k for k in curves if entries[k]["support"] >= _ROWS] or list(curves)
+    worst = sorted(enough, key=lambda k: curves[k].average)[:_EACH]
     frequent = sorted((k for k in curves if k not in worst), key=lambda k: -entries[k]["support"])[:_EACH]
     figures = [_pooled(run, precision_recall(p.ravel(), gold.ravel().astype(np.uint8)))]
     for k in (*worst, *frequent):
@@ -35,7 +36,7 @@ def ranking(run: FinishedRun) -> Section:
         "label to every row would. First all labels pooled"
     )
     words += (
-        f", then the {len(worst)} with the lowest average precision (AP), then the {len(frequent)} most frequent others."
+        f", then the {len(worst)} with the lowest average precision (AP) among those with {_ROWS} test rows or more, then the {len(frequent)} most frequent others."
         if frequent
         else ", then every label, the lowest average precision (AP) first."
     )

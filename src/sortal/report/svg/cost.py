@@ -37,7 +37,7 @@ def cost_plot(x: Scale, y: Scale, points: Sequence[CostPoint]) -> Plot:
                 plot.line((across - 5, end), (across + 5, end), f"bar c{number % 6}")
         for run in point.runs:
             plot.add(
-                "circle", **dict(zip(("cx", "cy"), plot.at(*run), strict=True)), r=2, class_=f"run c{number % 6}"
+                "circle", **dict(zip(("cx", "cy"), plot.at(*run), strict=True)), r=3.5, class_=f"open run c{number % 6}"
             )  # fmt: skip
         plot.marker((across, up), number)
         taken.append((across - 6, min(head, up - 6), across + 6, max(foot, up + 6)))

@@ -53,13 +53,13 @@ def line_plot(
         rug: values of ``x`` shown as short strokes along the axis.
         dots: a marker at every point, and not only a line.
     """
-    plot = Plot(x, y, legend=[one.name for one in series])
+    plot = Plot(x, y, legend=[one.name for one in series] if len(series) > 1 else ())
     for number, one in enumerate(series):
         points = [plot.at(*point) for point in one.points]
         plot.path(points, number)
-        # A lone point has no line, and a few markers tell curves apart where colours do not.
+        # A lone point has no line, and a few markers tell several curves apart where colours do not.
         spaced = points if dots or len(points) < 2 else points[len(points) // 8 :: max(1, len(points) // 4)]
-        for point in spaced:
+        for point in spaced if dots or len(series) > 1 or len(points) < 2 else ():
             plot.marker(point, number, 3.5)
     for value in rug:
         across, foot = plot.at(value, y.low)

@@ -50,7 +50,7 @@ class Plot(Drawing):
             _, y = self.at(self.x.low, value)
             self.line((self.left, y), (self.right, y), "grid")
             self.text((self.left - 6, y + 4.5), self.y.shown(value), "tick", "end")
-        free = self.left - CHARACTER  # numbers that would touch the one before are left out
+        free = self.left - 3 * CHARACTER  # numbers that would touch the one before are left out
         for value in self.x.ticks(6):
             x, _ = self.at(value, self.y.low)
             words = self.x.shown(value)

@@ -45,6 +45,8 @@ class Scale:
             found = [d * 10.0**p for p in powers for d in digits if self.low <= d * 10.0**p <= self.high]
             if len(found) >= 3:
                 break
+        if len(found) < 2:
+            return self._even(about)
         return found[:: max(1, round(len(found) / about))]
 
 
