@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sortal.report.blocks import Block, Code, Figure, Gallery, Page, Table, Words
+from sortal.report.blocks import Block, Code, Figure, Page, Table, Words
 
 FORMAT = 1
 
@@ -40,8 +40,4 @@ def _block(block: Block) -> dict[str, Any]:
         }
     if isinstance(block, Figure):
         return {"figure": block.title, "description": block.description, "data": dict(block.data)}
-    return {"gallery": [_block(figure) for figure in _figures(block)]}
-
-
-def _figures(gallery: Gallery) -> list[Figure]:
-    return list(gallery.figures)
+    return {"gallery": [_block(figure) for figure in block.figures]}

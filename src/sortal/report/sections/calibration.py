@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from sortal.evaluation import words
 from sortal.report.blocks import Figure, Section, Table, Words
 from sortal.report.formats import share, span
 from sortal.report.source import FinishedRun
 from sortal.report.svg.reliability import reliability_plot
-from sortal.report.verdict import calibrated
 
 
 def calibration(run: FinishedRun) -> Section:
@@ -36,7 +36,7 @@ def calibration(run: FinishedRun) -> Section:
         "calibration",
         "Calibration",
         [
-            Words(calibrated(metrics)),
+            Words(words.calibration(metrics)),
             Figure(drawing.svg("calibration-plot", title, description), title, description, {"bins": filled}),
             Table("The same in numbers", ["probability", "predictions", "mean stated", "came true"], rows, "lrrr", folded=True),
         ],

@@ -23,9 +23,9 @@ class CostPoint:
     runs: Sequence[tuple[float, float]] = ()
 
 
-def cost_plot(x: Scale, y: Scale, points: Sequence[CostPoint]) -> Plot:
+def cost_plot(cost: Scale, quality: Scale, points: Sequence[CostPoint]) -> Plot:
     """A plot in which no two names overlap while there is room."""
-    plot = Plot(x, y, height=320)
+    plot = Plot(cost, quality, height=320)
     taken: list[tuple[float, float, float, float]] = []
     for number, point in enumerate(points):
         across, up = plot.at(point.cost, point.value)
@@ -36,9 +36,8 @@ def cost_plot(x: Scale, y: Scale, points: Sequence[CostPoint]) -> Plot:
             for end in (foot, head):
                 plot.line((across - 5, end), (across + 5, end), f"bar c{number % 6}")
         for run in point.runs:
-            plot.add(
-                "circle", **dict(zip(("cx", "cy"), plot.at(*run), strict=True)), r=3.5, class_=f"open run c{number % 6}"
-            )  # fmt: skip
+            at = plot.at(*run)
+            plot.add("circle", cx=at[0], cy=at[1], r=3.5, class_=f"open run c{number % 6}")
         plot.marker((across, up), number)
         taken.append((across - 6, min(head, up - 6), across + 6, max(foot, up + 6)))
     for point in points:
