@@ -20,7 +20,7 @@ from sortal.config import build_config
 from sortal.evaluation.predictions import read_predictions
 from sortal.report.report import report
 from sortal.run import run
-from tiny_runs import rows, write_csv
+from tiny_runs import fit, rows, write_csv
 
 LABELS = ("good", "bad", "odd")
 
@@ -215,6 +215,29 @@ def test_several_labels_per_text(tmp_path):
         assert shown[entry["label"]] == pytest.approx(entry["average_precision"])
 
 
+def test_the_layers_of_a_probe_are_those_it_tried(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("SORTAL_CACHE", str(tmp_path / "cache"))
+    data = write_csv(tmp_path / "data.csv", noisy(120))
+    free = {"epochs": None, "batch_size": None, "learning_rate": 5e-4, "head_learning_rate": 2e-3}
+    made = fit(data, tiny, tmp_path / "run", method="probe", **free)
+    page = page_of(report(tmp_path / "run"))
+    training = made.record["training"]
+    content = json.loads((tmp_path / "run" / "report.json").read_text())
+    (plot,) = [
+        b["data"] for s in content["sections"] if s["id"] == "layers" for b in s["blocks"] if "data" in b
+    ]
+    assert plot["chosen"] == {key: training[key] for key in ("layer", "template", "pooling")}
+    best = max(one["metric"] for one in training["layers"])
+    assert max(value for curve in plot["curves"].values() for value in curve.values()) == best
+    assert sum(map(len, plot["curves"].values())) == len(
+        {(t["template"], t["pooling"], t["layer"]) for t in training["layers"]}
+    )
+    assert f"chosen: layer {training['layer']}" in [e[2] for e in page.all("text")]
+    assert "alert(" in page.text
+    again = build_config(yaml.safe_load(page.all("pre")[0][2]))
+    assert {**again.model_dump(mode="json"), "out": None} == {**made.record["config"], "out": None}
+
+
 def test_a_moved_comparison_and_one_method_alone(compared, data, tmp_path):
     out, _ = compared
     moved = shutil.copytree(out, tmp_path / "moved")
@@ -226,6 +249,16 @@ def test_a_moved_comparison_and_one_method_alone(compared, data, tmp_path):
     page_of(made)
     assert made.verdict[0].startswith(found.advice[0])
     assert "nothing to compare it with" in made.verdict[0]
+
+
+def test_few_test_rows_have_figures_and_no_verdict(tmp_path):
+    out, found = compared_in(tmp_path / "few", write_csv(tmp_path / "data.csv", noisy(90)), seeds=1)
+    assert found.n < 30
+    made = report(out)
+    page_of(made)
+    assert made.verdict[0].startswith(f"{found.n} test rows are too few to recommend anything")
+    assert not any("is better than" in line for line in made.verdict)
+    assert "too few to say much" in report(out / "runs" / "tfidf-0").notes[1]
 
 
 def test_the_command_writes_three_files_and_a_summary(compared, tmp_path, capsys):

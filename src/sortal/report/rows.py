@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sortal.config import RunConfig, build_config
+from sortal.config import build_config
+from sortal.config_sections import DataConfig
 from sortal.errors import SortalError
 from sortal.evaluation.scores import Ints
 from sortal.parts import Parts, read_parts
@@ -34,8 +35,10 @@ class TestRows:
 def read_rows(run: FinishedRun) -> TestRows:
     """Read the data files that the run's settings name, relative to the working directory as they were for the run."""
     try:
-        known = {key: value for key, value in run.record["config"].items() if key in RunConfig.model_fields}
-        parts = read_parts(build_config(known), lambda line: None)
+        # Only what decides the rows: other settings may have other rules in this version.
+        names = {*DataConfig.model_fields, "seed"}
+        given = {key: value for key, value in run.record["config"].items() if key in names}
+        parts = read_parts(build_config(given), lambda line: None)
     except SortalError as error:
         return TestRows(None, None, f"Texts are left out: {error.what}.")
     except OSError as error:

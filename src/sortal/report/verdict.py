@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from sortal.comparison.results import Comparison
 from sortal.comparison.tables import notes
+from sortal.evaluation.comparison import MIN_ROWS
 from sortal.evaluation.words import calibration, interval
 from sortal.report.formats import share
 from sortal.report.source import FinishedRun
-
-_FEW = 30
 
 
 def of_run(run: FinishedRun) -> list[str]:
@@ -41,7 +40,7 @@ def run_notes(run: FinishedRun) -> list[str]:
     lines = [
         f"One training run (seed {run.seed}): how much another seed would change is not measured here, and no other method stands beside it."
     ]
-    if run.metrics["n"] < _FEW:
+    if run.metrics["n"] < MIN_ROWS:
         lines.append(f"{run.metrics['n']} test rows are too few to say much.")
     return lines + weights(run)
 

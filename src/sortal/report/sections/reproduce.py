@@ -48,8 +48,10 @@ def _shared(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     for name in (name for name in names if name not in ("method", "seed")):
         having = [method for method in own if applies(name, method)]
         values = [own[method].get(name) for method in having]
-        if having and all(value == values[0] for value in values):
+        together = bool(having) and all(value == values[0] for value in values) and values[0] is not None
+        if together:
             settings[name] = values[0]
-        else:
-            settings |= {f"{m}.{name}": own[m][name] for m in having if name in own[m]}
+        # What is said of all methods does not reach every one: an encoder's model is its own, for example.
+        rest = [method for method in own if name in own[method] and not (together and method in having)]
+        settings |= {f"{method}.{name}": own[method][name] for method in rest}
     return settings
