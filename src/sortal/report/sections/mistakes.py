@@ -53,7 +53,7 @@ def mistakes(run: FinishedRun, rows: TestRows) -> Section:
         lines = [[line[0], *line[2:]] for line in lines]
     blocks: list[Block] = [
         Words(
-            f"{len(wrong):,} of {run.metrics['n']:,} rows are not exactly right. A mistake that the model is sure of is often a wrong label in the data."
+            f"{len(wrong):,} of {run.metrics['n']:,} rows are not exactly right. Where the model is sure of a mistake, the label in the data may be the wrong one."
         )
     ]
     shown = min(len(wrong), _KEPT)

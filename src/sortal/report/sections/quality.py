@@ -28,7 +28,7 @@ def figures(run: FinishedRun) -> Section:
     words = [f"Intervals: {metrics['interval_method']}."]
     if absent := metrics.get("labels_without_rows"):
         words.append(
-            f"{absent:,} of {metrics['n_labels']:,} labels have neither rows nor predictions here; they count as 0 in F1 macro."
+            f"Labels with neither rows nor predictions here: {absent:,} of {metrics['n_labels']:,}; they count as 0 in F1 macro."
         )
     return Section(
         "figures",
