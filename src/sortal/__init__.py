@@ -8,16 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "__version__", "compare", "load", "train"]
+__all__ = ["Classifier", "__version__", "compare", "load", "report", "train"]
 
 if TYPE_CHECKING:
     from sortal.classifier import Classifier, load, train
     from sortal.comparison.compare import compare
+    from sortal.report.report import report
 
 _LAZY = {
     "Classifier": "sortal.classifier",
     "compare": "sortal.comparison.compare",
     "load": "sortal.classifier",
+    "report": "sortal.report.report",
     "train": "sortal.classifier",
 }
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from sortal.config import applies
+from sortal.evaluation.words import calibration
+from sortal.markdown import safe, table
 
 _LOADING = {
     "head": "Plain transformers and peft load this folder too and give the same scores, without that step.",
@@ -12,14 +17,18 @@ _LOADING = {
     "majority": "Every text gets the same answer, from the label counts in majority.json: a floor for other methods.",
     "instruct": "The folder is a causal language model's LoRA adapter: plain transformers and peft load it and generate the same answers. The prompt is in sortal.json.",
 }
+_SETTINGS = ("epochs", "batch_size", "learning_rate", "lora_r", "quantization", "template", "truncation")
+_FOUND = ("model", "c", "features", "best_step")
+_LABELS, _NAMED, _RARE = 30, 5, 10
 
 
-def model_card(meta: dict[str, Any], metrics: dict[str, Any]) -> str:
+def model_card(meta: Mapping[str, Any], metrics: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     """Markdown for ``README.md`` of a model folder.
 
     Args:
         meta: the content of ``sortal.json``.
         metrics: the content of ``metrics.json``.
+        record: ``config``, ``data`` and ``training`` of ``run.json``.
     """
     base, single = meta["base_model"], meta["task"] == "single"
     lines = [
@@ -27,6 +36,16 @@ def model_card(meta: dict[str, Any], metrics: dict[str, Any]) -> str:
         "",
         f"Method `{meta['method']}`{_on(base)}. Made by Sortal {meta['versions']['sortal']}.",
         *([f"Base weights: {base['note']}."] if base and base["note"] else []),
+        "",
+        "```python",
+        "import sortal",
+        "",
+        'sortal.load("path/to/this/folder").predict(["a text"])',
+        "```",
+        "",
+        f"{_decision(meta['decision'])} {_LOADING[meta['method']]}",
+        "",
+        "## How good",
         "",
         f"Measured on {metrics['n']:,} test rows, seed {meta['seed']}. Intervals: {metrics['interval_method']}.",
         "",
@@ -37,30 +56,76 @@ def model_card(meta: dict[str, Any], metrics: dict[str, Any]) -> str:
         low_high = metrics["intervals"].get(key)
         shown = f"{low_high[0]:.4f} – {low_high[1]:.4f}" if low_high else "–"
         lines.append(f"| {key} | {metrics[key]:.4f} | {shown} |")
-    lines += [
-        "",
-        "```python",
-        "import sortal",
-        "",
-        'sortal.load("path/to/this/folder").predict(["a text"])',
-        "```",
-        "",
-        f"{_decision(meta['decision'])} {_LOADING[meta['method']]}",
-        "",
-    ]
+    lines += ["", *_labels(metrics), "", "## Use and limits", ""]
+    lines += [f"- {line}" for line in _limits(meta, metrics, record)]
+    lines += ["", "## Training", "", _training(meta, record), "", *_data(record), ""]
     return "\n".join(lines)
 
 
-def _on(base: dict[str, Any] | None) -> str:
+def _on(base: Mapping[str, Any] | None) -> str:
     if base is None:
         return ", without a pretrained model"
     return f" on `{base['spec']}` (licence of the base model: {base['licence'] or 'unknown'})"
 
 
-def _decision(decision: dict[str, Any]) -> str:
+def _decision(decision: Mapping[str, Any]) -> str:
     parts = [f"Probabilities are calibrated with temperature {decision['temperature']:.3f}, fitted on dev"]
     if decision.get("thresholds"):
         parts.append("labels are given above thresholds tuned on dev")
     if decision.get("abstain_below") is not None:
         parts.append(f"below {decision['abstain_below']} the answer is null")
     return "; ".join(parts) + "."
+
+
+def _labels(metrics: Mapping[str, Any]) -> list[str]:
+    entries = sorted(metrics["per_label"], key=lambda e: (e["support"] == 0, e["f1"], -e["support"]))
+    rows = [
+        [e["label"], *(f"{e[key]:.3f}" for key in ("f1", "precision", "recall")), f"{e['support']:,}"]
+        for e in entries[:_LABELS]
+    ]
+    left = len(entries) - len(rows)
+    more = [f"The labels with the lowest F1; {left:,} others are left out.", ""] if left else []
+    return [*more, *table(["label", "F1", "precision", "recall", "test rows"], rows, "lrrrr")]
+
+
+def _limits(meta: Mapping[str, Any], metrics: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+    """What the measurements themselves say about when not to rely on the model."""
+    entries, training = metrics["per_label"], record["training"]
+    answers = (
+        "A text may get no label."
+        if meta["task"] == "multi"
+        else "A text gets one of the labels even when none fits."
+    )
+    if meta["decision"].get("abstain_below") is not None:
+        answers = "A text whose best label is not probable enough gets none."
+    lines = [f"For texts like those it was trained and tested on; others were not measured. {answers}", calibration(metrics)]  # fmt: skip
+    if rare := sum(1 for e in entries if e["support"] < _RARE):
+        lines.append(f"Labels with fewer than {_RARE} test rows, whose own figures say little: {rare:,} of {len(entries):,}.")  # fmt: skip
+    if never := [e["label"] for e in entries if e["support"] and not e["predicted"]]:
+        shown = ", ".join(safe(name) for name in never[:_NAMED])
+        lines.append(f"Labels that have test rows and were never given: {len(never):,} ({shown}{', …' if len(never) > _NAMED else ''}).")  # fmt: skip
+    if cut := training.get("truncated_train_rows"):
+        share = cut / record["data"]["train"]["rows"]
+        lines.append(f"{share:.1%} of the training texts were longer than the model reads, and were cut.")
+    lines.append("One training run: another seed would give somewhat different figures.")
+    return lines
+
+
+def _training(meta: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    config, training = record["config"], record["training"]
+    facts = {
+        key: config[key] for key in _SETTINGS if config.get(key) is not None and applies(key, meta["method"])
+    }
+    facts |= {key: training[key] for key in _FOUND if key in training}
+    if meta.get("max_length"):
+        facts["max_length"] = meta["max_length"]
+    said = ", ".join(f"{key} {value}" for key, value in facts.items())
+    return f"Method `{meta['method']}`, seed {meta['seed']}{f': {said}' if said else ''}. All settings are in the run's `run.json`."
+
+
+def _data(record: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [part, f"{record['data'][part]['rows']:,}", record["data"][part]["fingerprint"]]
+        for part in ("train", "dev", "test")
+    ]
+    return table(["part", "rows", "SHA-256 of texts and labels"], rows, "lrl")

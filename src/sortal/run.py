@@ -202,7 +202,8 @@ def _run(
     with atomic_folder(folder.model) as temporary:
         meta |= fitted.scorer.save(temporary)
         model_folder.write_meta(temporary, meta)
-        (temporary / "README.md").write_text(model_card(meta, metrics), encoding="utf-8")
+        card = model_card(meta, metrics, {**record, "config": settled.model_dump(mode="json")})
+        (temporary / "README.md").write_text(card, encoding="utf-8")
     write_json(folder.metrics_json, metrics)
     complete = (folder.model / "model.safetensors").exists()
     record["size_on_disk"] = {

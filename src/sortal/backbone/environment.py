@@ -32,7 +32,6 @@ OPTIONAL = {
     "mlflow-skinny": ("track", "MLflow tracking"),
     "fastapi": ("serve", "the prediction server"),
     "uvicorn": ("serve", "the prediction server"),
-    "matplotlib": ("report", "plots in reports"),
     "ray": ("ray", "distributed search"),
 }
 

@@ -123,6 +123,6 @@ def command(
         output.show(missed_table(found, 5))
     for line in (*notes(found), *found.advice):
         output.say(line)
-    output.say(f"written to {out}")
+    output.say(f"written to {out}; `sortal report {out}` makes a page of it")
     if json:
         output.summary(found.to_json())

@@ -22,6 +22,7 @@ VERBS = {
     "evaluate": ("sortal.cli.evaluate:app", "measure a saved classifier on labelled data, with intervals"),
     "predict": ("sortal.cli.predict:app", "label a file, or lines on stdin"),
     "compare": ("sortal.cli.compare:app", "several methods on one split: tables, tests, which to take"),
+    "report": ("sortal.cli.report:app", "one page about a run or a comparison: figures, plots, mistakes"),
     "models": ("sortal.cli.models:app", "list, pull and show base models"),
     "doctor": (
         "sortal.cli.doctor:command",
@@ -178,7 +179,9 @@ def spread_lists(arguments: list[str], positionals: int = 1) -> list[str]:
 
 POSITIONALS = {"evaluate": 2, "predict": 2}
 LISTS = frozenset({"--text", "--label-columns"})
-SWITCHES = frozenset({"--resume", "--dry-run", "--json", "--force", "--accept-terms"})
+SWITCHES = frozenset(
+    {"--resume", "--dry-run", "--json", "--force", "--accept-terms", "--texts", "--no-texts"}
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,7 +16,7 @@ from sortal.comparison import cells as matrix
 from sortal.comparison.advice import advise
 from sortal.comparison.cells import Cell
 from sortal.comparison.mistakes import mistakes
-from sortal.comparison.results import Comparison, cell_record, finished_runs, summaries
+from sortal.comparison.results import RESULT_NAME, Comparison, cell_record, finished_runs, summaries
 from sortal.comparison.tables import cells_table, markdown
 from sortal.comparison.units import clock
 from sortal.comparison.worker import failure, run_cell
@@ -26,9 +26,9 @@ from sortal.evaluation.label_metrics import LABEL_METRICS
 from sortal.parts import read_parts
 from sortal.training.atomic import is_leftover, remove_leftovers, write_json, write_text
 from sortal.training.lock import LOCK_NAME, FolderLock
+from sortal.training.runfolder import REPORT_NAMES, SPLIT_NAME
 
 METHODS = ("majority", "tfidf", "head")
-_RESULT = "comparison.json"
 _LAST_CHECKPOINT_SECONDS = 60.0
 
 
@@ -96,7 +96,7 @@ def compare(
             n = len(parts.test)
             advice, wrong = advise(values, seconds, pairs, n), mistakes(runs, parts, metric)
             comparison = Comparison(metric, n, records, found, pairs, advice, wrong)
-            write_json(out / _RESULT, comparison.to_json())
+            write_json(out / RESULT_NAME, comparison.to_json())
             write_text(out / "comparison.md", markdown(comparison, shlex.join(["sortal", *sys.argv[1:]])))
             return comparison
 
@@ -107,7 +107,7 @@ def _check_folder(out: Path) -> None:
     """Refuse a folder with other things in it before anything is written there."""
     if out.exists() and not out.is_dir():
         raise RunFolderError(f"{out} is a file", "choose another --out")
-    ours = {_RESULT, "comparison.md", "split.parquet", "runs", "settings", "logs", LOCK_NAME}
+    ours = {RESULT_NAME, "comparison.md", SPLIT_NAME, "runs", "settings", "logs", LOCK_NAME, *REPORT_NAMES}
     other = (
         [p.name for p in out.iterdir() if p.name not in ours and not is_leftover(p.name)]
         if out.exists()

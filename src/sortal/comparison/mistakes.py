@@ -41,6 +41,15 @@ class Mistakes:
         """A JSON-ready dict."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Mistakes:
+        """The inverse of `to_json`; KeyError or TypeError when keys are missing or unknown."""
+        return cls(
+            values["missed"],
+            [MissedRow(**row) for row in values["rows"]],
+            [Slice(**part) for part in values["slices"]],
+        )
+
 
 def mistakes(methods: Mapping[str, Sequence[Predictions]], parts: Parts, metric: str) -> Mistakes:
     """Of the finished runs of ``methods`` on the test rows of ``parts``."""

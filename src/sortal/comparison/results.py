@@ -19,6 +19,7 @@ from sortal.evaluation.paired import resample_runs, resampled_difference, run_va
 from sortal.evaluation.predictions import Predictions, read_predictions
 from sortal.evaluation.significance import compare_pairs
 
+RESULT_NAME = "comparison.json"
 QUALITY = ("accuracy", "subset_accuracy", "f1_micro", "f1_macro", "ece")
 COST = (
     "trainable_parameters",
@@ -74,6 +75,23 @@ class Comparison:
             "advice": self.advice,
             "mistakes": self.mistakes.to_json(),
         }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Comparison:
+        """The inverse of `to_json`.
+
+        Raises:
+            KeyError, TypeError: keys are missing or unknown: damaged, or written by another version.
+        """
+        return cls(
+            values["metric"],
+            values["test_rows"],
+            values["cells"],
+            [MethodSummary(**summary) for summary in values["methods"]],
+            [PairComparison.from_json(pair) for pair in values["pairs"]],
+            values["advice"],
+            Mistakes.from_json(values["mistakes"]),
+        )
 
 
 def cell_record(cell: Cell, reasons: Mapping[str, str]) -> dict[str, Any]:

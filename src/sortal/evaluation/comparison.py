@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -84,3 +85,12 @@ class PairComparison:
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict, with winner and verdict."""
         return {**asdict(self), "notes": list(self.notes), "winner": self.winner, "verdict": self.verdict}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> PairComparison:
+        """The inverse of `to_json`; KeyError or TypeError when keys are missing or unknown."""
+        kept = {key: value for key, value in values.items() if key not in ("winner", "verdict")}
+        test = values["mcnemar"]
+        return cls(
+            **{**kept, "notes": tuple(values["notes"]), "mcnemar": None if test is None else McNemar(**test)}
+        )

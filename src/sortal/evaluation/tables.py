@@ -9,7 +9,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-_TITLES = {
+TITLES = {
     "accuracy": "accuracy",
     "coverage": "coverage",
     "selective_accuracy": "accuracy when answering",
@@ -48,7 +48,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
         ["value", "95 % interval"],
         caption,
     )
-    for name, title in _TITLES.items():
+    for name, title in TITLES.items():
         value = metrics.get(name)
         if value is None:
             continue

@@ -22,6 +22,7 @@ from sortal.training.lock import LOCK_NAME
 FolderState = Literal["new", "unfinished", "finished"]
 
 SPLIT_NAME = "split.parquet"
+REPORT_NAMES = ("report.html", "report.md", "report.json")
 _STATUSES = ("running", "failed", "stopped", "finished")
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
 _TABLES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".xml"}

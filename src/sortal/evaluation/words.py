@@ -1,0 +1,28 @@
+"""Sentences that say what a figure of ``metrics.json`` means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """``, 95 % interval 0.902 to 0.922``, to follow a figure; nothing for None."""
+    return "" if bounds is None else f", 95 % interval {bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+def calibration(metrics: Mapping[str, Any]) -> str:
+    """How far stated probabilities are from what comes true.
+
+    With several labels nearly all probabilities are close to 0, and right to be; those above the lowest bin are told apart.
+    """
+    ece = f"ECE {metrics['ece']:.3f}{interval(metrics['intervals'].get('ece'))}"
+    words = f"Stated probabilities are {100 * metrics['ece']:.1f} points off on average ({ece})"
+    low, *higher = metrics["calibration_bins"]
+    total = sum(one["count"] for one in higher)
+    if metrics["task"] == "single" or not total:
+        return f"{words}."
+    gap = (
+        sum(abs(one["confidence"] - one["accuracy"]) * one["count"] for one in higher if one["count"]) / total
+    )
+    return f"{words}; {low['count']:,} of them are at most {low['high']:.2f}, and the other {total:,} are {100 * gap:.1f} points off."
