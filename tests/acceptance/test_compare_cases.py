@@ -236,6 +236,7 @@ def test_settings_go_to_the_methods_that_have_them(data, tmp_path):
         (["head"], {"shots": 1}, "shots applies to none of head"),
         (["head"], {"instruct.shots": 1}, "'instruct' is not compared"),
         (["head"], {"head.epoch": 1}, "did you mean 'epochs'"),
+        (["head"], {"head.dev_size": 0.2}, "the methods share their data"),
         (["head"], {"epoch": 1}, "did you mean 'epochs'"),
     ],
 )

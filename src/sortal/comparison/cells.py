@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sortal.config import RunConfig, applies, build_config, refuse_unknown
+from sortal.config_sections import DataConfig
 from sortal.errors import ConfigError, RunFolderError
 from sortal.methods import REGISTRY, get_method
 from sortal.parts import Parts
@@ -67,9 +68,13 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
         raise ConfigError(f"seeds is {seeds}", "use 1 or more; with 3 the spread between seeds can be told")
     refuse_unknown({key: value for key, value in settings.items() if "." not in key}, "settings")
     for key in settings:
-        scope, dot, _ = key.partition(".")
+        scope, dot, name = key.partition(".")
         if dot and scope not in methods:
             raise ConfigError(f"{key}: {scope!r} is not compared", f"methods are {', '.join(methods)}")
+        if dot and name in DataConfig.model_fields:
+            raise ConfigError(
+                f"{key}: the methods share their data", f"write {name} without {scope}, for all"
+            )
         if not dot and not any(applies(key, method) for method in methods):
             raise ConfigError(f"{key} applies to none of {', '.join(methods)}", "leave it out")
     return [
