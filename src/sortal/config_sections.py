@@ -158,7 +158,7 @@ class HeadConfig(Section):
 
     keep_layers: Literal["auto"] | Annotated[int, Field(ge=1)] | None = Field(
         None,
-        description="tune only the first layers of the decoder: so many, or auto: as few as a frozen probe finds no worse; default: all",
+        description="tune only the first layers of the decoder: so many, or auto: up to the one that a probe of the frozen model finds best; default: all",
     )
 
 

@@ -57,7 +57,7 @@ def command(
     keep_layers: Annotated[
         str | None,
         Option(
-            metavar="N", help="head: tune the first N layers only, or auto: as few as a probe finds enough"
+            metavar="N", help="head: tune the first N layers only, or auto: up to the best one for a probe"
         ),
     ] = None,
     template: Annotated[

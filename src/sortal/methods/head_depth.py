@@ -9,7 +9,7 @@ from typing import Any, cast
 from sortal.backbone.pooling import Pooling
 from sortal.errors import CheckpointError, ConfigError
 from sortal.methods.base import FitContext
-from sortal.methods.layer_search import DEV_ROWS, best_place, search_places, shallowest_place
+from sortal.methods.layer_search import best_place, search_places
 from sortal.training.atomic import write_json
 
 _CHOICE = "layers.json"
@@ -46,10 +46,9 @@ def choose_depth(context: FitContext) -> Depth:
             "find the number in one process, then give it: keep_layers=12",
         )
     places = search_places(context, config.template_sources)
-    place, best = shallowest_place(places, min(len(context.dev), DEV_ROWS)), best_place(places)
+    place = best_place(places)
     context.say(
-        f"keeping {place.layer} layers, {place.pooling}: dev {place.metric:.4f} with the model frozen, "
-        f"the best is {best.metric:.4f} at layer {best.layer}, {best.pooling}"
+        f"keeping {place.layer} layers, {place.pooling}: dev {place.metric:.4f} with the model frozen"
     )
     depth = Depth(place.layer, place.pooling, [each.to_json() for each in places])
     if path is not None:

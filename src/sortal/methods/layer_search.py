@@ -171,17 +171,6 @@ def best_place(places: Sequence[Place]) -> Place:
     return max(places, key=lambda place: (place.metric, -place.layer))
 
 
-def shallowest_place(places: Sequence[Place], dev_rows: int) -> Place:
-    """The shallowest one that is within a standard error of the best (Breiman et al. 1984, for trees); of equals the better."""
-    best = best_place(places).metric
-    # Of a share; a stand-in for the other metrics, whose errors have no such formula.
-    error = float(np.sqrt(max(best * (1 - best), 0.0) / max(dev_rows, 1)))
-    return min(
-        (place for place in places if place.metric >= best - error),
-        key=lambda place: (place.layer, -place.metric),
-    )
-
-
 def with_template(config: RunConfig, template: str) -> RunConfig:
     """``config`` with one template."""
     return config.model_copy(update={"template": template})

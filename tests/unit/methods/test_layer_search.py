@@ -13,7 +13,6 @@ from sortal.methods.layer_search import (
     best_fit,
     best_place,
     read_states,
-    shallowest_place,
 )
 from sortal.methods.state_cache import StateCache
 from sortal.training.progress import NoProgress
@@ -26,13 +25,6 @@ def place(layer, metric, pooling="last"):
 def test_the_best_place_of_equals_is_the_shallowest():
     places = [place(1, 0.5), place(4, 0.8), place(2, 0.8), place(3, 0.7)]
     assert best_place(places).layer == 2
-
-
-def test_the_shallowest_place_is_within_a_standard_error_of_the_best():
-    """0.8 on 100 rows has a standard error of 0.04."""
-    places = [place(1, 0.75), place(2, 0.761), place(2, 0.77, "mean"), place(3, 0.8)]
-    assert shallowest_place(places, 100) == place(2, 0.77, "mean")
-    assert shallowest_place(places, 10_000) == place(3, 0.8)
 
 
 def test_a_place_is_written_flat():
