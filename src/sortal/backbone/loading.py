@@ -14,6 +14,7 @@ from sortal.backbone import attention
 from sortal.backbone.packing import pack
 from sortal.backbone.pooling import pool, token_states
 from sortal.backbone.quiet import quiet
+from sortal.config import RunConfig
 from sortal.errors import MissingDependencyError, ModelError
 
 _DROPOUTS = (
@@ -61,6 +62,27 @@ def load_config(path: str, revision: str | None = None, trust_remote_code: bool 
             f"{path}: not a model transformers can read ({_first_line(error)})",
             "give a folder with config.json",
         ) from None
+
+
+def weights_as(config: RunConfig, device: torch.device) -> dict[str, Any]:
+    """How a run wants weights, as arguments of `load_classifier` and `load_language_model`."""
+    return {
+        "dtype": choose_dtype(config.dtype, device),
+        "device": device,
+        "quantization": config.quantization,
+        "nf4_backend": config.nf4_backend,
+        "trust_remote_code": config.trust_remote_code,
+    }
+
+
+def weights_as_saved(meta: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """How a saved model had them, from sortal.json."""
+    return {
+        "dtype": getattr(torch, meta["dtype"]),
+        "device": device,
+        "quantization": meta["quantization"],
+        "nf4_backend": meta["nf4_backend"],
+    }
 
 
 def load_classifier(

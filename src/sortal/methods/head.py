@@ -132,16 +132,8 @@ class HeadMethod:
         settings.problem_type = PROBLEM_TYPE[space.task]
         settings.pad_token_id = encoder.tokenizer.pad_token_id
         settings.use_cache = False
-        dtype = loading.choose_dtype(config.dtype, device)
-        classifier = loading.load_classifier(
-            context.base.path,
-            settings,
-            dtype=dtype,
-            device=device,
-            quantization=config.quantization,
-            nf4_backend=config.nf4_backend,
-            trust_remote_code=config.trust_remote_code,
-        )
+        weights = loading.weights_as(config, device)
+        classifier = loading.load_classifier(context.base.path, settings, **weights)
         model = tunable(classifier, config, depth.pooling, len(encoder.template.prefix))
         if not model.packed:
             context.say(
@@ -152,7 +144,7 @@ class HeadMethod:
             context.say(
                 f"base shared by {context.processes.world} processes: {released / 1e6:,.0f} MB released on each"
             )
-        budget = default_max_tokens(settings, dtype, device)
+        budget = default_max_tokens(settings, weights["dtype"], device)
         return HeadScorer(model, encoder, budget, context.processes, config.shard_base)
 
     def load(self, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> HeadScorer:
@@ -165,24 +157,15 @@ class HeadMethod:
         settings = loading.load_config(str(folder))
         check_labels(folder, settings, label_space)
         _check_adapter(folder, len(label_space), settings.hidden_size)
-        device = processes().device
-        dtype = getattr(torch, meta["dtype"])
-        base = check_base(folder, meta)
-        classifier = loading.load_classifier(
-            base.path,
-            settings,
-            dtype=dtype,
-            device=device,
-            quantization=meta["quantization"],
-            nf4_backend=meta["nf4_backend"],
-        )
+        weights = loading.weights_as_saved(meta, processes().device)
+        classifier = loading.load_classifier(check_base(folder, meta).path, settings, **weights)
         packed = loading.enable_packing(classifier)
         model = attach_adapter(classifier, folder)
         model.requires_grad_(False)
         fuse(model)
         model.eval()
         head = HeadModel(model, packed, meta.get("pooling", "last"), len(encoder.template.prefix))
-        return HeadScorer(head, encoder, default_max_tokens(settings, dtype, device))
+        return HeadScorer(head, encoder, default_max_tokens(settings, weights["dtype"], weights["device"]))
 
 
 def _check_adapter(folder: Path, labels: int, hidden: int) -> None:

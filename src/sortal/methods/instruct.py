@@ -184,16 +184,9 @@ class InstructMethod:
         settings = loading.load_config(context.base.path, trust_remote_code=config.trust_remote_code)
         settings.pad_token_id = prompt.tokenizer.pad_token_id
         name_labels(settings, context.label_space)
-        dtype = loading.choose_dtype(config.dtype, device)
-        base = loading.load_language_model(
-            context.base.path,
-            settings,
-            dtype=dtype,
-            device=device,
-            quantization=config.quantization,
-            nf4_backend=config.nf4_backend,
-            trust_remote_code=config.trust_remote_code,
-        )
+        weights = loading.weights_as(config, device)
+        dtype: torch.dtype = weights["dtype"]
+        base = loading.load_language_model(context.base.path, settings, **weights)
         shares = enable_trees(base)
         model = LanguageModel(add_lora(base, config), shares)
         fuse(model)
@@ -282,8 +275,7 @@ class InstructMethod:
         try:
             prompt, scoring = _saved_prompt(folder, meta, label_space), Scoring(**meta["scoring"])
             shortlist = None if meta["shortlist"] is None else Shortlist.load(folder)
-            dtype, device = getattr(torch, meta["dtype"]), processes().device
-            quantization, nf4_backend = meta["quantization"], meta["nf4_backend"]
+            weights = loading.weights_as_saved(meta, processes().device)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
                 f"{folder}/sortal.json is damaged ({type(error).__name__}: {error})",
@@ -291,20 +283,13 @@ class InstructMethod:
             ) from None
         settings = loading.load_config(str(folder))
         check_labels(folder, settings, label_space)
-        base = loading.load_language_model(
-            check_base(folder, meta).path,
-            settings,
-            dtype=dtype,
-            device=device,
-            quantization=quantization,
-            nf4_backend=nf4_backend,
-        )
+        base = loading.load_language_model(check_base(folder, meta).path, settings, **weights)
         shares = enable_trees(base)
         model = LanguageModel(attach_adapter(base, folder), shares)
         model.requires_grad_(False)
         fuse(model)
         model.eval()
-        budget = default_max_tokens(settings, dtype, device)
+        budget = default_max_tokens(settings, weights["dtype"], weights["device"])
         return InstructScorer(model, prompt, len(label_space), scoring, budget, shortlist, frozen=True)
 
 

@@ -20,7 +20,7 @@ from sortal.config import RunConfig
 from sortal.data.labels import LabelSpace
 from sortal.errors import ConfigError
 from sortal.methods.base import FitContext
-from sortal.methods.logistic import Standard, fit_logistic
+from sortal.methods.logistic import Dense, Standard, fit_logistic
 from sortal.methods.probe_model import frozen_decoder
 from sortal.methods.state_cache import CachedStates, StateCache, States, states_key
 from sortal.methods.text_folder import make_encoder
@@ -28,7 +28,7 @@ from sortal.methods.tuning import dev_figures
 from sortal.training.budget import default_max_tokens
 from sortal.training.progress import ProgressView
 
-STRENGTHS = (0.03, 0.1, 0.3, 1.0)
+STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
 DEV_ROWS = 2000  # more tell layers apart no better than other noise allows
 _LARGEST = float(np.finfo(np.float16).max)
 _COMMIT = 512  # texts that a killed search may lose
@@ -52,6 +52,16 @@ class Place:
         """A flat JSON-ready dict."""
         values = asdict(self)
         return {**values.pop("figures"), **values}
+
+
+@dataclass(frozen=True, eq=False)
+class Regression:
+    """A regression on features as they are, its C and dev figures; ``metric``: larger is better."""
+
+    c: float
+    metric: float
+    figures: dict[str, float]
+    dense: Dense
 
 
 @dataclass(frozen=True)
@@ -110,21 +120,12 @@ def search_places(context: FitContext, templates: Sequence[str]) -> list[Place]:
     seed = config.seed if config.split_seed is None else config.split_seed
     chosen = SearchRows.draw(len(context.train), len(context.dev), config.probe_rows, seed)
     gold = space.encode(context.train)[chosen.train], space.encode(context.dev)[chosen.dev]
-    dtype = loading.choose_dtype(config.dtype, device)
     settings = loading.load_config(path, trust_remote_code=trust)
     encoders = {
         name: make_encoder(path, with_template(config, name), context.base.revision) for name in templates
     }
-    base, packed = frozen_decoder(
-        path,
-        settings,
-        next(iter(encoders.values())),
-        dtype=dtype,
-        device=device,
-        quantization=config.quantization,
-        nf4_backend=config.nf4_backend,
-        trust_remote_code=trust,
-    )
+    how = loading.weights_as(config, device)
+    base, packed = frozen_decoder(path, settings, next(iter(encoders.values())), how)
     if config.bidirectional and not packed:
         raise ConfigError(
             "bidirectional needs a model that runs packed rows, and this architecture does not",
@@ -133,7 +134,7 @@ def search_places(context: FitContext, templates: Sequence[str]) -> list[Place]:
     depth = int(settings.num_hidden_layers)
     facts = {
         "base": context.base.revision or weights_fingerprint(path),
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": str(how["dtype"]).removeprefix("torch."),
         "quantization": config.quantization,
         "bidirectional": config.bidirectional,
     }
@@ -143,7 +144,7 @@ def search_places(context: FitContext, templates: Sequence[str]) -> list[Place]:
         f"{' and '.join(map(repr, templates))}: compared on dev {config.metric_for_best_model}"
     )
     found: list[Place] = []
-    budget = config.max_tokens or default_max_tokens(settings, dtype, device)
+    budget = config.max_tokens or default_max_tokens(settings, how["dtype"], device)
     with StateCache(facts, (len(POOLINGS), depth, int(settings.hidden_size))) as cache:
         for name, encoder in encoders.items():
             reader = LayerReader(base, packed, int(settings.pad_token_id), len(encoder.template.prefix))
@@ -189,8 +190,8 @@ def _compare(
     view.start(f"{template!r} layers", depth * len(poolings))
     for layer, pooling in product(range(depth), poolings):
         x, x_dev = (torch.from_numpy(part[POOLINGS.index(pooling), layer]).to(device) for part in states)
-        start = Place(template, pooling, layer + 1, 0.0, -np.inf, {})
-        places.append(best_fit(start, x, x_dev, gold, context.label_space, context.config))
+        best = best_regression(x, x_dev, gold, context.label_space, context.config)
+        places.append(Place(template, pooling, layer + 1, best.c, best.metric, best.figures))
         view.advance(1, 0)
     view.stop()
     return places
@@ -205,22 +206,27 @@ def _summary(places: Sequence[Place]) -> str:
     return f"{places[0].template!r} template: {', '.join(parts)}"
 
 
-def best_fit(
-    place: Place,
+def best_regression(
     x: torch.Tensor,
     x_dev: torch.Tensor,
     gold: tuple[npt.NDArray[Any], npt.NDArray[Any]],
     space: LabelSpace,
     config: RunConfig,
-) -> Place:
-    """``place`` with the C and figures of its best regression on ``x``, fp32 ``[n, d]``."""
+) -> Regression:
+    """The one of `STRENGTHS` that dev likes best, fitted on ``x``, fp32 ``[n, d]``.
+
+    Args:
+        gold: of the rows of ``x`` and of ``x_dev``.
+    """
     standard = Standard.of(x)
     x, x_dev = standard.apply(x), standard.apply(x_dev)
+    best: Regression | None = None
     for c, dense in zip(STRENGTHS, fit_logistic(x, gold[0], len(space), STRENGTHS), strict=True):
         figures = dev_figures(dense.score(x_dev).cpu().numpy(), gold[1], space, config)
         metric = figures.pop("metric")
-        if metric < place.metric:
+        if best is not None and metric < best.metric:
             break  # weaker regularisation takes longest, and will not help any more
-        if metric > place.metric:
-            place = replace(place, c=c, metric=metric, figures=figures)
-    return place
+        if best is None or metric > best.metric:
+            best = Regression(c, metric, figures, dense)
+    assert best is not None
+    return replace(best, dense=standard.unfold(best.dense))

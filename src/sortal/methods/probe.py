@@ -26,13 +26,13 @@ from sortal.errors import ConfigError, ModelError
 from sortal.methods.adapter_folder import adapter_shapes, check_base, check_labels, name_labels
 from sortal.methods.base import FitContext, Fitted, PreviewContext
 from sortal.methods.base_kind import check_kind
-from sortal.methods.layer_search import STRENGTHS, best_place, search_places, with_template
-from sortal.methods.logistic import Dense, Standard, fit_logistic
+from sortal.methods.layer_search import best_place, best_regression, search_places, with_template
+from sortal.methods.logistic import Dense
 from sortal.methods.pack_scorer import PackScorer
 from sortal.methods.preview import TokenPreview, TokenRow
 from sortal.methods.probe_model import ProbeModel, frozen_decoder
 from sortal.methods.text_folder import load_texts, make_encoder, save_texts
-from sortal.methods.tuning import dev_figures, lengths_line
+from sortal.methods.tuning import lengths_line
 from sortal.training.budget import default_max_tokens, peak_memory
 from sortal.training.distributed import processes
 
@@ -100,21 +100,22 @@ class ProbeMethod:
         scorer = _scorer(context, chosen, encoder, place.layer, place.pooling)
         x = torch.from_numpy(scorer.score_encoded(train, context.view)).to(scorer.model.device)
         x_dev = torch.from_numpy(scorer.score_encoded(dev, context.view)).to(scorer.model.device)
-        c, dense = _best_regression(x, x_dev, context)
-        scorer.model.score = _linear(dense)
+        gold = context.label_space.encode(context.train), context.label_space.encode(context.dev)
+        best = best_regression(x, x_dev, gold, context.label_space, config)
+        scorer.model.score = _linear(best.dense)
         return Fitted(
             scorer,
-            dense.score(x_dev).cpu().numpy(),
+            best.dense.score(x_dev).cpu().numpy(),
             {
                 "template": place.template,
                 "template_hash": encoder.template.hash,
                 "layer": place.layer,
                 "pooling": place.pooling,
-                "c": c,
+                "c": best.c,
                 "dtype": str(scorer.model.base.dtype).removeprefix("torch."),
                 "layers": [each.to_json() for each in places],
                 "truncated_train_rows": train.truncated,
-                "trainable_parameters": dense.weight.numel() + dense.bias.numel(),
+                "trainable_parameters": best.dense.weight.numel() + best.dense.bias.numel(),
                 "train_seconds": round(time.monotonic() - began, 3),
                 "peak_memory_bytes": peak_memory(context.processes.device),
             },
@@ -135,20 +136,10 @@ class ProbeMethod:
                 "restore both files from one run",
             )
         weight = _load_weights(folder / WEIGHTS, len(label_space), settings.hidden_size)
-        device, dtype = processes().device, getattr(torch, meta["dtype"])
-        base = check_base(folder, meta)
-        model = _network(
-            base.path,
-            settings,
-            dtype,
-            device,
-            meta["pooling"],
-            encoder,
-            quantization=meta["quantization"],
-            nf4_backend=meta["nf4_backend"],
-        )
-        model.score = _linear(Dense(*(tensor.to(device) for tensor in weight)))
-        budget = default_max_tokens(settings, dtype, device)
+        how = loading.weights_as_saved(meta, processes().device)
+        model = _network(check_base(folder, meta).path, settings, encoder, meta["pooling"], how)
+        model.score = _linear(Dense(*(tensor.to(model.device) for tensor in weight)))
+        budget = default_max_tokens(settings, how["dtype"], how["device"])
         return ProbeScorer(model, encoder, budget, causal=not meta["bidirectional"])
 
 
@@ -156,56 +147,20 @@ def _scorer(
     context: FitContext, config: RunConfig, encoder: TextEncoder, layers: int, pooling: Pooling
 ) -> ProbeScorer:
     """The cut model, whose output are the pooled states as long as it has no ``score``."""
-    device = context.processes.device
-    dtype = loading.choose_dtype(config.dtype, device)
+    how = loading.weights_as(config, context.processes.device)
     settings = loading.load_config(context.base.path, trust_remote_code=config.trust_remote_code)
     cut_layers(settings, layers)
     name_labels(settings, context.label_space)
-    model = _network(
-        context.base.path,
-        settings,
-        dtype,
-        device,
-        pooling,
-        encoder,
-        quantization=config.quantization,
-        nf4_backend=config.nf4_backend,
-        trust_remote_code=config.trust_remote_code,
-    )
-    budget = config.max_tokens or default_max_tokens(settings, dtype, device)
+    model = _network(context.base.path, settings, encoder, pooling, how)
+    budget = config.max_tokens or default_max_tokens(settings, how["dtype"], how["device"])
     return ProbeScorer(model, encoder, budget, causal=not config.bidirectional)
 
 
 def _network(
-    path: str,
-    settings: Any,
-    dtype: torch.dtype,
-    device: torch.device,
-    pooling: Pooling,
-    encoder: TextEncoder,
-    **more: Any,
+    path: str, settings: Any, encoder: TextEncoder, pooling: Pooling, how: dict[str, Any]
 ) -> ProbeModel:
-    base, packed = frozen_decoder(path, settings, encoder, dtype=dtype, device=device, **more)
-    skip = len(encoder.template.prefix)
-    return ProbeModel(base, packed, settings.pad_token_id, pooling, skip)
-
-
-def _best_regression(x: torch.Tensor, x_dev: torch.Tensor, context: FitContext) -> tuple[float, Dense]:
-    """C and the regression with it that dev likes best, for features as they are."""
-    space, config = context.label_space, context.config
-    gold, dev_gold = space.encode(context.train), space.encode(context.dev)
-    standard = Standard.of(x)
-    x, x_dev = standard.apply(x), standard.apply(x_dev)
-    best: tuple[float, float, Dense] | None = None
-    context.view.start("regressions", len(STRENGTHS))
-    for c, dense in zip(STRENGTHS, fit_logistic(x, gold, len(space), STRENGTHS), strict=True):
-        figures = dev_figures(dense.score(x_dev).cpu().numpy(), dev_gold, space, config)
-        if best is None or figures["metric"] > best[0]:
-            best = figures["metric"], c, dense
-        context.view.advance(1, 0)
-    context.view.stop()
-    assert best is not None
-    return best[1], standard.unfold(best[2])
+    base, packed = frozen_decoder(path, settings, encoder, how)
+    return ProbeModel(base, packed, settings.pad_token_id, pooling, len(encoder.template.prefix))
 
 
 def _linear(dense: Dense) -> nn.Linear:

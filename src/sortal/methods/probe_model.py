@@ -54,7 +54,7 @@ class ProbeModel(nn.Module):
         return scores
 
 
-def frozen_decoder(path: str, settings: Any, encoder: TextEncoder, **how: Any) -> tuple[Any, bool]:
+def frozen_decoder(path: str, settings: Any, encoder: TextEncoder, how: dict[str, Any]) -> tuple[Any, bool]:
     """A pretrained decoder without its head, and whether it runs packed rows.
 
     Args:

@@ -10,8 +10,8 @@ from sortal.data.labels import LabelSpace
 from sortal.methods.layer_search import (
     Place,
     SearchRows,
-    best_fit,
     best_place,
+    best_regression,
     read_states,
 )
 from sortal.methods.state_cache import StateCache
@@ -54,11 +54,12 @@ def test_the_best_c_of_a_place_is_the_one_that_dev_likes():
     x, x_dev = (torch.from_numpy(rng.normal(size=(n, 20)).astype(np.float32)) for n in (400, 200))
     gold, dev_gold = ((part.numpy() @ truth).argmax(1) for part in (x, x_dev))
     space, config = LabelSpace(("a", "b", "c"), "single"), build_config({"method": "probe"})
-    found = best_fit(place(1, -np.inf), x, x_dev, (gold, dev_gold), space, config)
+    found = best_regression(x, x_dev, (gold, dev_gold), space, config)
+    assert (found.dense.score(x_dev).argmax(1).numpy() == dev_gold).mean() == found.figures["accuracy"]
     assert found.metric > 0.9
     assert found.metric == found.figures["f1_macro"]
     assert found.c > 0.03, "these rows have no noise: the weakest regularisation is best"
-    shuffled = best_fit(place(1, -np.inf), x, x_dev, (gold[::-1].copy(), dev_gold), space, config)
+    shuffled = best_regression(x, x_dev, (gold[::-1].copy(), dev_gold), space, config)
     assert shuffled.metric < 0.6
 
 
