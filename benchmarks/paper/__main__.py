@@ -67,6 +67,7 @@ def study(name: str, sizes: Sizes, arguments: argparse.Namespace) -> dict[str, A
     found = sortal.compare(
         settings.pop("data"), methods=arguments.methods, seeds=arguments.seeds, out=folder, **settings
     )
+    sortal.report(folder)
     rows = {part: Path(path).read_bytes().count(b"\n") for part, path in files.items()}
     first = next(cell for cell in found.cells if cell["status"] == "finished")
     environment = json.loads((Path(first["folder"]) / "run.json").read_text(encoding="utf-8"))["environment"]

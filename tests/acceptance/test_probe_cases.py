@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -286,6 +287,11 @@ def test_auto_keeps_the_layers_up_to_the_best_one_of_the_frozen_model(runs):
     assert (run.training["layer"], run.training["pooling"]) == (best["layer"], best["pooling"])
     assert run.classifier.scorer.model.inner.config.num_hidden_layers == best["layer"]
     assert any(line.startswith(f"keeping {best['layer']} layers") for line in run.said)
+    made = sortal.report(run.result.folder)
+    assert (
+        f"the ring is the choice: layer {best['layer']}, summary, {best['pooling']}"
+        in Path(made.html).read_text()
+    )
 
 
 def test_a_resumed_head_keeps_the_depth_it_began_with(bases, data, tmp_path, monkeypatch):

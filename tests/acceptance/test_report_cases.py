@@ -232,7 +232,7 @@ def test_the_layers_of_a_probe_are_those_it_tried(tiny, tmp_path, monkeypatch):
     assert sum(map(len, plot["curves"].values())) == len(
         {(t["template"], t["pooling"], t["layer"]) for t in training["layers"]}
     )
-    assert f"chosen: layer {training['layer']}" in [e[2] for e in page.all("text")]
+    assert f"the ring is the choice: layer {training['layer']}, " in page.text
     assert "alert(" in page.text
     again = build_config(yaml.safe_load(page.all("pre")[0][2]))
     assert {**again.model_dump(mode="json"), "out": None} == {**made.record["config"], "out": None}

@@ -111,6 +111,7 @@ class HeadMethod:
             tuned.dev_scores,
             {
                 "packed": scorer.model.packed,
+                "template": encoder.template.source,
                 "layer": int(scorer.model.inner.config.num_hidden_layers),
                 "pooling": depth.pooling,
                 **({"layers": depth.search} if depth.search else {}),

@@ -86,7 +86,8 @@ def test_the_layer_curve_has_a_line_per_template_and_pooling_and_its_choice(tmp_
     assert "layers" in page.sections
     assert len(page.all("svg", id="layer-plot")) == 1
     words = [e[2] for e in page.all("text")]
-    assert "chosen: layer 7" in words
+    assert "the ring is the choice: layer 7, summary, last" in page.text
+    assert page.all("circle", **{"class": "chosen"})
     assert {"summary, last", "summary, mean", "eos, last", "eos, mean"} <= set(words)
     (section,) = [
         s

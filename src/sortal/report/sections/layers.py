@@ -35,8 +35,8 @@ def layers(run: FinishedRun) -> Section | None:
     x = Scale(min(numbers), max(max(numbers), min(numbers) + 1), "layer", lambda v: f"{v:g}")
     metric = run.record["config"].get("metric_for_best_model", "metric")
     y = Scale(*padded([v for one in series for v in one.y]), f"dev {metric}", lambda v: f"{v:.3g}")
-    mark = Mark(depth, reached, f"chosen: layer {depth}")
-    title = f"Dev {metric} by layer"
+    mark = Mark(depth, reached)  # its words would stand on the curves
+    title = f"Dev {metric} by layer; the ring is the choice: layer {depth}, {chosen[0]}, {chosen[1]}"
     description = (
         f"Chosen: layer {depth} with template {chosen[0]} and pooling {chosen[1]}, {share(reached)}. "
         + "; ".join(

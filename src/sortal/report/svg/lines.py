@@ -27,11 +27,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point that is named in the plot."""
+    """A point with a ring around it and, where there is room, words."""
 
     x: float
     y: float
-    words: str
+    words: str = ""
 
 
 def line_plot(
@@ -67,6 +67,8 @@ def line_plot(
     for mark in marks:
         across, up = plot.at(mark.x, mark.y)
         plot.add("circle", cx=across, cy=up, r=8, class_="chosen")
+        if not mark.words:
+            continue
         half = len(mark.words) * CHARACTER / 2
         middle = min(max(across, plot.left + half + 4), plot.right - half)
         below = up - 14 < plot.top + 10
