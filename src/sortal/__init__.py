@@ -13,13 +13,13 @@ __all__ = ["Classifier", "__version__", "compare", "load", "report", "train"]
 if TYPE_CHECKING:
     from sortal.classifier import Classifier, load, train
     from sortal.comparison.compare import compare
-    from sortal.report.report import report
+    from sortal.reporting.report import report
 
 _LAZY = {
     "Classifier": "sortal.classifier",
     "compare": "sortal.comparison.compare",
     "load": "sortal.classifier",
-    "report": "sortal.report.report",
+    "report": "sortal.reporting.report",
     "train": "sortal.classifier",
 }
 

@@ -9,7 +9,7 @@ import pytest
 
 from browser import chromium, screenshot, visit
 from report_runs import layer_curve, write_run
-from sortal.report.report import report
+from sortal.reporting.report import report
 
 NAMES = ["good", "bad", "a_rather_long_label_with_underscores", "<script>alert(1)</script>"]
 

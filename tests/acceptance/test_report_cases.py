@@ -18,7 +18,7 @@ from sortal.comparison.cells import plan
 from sortal.comparison.compare import compare
 from sortal.config import build_config
 from sortal.evaluation.predictions import read_predictions
-from sortal.report.report import report
+from sortal.reporting.report import report
 from sortal.run import run
 from tiny_runs import fit, rows, write_csv
 

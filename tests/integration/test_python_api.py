@@ -166,3 +166,15 @@ def test_names_are_found_lazily():
     assert {"train", "load", "Classifier"} <= set(sortal.__all__)
     with pytest.raises(AttributeError, match="module 'sortal' has no attribute 'nothing'"):
         sortal.nothing  # noqa: B018
+
+
+def test_the_functions_of_the_package_stay_functions_whatever_was_imported():
+    """A subpackage of the same name would take a function's place as soon as it is imported."""
+    from importlib import import_module
+    from pkgutil import walk_packages
+
+    names = {module.name for module in walk_packages(sortal.__path__, "sortal.")}
+    assert not names & {f"sortal.{name}" for name in sortal.__all__}
+    for name in ("compare", "load", "report", "train"):
+        import_module(getattr(sortal, name).__module__)
+        assert callable(getattr(sortal, name))

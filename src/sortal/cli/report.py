@@ -23,7 +23,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="end stdout with a JSON summary")] = False,
 ) -> None:
     """Write a self-contained HTML page with figures, plots and mistakes; also as Markdown and JSON."""
-    from sortal.report.report import report
+    from sortal.reporting.report import report
 
     made = report(folder, out=out, texts=texts)
     for line in (*made.verdict, *made.notes):

@@ -1,0 +1,62 @@
+"""The result in sentences, and what it cannot tell."""
+
+from __future__ import annotations
+
+from sortal.comparison.results import Comparison
+from sortal.comparison.tables import notes
+from sortal.evaluation.comparison import MIN_ROWS
+from sortal.evaluation.words import calibration, interval
+from sortal.reporting.formats import share
+from sortal.reporting.source import FinishedRun
+
+
+def of_run(run: FinishedRun) -> list[str]:
+    """What one run reaches: never that it is better than anything."""
+    metrics, name = run.metrics, run.metric
+    lines = [
+        f"{run.method} reaches {name} {share(metrics[name])}{interval(metrics['intervals'].get(name))} on {metrics['n']:,} test rows with {metrics['n_labels']:,} labels."
+    ]
+    lines.append(calibration(metrics))
+    return lines
+
+
+def of_comparison(found: Comparison) -> list[str]:
+    """The advice with the interval of the best method, and the test of the closest pair."""
+    best = max(found.methods, key=lambda summary: summary.value)
+    runs = "one run" if best.runs == 1 else f"the mean of {best.runs} runs"
+    lines = [
+        f"{found.advice[0]} {best.method}: {found.metric} {share(best.value)}{interval(best.interval)} ({runs}, {found.n:,} test rows).",
+        *found.advice[1:],
+    ]
+    tested = [pair for pair in found.pairs if pair.p is not None and best.method in (pair.a, pair.b)]
+    if tested:
+        closest = min(tested, key=lambda pair: abs(pair.difference)).verdict
+        lines.append(f"{'Beside the method closest to it' if len(tested) > 1 else 'The test'}: {closest}.")
+    return lines
+
+
+def run_notes(run: FinishedRun) -> list[str]:
+    """What the figures of one run cannot tell."""
+    lines = [
+        f"One training run (seed {run.seed}): how much another seed would change is not measured here, and no other method stands beside it."
+    ]
+    if run.metrics["n"] < MIN_ROWS:
+        lines.append(f"{run.metrics['n']} test rows are too few to say much.")
+    return lines + weights(run)
+
+
+def comparison_notes(found: Comparison, shown: FinishedRun) -> list[str]:
+    """What the figures of a comparison cannot tell."""
+    waiting = [cell["name"] for cell in found.cells if cell["status"] != "finished"]
+    lines = [f"{note[:1].upper()}{note[1:]}." for note in notes(found)]
+    if waiting:
+        lines.append(
+            f"Not finished, and not counted: {', '.join(waiting[:10])}{' …' if len(waiting) > 10 else ''}."
+        )
+    return lines + weights(shown)
+
+
+def weights(run: FinishedRun) -> list[str]:
+    """Where base weights are not as they were published."""
+    base = run.record.get("base_model")
+    return [f"Base weights: {base['spec']}, {base['note']}."] if base and base.get("note") else []

@@ -1,0 +1,39 @@
+"""The settings that a report shows make the same runs."""
+
+from __future__ import annotations
+
+import json
+
+import yaml
+
+from report_runs import write_run
+from sortal.comparison.cells import plan
+from sortal.reporting.sections.reproduce import _shared
+from sortal.reporting.source import FinishedRun
+from sortal.training.runfolder import RunFolder
+
+SETTINGS = {
+    "head": {"epochs": 4, "lora_r": 4, "model": "a-decoder"},
+    "instruct": {"epochs": 2, "shots": 1, "model": "a-decoder"},
+    "encoder": {"epochs": 4, "model": "an-encoder", "learning_rate": 1e-4},
+    "tfidf": {},
+}
+
+
+def test_shared_settings_are_said_once_and_the_others_under_their_method(tmp_path):
+    runs = []
+    for method, own in SETTINGS.items():
+        folder = write_run(
+            tmp_path / method, ["a", "b"], n=40, method=method, label="intent", split_seed=0, **own
+        )
+        record = json.loads((folder / "run.json").read_text())
+        runs.append(FinishedRun(RunFolder(folder), record, json.loads((folder / "metrics.json").read_text())))
+    settings = yaml.safe_load(yaml.safe_dump(_shared(runs)))
+    assert settings["label"] == "intent"
+    assert settings["model"] == "a-decoder"
+    assert settings["encoder.model"] == "an-encoder"
+    assert (settings["head.epochs"], settings["instruct.epochs"], settings["encoder.epochs"]) == (4, 2, 4)
+    assert "lora_r" not in settings or settings["lora_r"] == 4
+    for cell in plan(settings, list(SETTINGS), 1, tmp_path / "new"):
+        (run,) = [run for run in runs if run.method == cell.method]
+        assert {**cell.config.model_dump(mode="json"), "out": None} == {**run.record["config"], "out": None}
