@@ -60,17 +60,17 @@ def mistakes(methods: Mapping[str, Sequence[Predictions]], parts: Parts, metric:
     counts = (
         np.bincount(gold, minlength=len(parts.label_space)) if gold.ndim == 1 else gold.sum(0, dtype=np.int64)
     )
-    words = np.array([len(text.split()) for text in parts.test.iter_texts()])
+    texts = list(parts.test.iter_texts())
     rows = [
         MissedRow(
             parts.test.ids[i],
-            text,
+            texts[i],
             list((parts.test.labels or [])[i]),
             {name: _names(runs[0], i) for name, runs in asked.items()},
         )
-        for i, text in zip(kept.tolist(), parts.test.text_at(kept), strict=True)
+        for i in kept.tolist()
     ]
-    return Mistakes(len(positions), rows, slices(methods, metric, words, counts) if methods else [])
+    return Mistakes(len(positions), rows, slices(methods, metric, texts, counts) if methods else [])
 
 
 def _names(run: Predictions, row: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sortal.evaluation.comparison import MIN_ROWS
 from sortal.evaluation.label_metrics import LabelMetrics
 from sortal.evaluation.predictions import Predictions
 from sortal.evaluation.scores import Floats
+from sortal.evaluation.scripts import script
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -67,18 +70,19 @@ def confident_mistakes(run: Predictions) -> Ints:
 
 
 def slices(
-    methods: Mapping[str, Sequence[Predictions]], metric: str, words: Ints, label_counts: Ints
+    methods: Mapping[str, Sequence[Predictions]], metric: str, texts: Sequence[str], label_counts: Ints
 ) -> list[Slice]:
-    """The metric of every method on short, middling and long texts, and on rows with rare and frequent labels.
+    """The metric of every method on short, middling and long texts, on rows with rare and frequent labels, and on each script.
 
     Args:
         methods: name → predictions of its runs, all over the same rows.
         metric: of `LABEL_METRICS`.
-        words: ``[n]``, length of each test text.
+        texts: the ``n`` test texts.
         label_counts: ``[L]``, training rows of each label; a row of several labels counts with its rarest one.
     """
     first = next(iter(methods.values()))[0]
-    cuts = _by_length(words) | _by_frequency(_gold(first), label_counts)
+    words = np.array([len(text.split()) for text in texts])
+    cuts = _by_length(words) | _by_frequency(_gold(first), label_counts) | _by_script(texts)
     cuts = {name: rows for name, rows in cuts.items() if rows.any()}
     weights = np.stack([rows.astype(np.float64) for rows in cuts.values()], axis=1)
     values = {
@@ -123,6 +127,13 @@ def _by_frequency(gold: NDArray[Any], label_counts: Ints) -> dict[str, Bools]:
         )
         found[name] = labelled & (rarest >= low) & (rarest <= (np.inf if high is None else high))
     return found if labelled.all() else {**found, "no label": ~labelled}
+
+
+def _by_script(texts: Sequence[str]) -> dict[str, Bools]:
+    """Scripts with enough rows to say something; nothing where all texts have one script."""
+    scripts = np.array([script(text) for text in texts])
+    frequent = [name for name, rows in Counter(scripts.tolist()).most_common() if name and rows >= MIN_ROWS]
+    return {f"{name} script": scripts == name for name in frequent} if len(frequent) > 1 else {}
 
 
 def _gold(run: Predictions) -> NDArray[Any]:

@@ -51,14 +51,16 @@ def test_with_several_labels_one_wrong_label_makes_a_row_wrong():
     assert wrong(run).tolist() == [False, True, True]
     np.testing.assert_allclose(conviction(run), [0.2, 0.7, 0.9])
     assert confident_mistakes(run).tolist() == [2, 1]
-    found = {s.name: s for s in slices({"m": [run]}, "f1_micro", np.array([1, 2, 3]), np.array([200, 7, 3]))}
+    found = {
+        s.name: s for s in slices({"m": [run]}, "f1_micro", ["a", "a a", "a a a"], np.array([200, 7, 3]))
+    }
     assert found["no label"].rows == 1
     assert found["label with 6–20 training rows"].rows == 1, "a row counts with its rarest label"
     assert found["label with over 100 training rows"].values["m"] == 1.0
 
 
 def test_slices_hold_every_row_once_per_kind_and_the_metric_of_those_rows_alone():
-    words, counts = np.array([3, 10, 30, 4]), np.array([500, 50, 2])
+    words, counts = ["a " * n for n in (3, 10, 30, 4)], np.array([500, 50, 2])
     found = {s.name: s for s in slices({"one": [ONE], "both": [ONE, TWO]}, "accuracy", words, counts)}
     by_length = [s for name, s in found.items() if "words" in name]
     assert sum(s.rows for s in by_length) == 4
@@ -74,11 +76,26 @@ def test_slices_hold_every_row_once_per_kind_and_the_metric_of_those_rows_alone(
 
 
 def test_macro_f1_of_a_slice_is_over_the_labels_that_occur_in_it():
-    (few, many) = slices({"one": [ONE]}, "f1_macro", np.array([1, 1, 1, 1]), np.array([500, 50, 500]))[1:]
+    (few, many) = slices({"one": [ONE]}, "f1_macro", ["a"] * 4, np.array([500, 50, 500]))[1:]
     assert (few.name, few.values["one"]) == ("label with 21–100 training rows", 1.0)
     assert (many.rows, many.values["one"]) == (3, 0.0)
 
 
 def test_texts_of_one_length_make_one_slice():
-    found = slices({"one": [ONE]}, "accuracy", np.full(4, 7), np.array([500, 500, 500]))
+    found = slices({"one": [ONE]}, "accuracy", ["a " * 7] * 4, np.array([500, 500, 500]))
     assert [s.name for s in found] == ["up to 7 words", "label with over 100 training rows"]
+
+
+def test_scripts_with_enough_rows_are_told_apart():
+    gold = [0] * 70
+    run = single([0] * 40 + [1] * 30, gold, [0.9] * 70)
+    counts = np.array([500, 500, 500])
+
+    def found(texts):
+        parts = slices({"one": [run]}, "accuracy", texts, counts)
+        return {s.name: (s.rows, s.values["one"]) for s in parts if "script" in s.name}
+
+    russian, english = "Где мой заказ? Order 5", "Where is my order? Заказ"
+    assert found([english] * 40 + [russian] * 30) == {"Latin script": (40, 1.0), "Cyrillic script": (30, 0.0)}
+    assert found([english] * 41 + [russian] * 29) == {}, "29 rows say too little"
+    assert found([english] * 40 + ["12 :-)"] * 30) == {}, "no letters are no script"

@@ -24,8 +24,7 @@ def kinds(source: Source, rows: TestRows) -> Section | None:
         header = found[0]
     elif rows.texts is not None and rows.label_counts is not None:
         run = source.shown
-        words = np.array([len(one.split()) for one in rows.texts])
-        parts = slices({run.method: [run.predictions]}, source.metric, words, rows.label_counts)
+        parts = slices({run.method: [run.predictions]}, source.metric, rows.texts, rows.label_counts)
         header = ["kind of rows", "rows", source.metric]
         lines = [[part.name, f"{part.rows:,}", share(part.values[run.method])] for part in parts]
     else:
