@@ -20,9 +20,10 @@ def _inputs(heads, dim):
 @pytest.mark.parametrize("window", [None, 1, 16, 1000])
 @pytest.mark.parametrize("heads", [(8, 8), (8, 2)])
 @pytest.mark.parametrize("dim", [64, 128])
-def test_the_varlen_kernel_equals_the_rectangles(monkeypatch, dim, heads, window):
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_varlen_kernel_equals_the_rectangles(monkeypatch, causal, dim, heads, window):
     """F10 on CUDA, outputs and gradients, within bf16 rounding."""
-    packed = pack([[0] * n for n in SIZES]).to("cuda")
+    packed = pack([[0] * n for n in SIZES], causal=causal).to("cuda")
     direction, found = None, []
     for fast in (True, False):
         monkeypatch.setattr(attention, "_can_use_varlen", lambda q, fast=fast: fast)
