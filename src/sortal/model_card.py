@@ -17,8 +17,11 @@ _LOADING = {
     "majority": "Every text gets the same answer, from the label counts in majority.json: a floor for other methods.",
     "instruct": "The folder is a causal language model's LoRA adapter: plain transformers and peft load it and generate the same answers. The prompt is in sortal.json.",
 }
+_MEAN_HEAD = (
+    "It reads the mean over a text's tokens, which plain transformers has no place for: load it with Sortal."
+)
 _SETTINGS = ("epochs", "batch_size", "learning_rate", "lora_r", "quantization", "template", "truncation")
-_FOUND = ("model", "c", "features", "best_step")
+_FOUND = ("model", "c", "features", "layer", "pooling", "best_step")
 _LABELS, _NAMED, _RARE = 30, 5, 10
 
 
@@ -43,7 +46,7 @@ def model_card(meta: Mapping[str, Any], metrics: Mapping[str, Any], record: Mapp
         'sortal.load("path/to/this/folder").predict(["a text"])',
         "```",
         "",
-        f"{_decision(meta['decision'])} {_LOADING[meta['method']]}",
+        f"{_decision(meta['decision'])} {_loading(meta)}",
         "",
         "## How good",
         "",
@@ -66,6 +69,11 @@ def _on(base: Mapping[str, Any] | None) -> str:
     if base is None:
         return ", without a pretrained model"
     return f" on `{base['spec']}` (licence of the base model: {base['licence'] or 'unknown'})"
+
+
+def _loading(meta: Mapping[str, Any]) -> str:
+    mean_head = meta["method"] == "head" and meta.get("pooling") == "mean"
+    return _MEAN_HEAD if mean_head else _LOADING[meta["method"]]
 
 
 def _decision(decision: Mapping[str, Any]) -> str:

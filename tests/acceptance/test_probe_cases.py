@@ -266,6 +266,7 @@ def test_a_mean_pooled_head_is_reloaded_as_it_was_and_says_that_it_is_ours(runs)
     run = runs("deep", fit, keep_layers=3, pooling="mean")
     np.testing.assert_array_equal(sortal.load(run.model).scorer.score(TEXTS), scores(run))
     assert any("pooling 'mean' is Sortal's own" in line for line in run.said)
+    assert "load it with Sortal" in (run.model / "README.md").read_text()
     assert run.training["pooling"] == "mean"
     assert np.abs(scores(run) - scores(runs("deep", fit, keep_layers=3))).max() > 1e-3
 

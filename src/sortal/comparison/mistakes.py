@@ -10,6 +10,7 @@ import numpy as np
 
 from sortal.evaluation.errors import Slice, missed_by_all, slices
 from sortal.evaluation.predictions import Predictions
+from sortal.methods.frequencies import label_counts
 from sortal.parts import Parts
 
 KEPT = 50
@@ -57,9 +58,7 @@ def mistakes(methods: Mapping[str, Sequence[Predictions]], parts: Parts, metric:
     positions = missed_by_all([run for runs in asked.values() for run in runs])
     kept = positions[:KEPT]
     gold = parts.label_space.encode(parts.train)
-    counts = (
-        np.bincount(gold, minlength=len(parts.label_space)) if gold.ndim == 1 else gold.sum(0, dtype=np.int64)
-    )
+    counts = label_counts(gold, len(parts.label_space))
     texts = list(parts.test.iter_texts())
     rows = [
         MissedRow(

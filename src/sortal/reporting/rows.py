@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from sortal.config import build_config
 from sortal.config_sections import DataConfig
 from sortal.errors import SortalError
 from sortal.evaluation.scores import Ints
-from sortal.parts import Parts, read_parts
+from sortal.methods.frequencies import label_counts
+from sortal.parts import read_parts
 from sortal.reporting.source import FinishedRun
 
 
@@ -53,11 +51,5 @@ def read_rows(run: FinishedRun) -> TestRows:
         )
     if now["train"] != recorded["train"]["fingerprint"]:
         return TestRows(parts.test.texts, None, "The training rows have changed since the run.")
-    return TestRows(parts.test.texts, _counts(parts))
-
-
-def _counts(parts: Parts) -> Ints:
-    gold: Any = parts.label_space.encode(parts.train)
-    if gold.ndim == 1:
-        return np.bincount(gold, minlength=len(parts.label_space)).astype(np.int64)
-    return np.asarray(gold.sum(axis=0, dtype=np.int64))
+    gold = parts.label_space.encode(parts.train)
+    return TestRows(parts.test.texts, label_counts(gold, len(parts.label_space)))
