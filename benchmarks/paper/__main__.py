@@ -72,13 +72,20 @@ def study(name: str, sizes: Sizes, arguments: argparse.Namespace) -> dict[str, A
     first = next(cell for cell in found.cells if cell["status"] == "finished")
     environment = json.loads((Path(first["folder"]) / "run.json").read_text(encoding="utf-8"))["environment"]
     return {
-        "command": shlex.join(["python", "-m", "benchmarks.paper", *sys.argv[1:]]),
+        "command": _command(),
         "rows": rows,
         "words": sizes.words,
         "budget_minutes": arguments.budget or None,
         "environment": environment,
         **{key: value for key, value in found.to_json().items() if key != "mistakes"},
     }
+
+
+def _command() -> str:
+    """What was asked for, without the places of files on this machine."""
+    words = iter(sys.argv[1:])
+    kept = [word for word in words if word not in ("--data", "--runs") or not next(words)]
+    return shlex.join(["python", "-m", "benchmarks.paper", *kept])
 
 
 def keep(name: str, found: dict[str, Any]) -> None:
@@ -111,7 +118,7 @@ def markdown(kept: dict[str, Any]) -> str:
             "|---|---|---|---|---|---|---|---|---|",
             *(_row(entry) for entry in sorted(found["methods"], key=lambda entry: -entry["value"])),
             "",
-            *found["advice"],
+            " ".join(found["advice"]),
             "",
         ]
         lines += [

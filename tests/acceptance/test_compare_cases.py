@@ -21,6 +21,7 @@ from sortal.config import build_config
 from sortal.errors import ConfigError, DataError, RunFolderError
 from sortal.evaluation.predictions import read_predictions
 from sortal.training.lock import FolderLock
+from sortal.training.runfolder import RunFolder
 from tiny_runs import rows, write_csv
 
 SETTINGS = {"dtype": "float32", "epochs": 2, "learning_rate": 1e-2, "n_resamples": 100, "threads": 1}
@@ -278,7 +279,8 @@ def test_unknown_labels_in_the_test_file_and_other_folders_are_refused(data, tmp
         compare(str(data), methods=["head"], out=tmp_path / "x", metric="f1_samples", say=lambda line: None)
 
 
-def test_several_labels_per_text_are_compared_by_micro_f1(tmp_path):
+@pytest.mark.parametrize("metric", [None, "f1_macro"])
+def test_several_labels_per_text_are_compared_by_the_f1_that_thresholds_are_tuned_for(tmp_path, metric):
     topics = [
         ("parcel late", "p"),
         ("money back", "m"),
@@ -290,13 +292,18 @@ def test_several_labels_per_text_are_compared_by_micro_f1(tmp_path):
     data = write_csv(tmp_path / "data.csv", lines)
     found = compare(
         str(data), methods=["majority", "tfidf"], out=tmp_path / "out", say=lambda line: None,
-        label_delimiter="|", n_resamples=100, threads=1,
+        label_delimiter="|", n_resamples=100, threads=1, metric=metric, **{"majority.threshold_metric": "f1_macro"},
     )  # fmt: skip
-    assert found.metric == "f1_micro"
+    compared = metric or "f1_micro"
+    assert found.metric == compared
+    config = RunFolder(tmp_path / "out" / "runs" / "tfidf-0").read_run_json()["config"]
+    assert (config["threshold_metric"], config["metric_for_best_model"]) == (compared, compared)
+    given = RunFolder(tmp_path / "out" / "runs" / "majority-0").read_run_json()["config"]
+    assert given["threshold_metric"] == "f1_macro", "what is said wins"
     assert {"f1_micro", "f1_macro", "subset_accuracy"} <= set(found.methods[0].quality)
     (pair,) = found.pairs
     assert pair.winner == "tfidf"
-    assert "f1_micro" in found.advice[0]
+    assert compared in found.advice[0]
 
 
 @pytest.mark.parametrize("setting", ["methods=head", "seed=1", "metric=f1_macro"])

@@ -30,6 +30,7 @@ from sortal.training.runfolder import REPORT_NAMES, SPLIT_NAME
 
 METHODS = ("majority", "tfidf", "head")
 _LAST_CHECKPOINT_SECONDS = 60.0
+_TUNABLE = ("f1_micro", "f1_macro")
 
 
 def compare(
@@ -53,7 +54,8 @@ def compare(
         methods: names, cheapest first so that there is something to see early.
         seeds: training runs of each method; with 3 or more, seeds are part of intervals and tests.
         out: folder of the comparison.
-        metric: compared by tests; default: accuracy, for multi-label f1_micro.
+        metric: compared by tests; default: accuracy, for multi-label f1_micro. With several labels per row, weights and
+            thresholds are chosen on dev by that F1, unless the settings say otherwise.
         n_resamples: bootstrap resamples.
         say: gets lines for people; default: stderr.
         settings: of `RunConfig`; ``{"head.epochs": 2}`` is for one method.
@@ -75,6 +77,10 @@ def compare(
                 f"metric {metric!r} is not for a {task}-label task",
                 f"use one of {', '.join(LABEL_METRICS[task])}",
             )
+        if task == "multi" and metric in _TUNABLE:
+            # A model whose thresholds serve another F1 would be judged by what it was not made for.
+            chosen = {"metric_for_best_model": metric, "threshold_metric": metric, **settings}
+            cells = matrix.plan({**chosen, "data": data}, list(methods), seeds, out)
         if len(parts.test) == 0:
             raise DataError(
                 "there are no test rows to compare on", "give --test FILE, or a test_size above 0"
