@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument(
         "--budget", type=float, default=10, help="minutes of training per run; 0: full epochs"
     )
+    parser.add_argument("--jobs", type=int, default=1, help="runs of a set at the same time")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="settings for every run")
     parser.add_argument("--data", type=Path, default=os.environ.get("SORTAL_DATA"))
     parser.add_argument("--runs", type=Path, default=Path("runs/paper"))
@@ -65,7 +66,12 @@ def study(name: str, sizes: Sizes, arguments: argparse.Namespace) -> dict[str, A
         **parse_assignments(arguments.set),
     }
     found = sortal.compare(
-        settings.pop("data"), methods=arguments.methods, seeds=arguments.seeds, out=folder, **settings
+        settings.pop("data"),
+        methods=arguments.methods,
+        seeds=arguments.seeds,
+        out=folder,
+        jobs=arguments.jobs,
+        **settings,
     )
     sortal.report(folder)
     rows = {part: Path(path).read_bytes().count(b"\n") for part, path in files.items()}

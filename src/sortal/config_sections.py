@@ -237,6 +237,10 @@ class TrainConfig(Section):
     max_tokens: int | None = Field(
         None, ge=16, description="token budget of one microbatch; default: from device memory"
     )
+    cuda_graphs: bool = Field(
+        True,
+        description="head, small models on a GPU: record the kernels of every pack size once and replay them; takes memory for a second microbatch",
+    )
     learning_rate: float = Field(
         5e-4, gt=0, description="peak learning rate of the adapters; default of a fully tuned encoder: 5e-5"
     )

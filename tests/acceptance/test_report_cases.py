@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def data(folder):
 
 @pytest.fixture(scope="module")
 def compared(data, folder):
-    """Two methods with two seeds."""
+    """Two methods, which seeds do not change."""
     return compared_in(folder / "compared", data)
 
 
@@ -55,10 +56,10 @@ def compared_in(out, data, methods=("majority", "tfidf"), seeds=2):
 
     def cell_here(cell, *_):
         run(cell.config, resume=True, say=lambda line: None, quiet=True)
-        return 0
+        return SimpleNamespace(poll=lambda: 0, returncode=0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sortal.comparison.compare.run_cell", cell_here)
+        patch.setattr("sortal.comparison.compare.start_cell", cell_here)
         settings: dict = {"n_resamples": 100, "threads": 1}
         if "tfidf" in methods:
             settings["tfidf.temperature_scaling"] = False
@@ -81,8 +82,7 @@ def test_a_comparison_becomes_a_page_with_its_verdict_its_runs_and_its_texts(com
     best = max(found.methods, key=lambda m: m.value)
     assert made.verdict[0].startswith(found.advice[0])
     assert (
-        f"{best.value:.3f}, 95 % interval {best.interval[0]:.3f} to {best.interval[1]:.3f} (the mean of 2 runs"
-        in made.verdict[0]
+        f"{best.value:.3f}, 95 % interval {best.interval[0]:.3f} to {best.interval[1]:.3f}" in made.verdict[0]
     )
     assert any(found.pairs[0].verdict in line for line in made.verdict)
     assert any(found.pairs[0].power in note[:1].lower() + note[1:] for note in made.notes)
@@ -122,9 +122,9 @@ def test_the_page_says_how_to_make_the_same_runs_again(compared, tmp_path):
     settings = yaml.safe_load(code[0])
     assert (
         code[1]
-        == "sortal compare --config settings.yaml --methods majority,tfidf --seeds 2 --metric accuracy --out NEW_FOLDER"
+        == "sortal compare --config settings.yaml --methods majority,tfidf --seeds 1 --metric accuracy --out NEW_FOLDER"
     )
-    again = {cell.name: cell.config for cell in plan(settings, ["majority", "tfidf"], 2, tmp_path)}
+    again = {cell.name: cell.config for cell in plan(settings, ["majority", "tfidf"], 1, tmp_path)}
     for name, config in again.items():
         recorded = json.loads((out / "runs" / name / "run.json").read_text())["config"]
         assert {**config.model_dump(mode="json"), "out": None} == {**recorded, "out": None}
@@ -132,13 +132,13 @@ def test_the_page_says_how_to_make_the_same_runs_again(compared, tmp_path):
 
 def test_the_settings_of_one_run_make_the_same_run(compared, tmp_path):
     out, _ = compared
-    code = [e[2] for e in page_of(report(out / "runs" / "tfidf-1")).all("pre")]
+    code = [e[2] for e in page_of(report(out / "runs" / "tfidf-0")).all("pre")]
     made = run(
         build_config({**yaml.safe_load(code[0]), "out": str(tmp_path / "new")}),
         say=lambda line: None,
         quiet=True,
     )
-    first = json.loads((out / "runs" / "tfidf-1" / "metrics.json").read_text())
+    first = json.loads((out / "runs" / "tfidf-0" / "metrics.json").read_text())
     assert made.metrics["accuracy"] == first["accuracy"]
     assert made.metrics["ece"] == first["ece"]
 
@@ -270,7 +270,7 @@ def test_the_command_writes_three_files_and_a_summary(compared, tmp_path, capsys
     assert summary["kind"] == "comparison"
     assert summary["html"] == str(target)
     assert summary["html_bytes"] == target.stat().st_size
-    assert summary["figures"]["methods"]["tfidf"]["runs"] == 2
+    assert summary["figures"]["methods"]["tfidf"]["runs"] == 1
     assert found.advice[0] in shown.err
     assert f"written to {target}" in shown.err
     assert "alert(" in target.read_text(encoding="utf-8")

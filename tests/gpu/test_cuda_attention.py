@@ -35,7 +35,8 @@ def test_the_varlen_kernel_equals_the_rectangles(monkeypatch, causal, dim, heads
         out.backward(direction)
         found.append([out.detach(), *(t.grad for t in inputs)])
     for varlen, rectangles in zip(*found, strict=True):
-        assert (varlen.float() - rectangles.float()).norm() < 0.02 * rectangles.float().norm()
+        # Where a token sees itself alone, gradients of queries and keys are zero up to rounding.
+        assert (varlen.float() - rectangles.float()).norm() < 0.02 * rectangles.float().norm() + 1e-3
 
 
 def test_half_precision_on_cuda_takes_the_kernel():

@@ -7,6 +7,7 @@ window and the example borders are all decided here.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -67,6 +68,10 @@ def packed_attention(
     return joined.index_select(0, sortal_pack.inverse)[None], None
 
 
+# From torch 2.12 on, fewer key heads than query heads have to be announced; the kernel has always taken them.
+_SAYS_GQA = "enable_gqa" in inspect.signature(varlen.varlen_attn).parameters
+
+
 def _can_use_varlen(q: torch.Tensor) -> bool:
     return q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
 
@@ -76,6 +81,7 @@ def _varlen(
 ) -> torch.Tensor:
     """torch's own variable-length flash kernel (CUDA, half precision): no wheel to build, no padding."""
     left = -1 if window is None else window - 1
+    grouped: dict[str, Any] = {"enable_gqa": q.shape[1] != k.shape[1]} if _SAYS_GQA else {}
     out = varlen.varlen_attn(
         q.contiguous(),
         k.contiguous(),
@@ -86,7 +92,7 @@ def _varlen(
         pack.max_length,
         scale=scale,
         window_size=(left, 0 if pack.causal else left),
-        enable_gqa=q.shape[1] != k.shape[1],
+        **grouped,
     )
     assert isinstance(out, torch.Tensor)
     return out

@@ -7,11 +7,12 @@ needs to know which tokens belong together; it gathers them into a few small rec
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import torch
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,28 @@ def pack(sequences: Sequence[Sequence[int]], max_groups: int = 4, *, causal: boo
         groups=tuple(groups),
         inverse=torch.from_numpy(inverse),
         causal=causal,
+    )
+
+
+def filled(sequences: Sequence[Sequence[int]], tokens: int, examples: int, longest: int) -> Pack:
+    """A pack of a fixed shape: the sequences, then tokens of no example, then places for examples that are not there.
+
+    What does not belong to a sequence is computed and never read: ``last`` of a place without an example is position 0.
+
+    Args:
+        tokens: of the pack, at least those of ``sequences``.
+        examples: length of ``last``.
+        longest: no sequence has more tokens, and ``max_length`` says so.
+    """
+    spare = tokens - sum(map(len, sequences))
+    pieces = [[0] * min(longest, spare - start) for start in range(0, spare, longest)]
+    made = pack([*sequences, *pieces])
+    places = examples + 1 + -(-tokens // longest) - len(made.cu_seqlens) + 1
+    return replace(
+        made,
+        cu_seqlens=nn.functional.pad(made.cu_seqlens, (0, places), value=tokens),
+        last=nn.functional.pad(made.last[: len(sequences)], (0, examples - len(sequences))),
+        max_length=longest,
     )
 
 

@@ -47,8 +47,11 @@ def pool(states: torch.Tensor, rows: Pack, pooling: Pooling, skip: int = 0) -> t
         return states.index_select(0, rows.last).float()
     lengths = torch.diff(rows.cu_seqlens).long()
     first = torch.minimum(torch.full_like(lengths, skip), lengths - 1)
-    example = torch.repeat_interleave(torch.arange(len(lengths), device=states.device), lengths)
+    places = torch.arange(len(lengths), device=states.device)
+    example = torch.repeat_interleave(
+        places, lengths, output_size=len(states)
+    )  # a known size needs no wait for the GPU
     counted = rows.position_ids[0] >= first[example]
     sums = states.new_zeros((len(lengths), states.shape[1]), dtype=torch.float32)
-    sums = sums.index_add(0, example[counted], states[counted].float())
-    return sums / (lengths - first)[:, None]
+    sums = sums.index_add(0, example, states.float() * counted[:, None])
+    return (sums / (lengths - first)[:, None])[: len(rows.last)]

@@ -52,6 +52,13 @@ def command(
         float | None,
         Option(metavar="MINUTES", help="the same training time for every run of a method trained in epochs"),
     ] = None,
+    jobs: Annotated[
+        int,
+        Option(
+            metavar="N",
+            help="runs at the same time, for a GPU that one small model leaves idle; 0: compare what is finished",
+        ),
+    ] = 1,
     config: Annotated[str | None, Option(metavar="F.yaml", help="settings file; flags win over it")] = None,
     set_: Annotated[
         list[str] | None,
@@ -97,11 +104,11 @@ def command(
         raise ConfigError("no data given", "write sortal compare FILE --out DIR")
     if out is None:
         raise ConfigError("no folder given for the comparison", "write --out DIR")
-    for key in ("method", "methods", "seed", "seeds", "metric", "out", "say"):
+    for key in ("method", "methods", "seed", "seeds", "metric", "jobs", "out", "say"):
         if key in values:
             raise ConfigError(
                 f"{key} is not a setting of a comparison's runs",
-                "use --methods, --seeds, --metric and --out",
+                "use --methods, --seeds, --metric, --jobs and --out",
             )
     found = compare(
         values.pop("data"),
@@ -109,6 +116,7 @@ def command(
         seeds=seeds,
         out=out,
         metric=metric,
+        jobs=jobs,
         say=output.say,
         **values,
     )

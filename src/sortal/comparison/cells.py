@@ -49,6 +49,8 @@ class Cell:
 def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: Path) -> list[Cell]:
     """All cells, seed by seed, so that an unfinished matrix can be compared as far as it goes.
 
+    A method that is not trained in steps has one cell: every seed gives the same classifier.
+
     Args:
         settings: of `RunConfig`; ``method.setting`` is for that method alone, and any other for all methods it applies to.
         methods: names in the registry.
@@ -81,6 +83,7 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
         Cell(method, seed, _config(settings, method, seed, out))
         for seed in range(seeds)
         for method in methods
+        if seed == 0 or get_method(method).in_steps
     ]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from sortal.comparison.mistakes import mistakes
 from sortal.comparison.results import RESULT_NAME, Comparison, cell_record, finished_runs, summaries
 from sortal.comparison.tables import cells_table, markdown
 from sortal.comparison.units import clock
-from sortal.comparison.worker import failure, run_cell
+from sortal.comparison.worker import Process, failure, last_line, start_cell, stop_cells
 from sortal.errors import ConfigError, DataError, LockedError, RunFolderError
 from sortal.evaluation.comparison import MIN_ROWS
 from sortal.evaluation.label_metrics import LABEL_METRICS
@@ -30,6 +32,7 @@ from sortal.training.runfolder import REPORT_NAMES, SPLIT_NAME
 
 METHODS = ("majority", "tfidf", "head")
 _LAST_CHECKPOINT_SECONDS = 60.0
+_POLL_SECONDS = 0.2
 _TUNABLE = ("f1_micro", "f1_macro")
 
 
@@ -40,6 +43,7 @@ def compare(
     seeds: int = 1,
     out: str | Path,
     metric: str | None = None,
+    jobs: int = 1,
     n_resamples: int = 2000,
     say: Callable[[str], None] | None = None,
     **settings: Any,
@@ -56,6 +60,8 @@ def compare(
         out: folder of the comparison.
         metric: compared by tests; default: accuracy, for multi-label f1_micro. With several labels per row, weights and
             thresholds are chosen on dev by that F1, unless the settings say otherwise.
+        jobs: cells that run at the same time; 0: none, what is finished is compared. They share the machine, so their seconds and rates are not those of a run alone:
+            the comparison says so.
         n_resamples: bootstrap resamples.
         say: gets lines for people; default: stderr.
         settings: of `RunConfig`; ``{"head.epochs": 2}`` is for one method.
@@ -65,6 +71,10 @@ def compare(
     """
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     out = Path(out)
+    if jobs < 0:
+        raise ConfigError(
+            f"jobs is {jobs}", "use 1, more where memory holds several runs, or 0 to run nothing"
+        )
     cells = matrix.plan({**settings, "data": data}, list(methods), seeds, out)
     _check_folder(out)
     with FolderLock(out):
@@ -92,6 +102,7 @@ def compare(
         matrix.check(cells, parts)
         parts.write(out)
         reasons: dict[str, str] = {}
+        most_jobs = max(jobs, _jobs_before(out))
 
         def measured() -> Comparison:
             records = [cell_record(cell, reasons) for cell in cells]
@@ -101,12 +112,12 @@ def compare(
             seconds = {s.method: s.cost["train_seconds"] for s in found if "train_seconds" in s.cost}
             n = len(parts.test)
             advice, wrong = advise(values, seconds, pairs, n), mistakes(runs, parts, metric)
-            comparison = Comparison(metric, n, records, found, pairs, advice, wrong)
+            comparison = Comparison(metric, n, records, found, pairs, advice, wrong, most_jobs)
             write_json(out / RESULT_NAME, comparison.to_json())
             write_text(out / "comparison.md", markdown(comparison, shlex.join(["sortal", *sys.argv[1:]])))
             return comparison
 
-        return _run(cells, out, metric, reasons, measured) or measured()
+        return _run(cells, out, metric, jobs, reasons, measured) or measured()
 
 
 def _check_folder(out: Path) -> None:
@@ -125,10 +136,22 @@ def _check_folder(out: Path) -> None:
         )
 
 
+def _jobs_before(out: Path) -> int:
+    """How many cells at a time the comparison that ``out`` holds was made with."""
+    with suppress(OSError, ValueError, AttributeError):
+        return int(json.loads((out / RESULT_NAME).read_text(encoding="utf-8")).get("jobs", 1))
+    return 1
+
+
 def _run(
-    cells: Sequence[Cell], out: Path, metric: str, reasons: dict[str, str], measured: Callable[[], Comparison]
+    cells: Sequence[Cell],
+    out: Path,
+    metric: str,
+    jobs: int,
+    reasons: dict[str, str],
+    measured: Callable[[], Comparison],
 ) -> Comparison | None:
-    """Run the cells that are not finished, one after another, with a live table on a terminal or a line per cell.
+    """Run the cells that are not finished, ``jobs`` at a time, with a live table on a terminal or two lines per cell.
 
     Returns what was measured after the last of them; None when there was none to run.
     """
@@ -136,29 +159,39 @@ def _run(
     console = Console(stderr=True)
     for name in ("settings", "logs"):
         (out / name).mkdir(exist_ok=True)
+    logs = [out / "logs" / f"{cell.name}.log" for cell in cells]
     records = [cell_record(cell, reasons) for cell in cells]
+    waiting = [number for number, record in enumerate(records) if record["status"] != "finished" and jobs]
+    running: dict[int, Process] = {}
     with (
         Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else _Quiet() as live
     ):
-        for number, cell in enumerate(cells):
-            if records[number]["status"] == "finished":
-                continue
-            records[number] = {**records[number], "status": "running"}
-            log = out / "logs" / f"{cell.name}.log"
-
-            def watch(line: str) -> None:
-                live.update(cells_table(records, metric, line), refresh=True)
-
-            if not console.is_terminal:
-                console.print(f"{cell.name}: running ({log})", highlight=False)
-            _wait_for(cell.folder.path)
-            code = run_cell(cell, out / "settings" / f"{cell.name}.yaml", log, watch)
-            if code:
-                reasons[cell.name] = failure(log) or f"exit code {code}"
-            records[number] = cell_record(cell, reasons)
-            if not console.is_terminal:
-                console.print(f"{cell.name}: {_outcome(records[number], metric)}", highlight=False)
-            latest = measured()
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    number = waiting.pop(0)
+                    cell = cells[number]
+                    _wait_for(cell.folder.path)
+                    records[number]["status"] = "running"
+                    running[number] = start_cell(cell, out / "settings" / f"{cell.name}.yaml", logs[number])
+                    if not console.is_terminal:
+                        console.print(f"{cell.name}: running ({logs[number]})", highlight=False)
+                lines = {cells[number].name: last_line(logs[number]) for number in running}
+                live.update(cells_table(records, metric, lines), refresh=True)
+                time.sleep(_POLL_SECONDS)
+                ended = [number for number, process in running.items() if process.poll() is not None]
+                for number in ended:
+                    cell, code = cells[number], running.pop(number).returncode
+                    if code:
+                        reasons[cell.name] = failure(logs[number]) or f"exit code {code}"
+                    records[number] = cell_record(cell, reasons)
+                    if not console.is_terminal:
+                        console.print(f"{cell.name}: {_outcome(records[number], metric)}", highlight=False)
+                if ended:
+                    latest = measured()
+        except BaseException:
+            stop_cells(list(running.values()))
+            raise
     return latest
 
 

@@ -18,6 +18,7 @@ from sortal.evaluation.label_metrics import LabelMetrics
 from sortal.evaluation.paired import resample_runs, resampled_difference, run_values
 from sortal.evaluation.predictions import Predictions, read_predictions
 from sortal.evaluation.significance import compare_pairs
+from sortal.methods import get_method
 
 RESULT_NAME = "comparison.json"
 QUALITY = ("accuracy", "subset_accuracy", "f1_micro", "f1_macro", "ece")
@@ -53,7 +54,8 @@ class MethodSummary:
 class Comparison:
     """All that a comparison found out, so far.
 
-    metric: the compared metric; n: test rows; cells: one record per cell, finished or not.
+    metric: the compared metric; n: test rows; cells: one record per cell, finished or not; jobs: the most cells that shared the
+    machine.
     """
 
     metric: str
@@ -63,6 +65,7 @@ class Comparison:
     pairs: list[PairComparison]
     advice: list[str]
     mistakes: Mistakes
+    jobs: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
@@ -74,6 +77,7 @@ class Comparison:
             "pairs": [pair.to_json() for pair in self.pairs],
             "advice": self.advice,
             "mistakes": self.mistakes.to_json(),
+            "jobs": self.jobs,
         }
 
     @classmethod
@@ -91,6 +95,7 @@ class Comparison:
             [PairComparison.from_json(pair) for pair in values["pairs"]],
             values["advice"],
             Mistakes.from_json(values["mistakes"]),
+            values.get("jobs", 1),
         )
 
 
@@ -151,8 +156,10 @@ def summaries(
         )
         for method, given in runs.items()
     ]
-    pairs = compare_pairs(runs, metric, n_resamples=n_resamples, seed=seed) if len(runs) > 1 else []
-    return found, pairs
+    if len(runs) < 2:
+        return found, []
+    seedless = [method for method in runs if not get_method(method).in_steps]
+    return found, compare_pairs(runs, metric, n_resamples=n_resamples, seed=seed, seedless=seedless)
 
 
 def _value(

@@ -23,14 +23,16 @@ _QUALITY = {
 }
 
 
-def cells_table(records: Sequence[Mapping[str, Any]], metric: str, now: str = "") -> Table:
-    """One line per cell; ``now``: what the running one is doing."""
+def cells_table(
+    records: Sequence[Mapping[str, Any]], metric: str, now: Mapping[str, str] | None = None
+) -> Table:
+    """One line per cell; ``now``: what running ones are doing, by name."""
     table = _table("cells", ["", "method", "seed"], [metric, "training", ""])
     for record in records:
         status, note = record["status"], record.get("reason", "")
         value, seconds = record.get("metrics", {}).get(metric), record.get("cost", {}).get("train_seconds")
         if status == "running":
-            note = now
+            note = (now or {}).get(record["name"], "")
         elif status == "stopped":
             note = "stopped; goes on at the next call"
         table.add_row(
@@ -164,6 +166,10 @@ def notes(found: Comparison) -> list[str]:
     lines = [note for pair in found.pairs for note in pair.notes]
     if powers := [pair for pair in found.pairs if pair.power]:
         lines.append(min(powers, key=lambda pair: abs(pair.difference)).power)  # where it matters most
+    if found.jobs > 1:
+        lines.append(
+            f"Up to {found.jobs} runs shared this machine: a run alone takes less time than is said here."
+        )
     return list(dict.fromkeys(lines))
 
 

@@ -6,8 +6,7 @@ import ctypes
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,37 +15,36 @@ import yaml
 from sortal.comparison.cells import Cell
 from sortal.training.atomic import write_text
 
-_POLL_SECONDS = 0.2
+Process = subprocess.Popen[bytes]
 _PR_SET_PDEATHSIG = 1
 
 
-def run_cell(cell: Cell, settings: Path, log: Path, watch: Callable[[str], None]) -> int:
-    """Train and evaluate ``cell`` with ``sortal train --resume``; returns its exit code.
+def start_cell(cell: Cell, settings: Path, log: Path) -> Process:
+    """Start training and evaluating ``cell`` with ``sortal train --resume``.
 
     Args:
         settings: YAML file to write: ``sortal train --config`` of it runs the same cell alone.
         log: file that takes its words.
-        watch: gets its newest line, several times a second.
     """
     given = cell.config.model_dump(mode="json", exclude_unset=True)
     write_text(settings, yaml.safe_dump(given, allow_unicode=True, sort_keys=False))
     command = [sys.executable, "-m", "sortal", "train", "--config", str(settings), "--resume"]
     with log.open("ab") as words:
         # A session of its own: Ctrl-C reaches this process only, which then asks the cell to stop, once.
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command, stdout=words, stderr=words, start_new_session=True, preexec_fn=_die_with_parent
         )
-        try:
-            while process.poll() is None:
-                watch(last_line(log))
-                time.sleep(_POLL_SECONDS)
-        except BaseException:
-            process.send_signal(signal.SIGTERM)
-            with suppress(KeyboardInterrupt):
-                process.wait()  # until its checkpoint is written
-            process.kill()
-            raise
-    return process.returncode
+
+
+def stop_cells(processes: Sequence[Process]) -> None:
+    """Ask all to stop, wait until their checkpoints are written, and end what is left at a second Ctrl-C."""
+    for process in processes:
+        process.terminate()
+    with suppress(KeyboardInterrupt):
+        for process in processes:
+            process.wait()
+    for process in processes:
+        process.kill()
 
 
 def last_line(log: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -42,6 +42,7 @@ def compare_pairs(
     n_resamples: int = 2000,
     n_rounds: int = 10_000,
     seed: int = 0,
+    seedless: Collection[str] = (),
 ) -> list[PairComparison]:
     """Compare every two methods by one metric, on the same test rows.
 
@@ -59,6 +60,7 @@ def compare_pairs(
         n_resamples: bootstrap resamples.
         n_rounds: rounds of the randomisation test.
         seed: of both.
+        seedless: methods that every seed trains alike; one run of them is all there is.
 
     Returns:
         One result per pair, in the order of ``methods``. With fewer than 30 rows each says that they are too few, and has
@@ -71,7 +73,9 @@ def compare_pairs(
     _check_settings(methods, n_resamples, n_rounds)
     n = _check_rows(methods, metric)
     resamples = n_resamples if n >= MIN_ROWS else 0
-    measured = [_Method.build(name, runs, metric, resamples, seed) for name, runs in methods.items()]
+    measured = [
+        _Method.build(name, runs, metric, resamples, seed, name in seedless) for name, runs in methods.items()
+    ]
     pairs = []
     for a, b in combinations(measured, 2):
         pair = PairComparison(
@@ -95,10 +99,17 @@ class _Method:
     resampled: Floats
     right: Floats
     rare: int
+    seedless: bool
 
     @classmethod
     def build(
-        cls, name: str, runs: Sequence[Predictions], metric: str, n_resamples: int, seed: int
+        cls,
+        name: str,
+        runs: Sequence[Predictions],
+        metric: str,
+        n_resamples: int,
+        seed: int,
+        seedless: bool,
     ) -> _Method:
         golds = [(run, _gold(run)) for run in runs]
         systems = [LabelMetrics.build(gold, run.predicted, len(run.names), run.task) for run, gold in golds]
@@ -108,7 +119,7 @@ class _Method:
         if n_resamples:
             resampled = resample_runs(systems, metric, n_resamples, seed)
         support = systems[0].counts(systems[0].sums(np.ones((systems[0].n, 1))))[2]
-        return cls(name, systems, points, resampled, right, int((support < FEW_ROWS).sum()))
+        return cls(name, systems, points, resampled, right, int((support < FEW_ROWS).sum()), seedless)
 
 
 def _tested(pair: PairComparison, a: _Method, b: _Method, n_rounds: int, seed: int) -> PairComparison:
@@ -155,7 +166,7 @@ def _interval(draws: Floats, share: bool, n: int) -> list[float] | None:
 
 def _notes(pair: PairComparison, a: _Method, b: _Method, interval: list[float] | None) -> tuple[str, ...]:
     notes = []
-    single = [method.name for method in (a, b) if len(method.systems) == 1]
+    single = [method.name for method in (a, b) if len(method.systems) == 1 and not method.seedless]
     if len(single) == 2:
         notes.append(
             "one training run of each: the result is about these two trained models; how much another seed would "
@@ -163,7 +174,7 @@ def _notes(pair: PairComparison, a: _Method, b: _Method, interval: list[float] |
         )
     elif single:
         notes.append(f"one training run of {single[0]}: how much its seed matters cannot be tested")
-    if hardly := [method.name for method in (a, b) if len(method.systems) == 2]:
+    if hardly := [m.name for m in (a, b) if len(m.systems) == 2 and not m.seedless]:
         notes.append(f"two training runs of {' and '.join(hardly)} say little about seeds: use three or more")
     if interval is None:
         notes.append("no resample of these rows changes the difference, so there is no interval")

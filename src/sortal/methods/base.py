@@ -97,7 +97,8 @@ class Method(Protocol):
     """One entry of the registry.
 
     has_base: whether it reads a pretrained model; without, it is given no source.
-    in_steps: whether it is trained in optimiser steps and with checkpoints; without, a killed run starts again.
+    in_steps: whether it is trained in optimiser steps and with checkpoints; without, a killed run starts again and every seed gives
+        the same classifier.
     """
 
     has_base: ClassVar[bool]

@@ -30,6 +30,7 @@ NOT_IN_RESULT = frozenset(
         "out",
         "trust_remote_code",
         "max_tokens",
+        "cuda_graphs",
         "threads",
         "save_minutes",
         "save_total_limit",

@@ -24,7 +24,8 @@ from sortal.errors import CheckpointError, Interrupted, ResourceError, TrainingD
 from sortal.training.budget import is_out_of_memory
 from sortal.training.checkpoints import CheckpointStore
 from sortal.training.distributed import Processes
-from sortal.training.objective import Objective
+from sortal.training.graphs import MOST_PARAMETERS, StepGraphs
+from sortal.training.objective import Classification, Objective
 from sortal.training.optimizer_state import flatten_optimizer, restore_optimizer
 from sortal.training.progress import ProgressView
 from sortal.training.random_state import restore_rng, rng_tensors
@@ -96,6 +97,7 @@ class Loop:
         self.total_steps = self.steps_per_epoch * config.epochs
         self.progress = Progress(max_tokens=max_tokens, max_tokens_asked=config.max_tokens)
         self.best: dict[str, torch.Tensor] = {}
+        self.graphs = self._make_graphs()
         self._microbatches = 0
         self._position = 0
 
@@ -141,6 +143,14 @@ class Loop:
 
     # one step
 
+    def _make_graphs(self) -> StepGraphs | None:
+        objective, config = self.objective, self.config
+        if not (config.cuda_graphs and isinstance(objective, Classification) and objective.fixed_shapes):
+            return None
+        if config.shard_base or sum(p.numel() for p in self.model.parameters()) > MOST_PARAMETERS:
+            return None
+        return StepGraphs(objective, list(self.parameters.values()), config.batch_size, self.say)
+
     def _step(self, batch: npt.NDArray[np.int64]) -> None:
         state, began = self.progress, time.monotonic()
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
@@ -175,7 +185,7 @@ class Loop:
         """Gradients of the step's mean loss; on lack of memory the same examples are redone in smaller microbatches."""
         self.objective.prepare(batch, self.progress.step)
         while True:
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=self.graphs is None)
             value = torch.zeros((), device=self.processes.device)
             mine = self.processes.share(batch)
             cut = list(microbatches(self.objective.lengths[mine].tolist(), self.progress.max_tokens))
@@ -199,8 +209,10 @@ class Loop:
             self._halve(failed)
 
     def _microbatch(self, rows: npt.NDArray[np.int64], weight: float) -> torch.Tensor:
-        value = self.objective.losses(rows).sum() * weight
-        value.backward()
+        value = None if self.graphs is None else self.graphs.backward(rows, weight)
+        if value is None:
+            value = self.objective.losses(rows).sum() * weight
+            value.backward()
         return value.detach()
 
     def _halve(self, failed: npt.NDArray[np.int64]) -> None:

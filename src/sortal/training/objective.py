@@ -48,6 +48,12 @@ class Classification:
         self.loss, self.device = loss.to(device), device
         self.lengths = texts.lengths
 
+    @property
+    def fixed_shapes(self) -> bool:
+        """Whether a pack's shapes alone decide which kernels run, so that they can be recorded: on CUDA, in half precision, packed."""
+        dtype = next(self.model.parameters()).dtype
+        return self.device.type == "cuda" and dtype != torch.float32 and getattr(self.model, "packed", False)
+
     def prepare(self, batch: Ints, step: int) -> None:
         """Nothing is drawn."""
 

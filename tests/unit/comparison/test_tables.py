@@ -107,8 +107,10 @@ def test_tables_fit_a_terminal_of_80_columns():
 
 def test_the_live_table_shows_what_runs_and_why_something_failed():
     running = [*CELLS, {"name": "head-1", "method": "head", "seed": 1, "status": "running"}]
-    shown = printed(cells_table(running, "accuracy", "training 3/9"))
+    running.append({"name": "head-2", "method": "head", "seed": 2, "status": "running"})
+    shown = printed(cells_table(running, "accuracy", {"head-1": "training 3/9", "head-2": "training 1/9"}))
     assert "training 3/9" in shown
+    assert "training 1/9" in shown
     assert "no | memory" in shown
 
 

@@ -114,6 +114,8 @@ def test_what_few_runs_cannot_tell_is_said():
     (pair,) = compare_pairs({"two": runs[:2], "one": runs[2:]}, "accuracy", **FAST)
     assert any("one training run of one: how much its seed matters cannot" in note for note in pair.notes)
     assert any("two training runs of two say little" in note for note in pair.notes)
+    (pair,) = compare_pairs({"two": runs[:2], "one": runs[2:]}, "accuracy", seedless=("one",), **FAST)
+    assert not any("of one" in note for note in pair.notes)
 
 
 def test_few_rows_are_refused_in_clear_words():
