@@ -3,7 +3,7 @@
     python -m benchmarks.step --rounds 6
 
 The same optimiser steps (32 texts of the shop corpus each, LoRA r = 8 on all projections, same weights) run through four variants in turn,
-A B C D A B C D, in one process. Reported: median seconds per step, real tokens per second, and utilisation: 4 · N · tokens / seconds over the
+A B C D A B C D, in one process; on a GPU also as CUDA graphs. Reported: median seconds per step, real tokens per second, and utilisation: 4 · N · tokens / seconds over the
 rate of a large matrix product measured in the same process. Writes benchmarks/results/step.json and step.md.
 """
 
@@ -16,19 +16,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sortal.backbone import loading
-from sortal.backbone.lora import add_lora, fuse, layer_index
+from sortal.backbone.lora import add_lora, fuse, layer_index, trainable
 from sortal.backbone.packing import pack
 from sortal.backbone.sources import resolve
 from sortal.config import build_config
 from sortal.data.reading import read
 from sortal.methods.head_model import HeadModel
 from sortal.methods.text_folder import make_encoder
+from sortal.training.graphs import StepGraphs
+from sortal.training.losses import Loss
+from sortal.training.objective import Classification
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = ("padded, SDPA, peft", "packed, peft", "packed, fused LoRA", "packed, fused LoRA, norms and MLP")
+GRAPHS = "packed, fused LoRA, norms and MLP, CUDA graphs"
 
 
 def main() -> None:
@@ -45,12 +50,17 @@ def main() -> None:
     steps = [
         texts[i * arguments.batch_size : (i + 1) * arguments.batch_size] for i in range(arguments.rounds + 1)
     ]
-    models = {name: network(name, path, encoder, config, device) for name in VARIANTS}
-    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    losses: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    names = (*VARIANTS, GRAPHS) if device.type == "cuda" else VARIANTS
+    models = {name: network(name, path, encoder, config, device) for name in names}
+    graphs = recorded(models[GRAPHS], steps, device) if GRAPHS in models else None
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    losses: dict[str, list[float]] = {name: [] for name in names}
     for round_number, rows in enumerate(steps):
         for name, model in models.items():
-            taken, loss = step(model, rows, device)
+            if name == GRAPHS:
+                taken, loss = replayed(graphs, round_number * len(rows), len(rows))
+            else:
+                taken, loss = step(model, rows, device)
             if round_number:  # the first round warms up
                 seconds[name].append(taken)
                 losses[name].append(loss)
@@ -92,6 +102,36 @@ def step(model: HeadModel, rows: list[Any], device: torch.device) -> tuple[float
     return time.perf_counter() - began, float(loss.detach())
 
 
+def recorded(model: HeadModel, steps: list[list[Any]], device: torch.device) -> StepGraphs:
+    """Graphs of all pack sizes among ``steps``: the first visit of a size runs it, the second records it."""
+    texts = Rows(row for rows in steps for row in rows)
+    targets = torch.arange(len(texts)) % len(steps[0]) % model.labels
+    objective = Classification(model, texts, targets, Loss("single"), device)  # type: ignore[arg-type]
+    graphs = StepGraphs(objective, list(trainable(model).values()), len(steps[0]), print)
+    for _ in range(2):
+        for start in range(0, len(texts), len(steps[0])):
+            rows = np.arange(start, start + len(steps[0]))
+            if graphs.backward(rows, 1 / len(rows)) is None:
+                (objective.losses(rows).sum() / len(rows)).backward()
+    return graphs
+
+
+class Rows(list[Any]):
+    """Token ids with their lengths."""
+
+    @property
+    def lengths(self) -> Any:
+        return np.array([len(row) for row in self])
+
+
+def replayed(graphs: StepGraphs, start: int, n: int) -> tuple[float, float]:
+    began = time.perf_counter()
+    value = graphs.backward(np.arange(start, start + n), 1 / n)
+    torch.cuda.synchronize()
+    assert value is not None, "a size was met that is not recorded"
+    return time.perf_counter() - began, float(value)
+
+
 def matrix_rate(dtype: torch.dtype, device: torch.device, size: int = 2048) -> float:
     """FLOP/s of a size³ product."""
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
@@ -115,7 +155,7 @@ def report(
 ) -> None:
     first = VARIANTS[0]
     rows = []
-    for name in VARIANTS:
+    for name in seconds:
         ratios = [a / b for a, b in zip(seconds[first], seconds[name], strict=True)]
         median = statistics.median(seconds[name])
         rows.append(

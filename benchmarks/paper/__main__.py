@@ -46,7 +46,7 @@ def main() -> None:
         arguments.train or None, arguments.dev or None, arguments.test or None, arguments.words or None
     )
     for name in arguments.sets:
-        keep(name, study(name, sizes, arguments))
+        keep(name if sizes.train else f"{name}, all rows", study(name, sizes, arguments))
 
 
 def study(name: str, sizes: Sizes, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -75,14 +75,17 @@ def study(name: str, sizes: Sizes, arguments: argparse.Namespace) -> dict[str, A
     )
     sortal.report(folder)
     rows = {part: Path(path).read_bytes().count(b"\n") for part, path in files.items()}
-    first = next(cell for cell in found.cells if cell["status"] == "finished")
-    environment = json.loads((Path(first["folder"]) / "run.json").read_text(encoding="utf-8"))["environment"]
+    runs = {
+        cell["method"]: json.loads((Path(cell["folder"]) / "run.json").read_text(encoding="utf-8"))
+        for cell in found.cells
+        if cell["status"] == "finished"
+    }
     return {
         "command": _command(),
         "rows": rows,
         "words": sizes.words,
         "budget_minutes": arguments.budget or None,
-        "environment": environment,
+        "environments": {method: run["environment"] for method, run in runs.items()},
         **{key: value for key, value in found.to_json().items() if key != "mistakes"},
     }
 
@@ -99,7 +102,8 @@ def keep(name: str, found: dict[str, Any]) -> None:
     path = RESULTS / "paper.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     kept[name] = found
-    ordered = {name: kept[name] for name in SETS if name in kept}
+    order = list(SETS)
+    ordered = dict(sorted(kept.items(), key=lambda item: order.index(item[0].partition(",")[0])))
     path.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(markdown(ordered), encoding="utf-8")
 
@@ -125,12 +129,24 @@ def markdown(kept: dict[str, Any]) -> str:
             *(_row(entry) for entry in sorted(found["methods"], key=lambda entry: -entry["value"])),
             "",
             " ".join(found["advice"]),
+            *_machines(found["environments"]),
             "",
         ]
         lines += [
             f"- {pair['verdict']}" for pair in found["pairs"] if "majority" not in (pair["a"], pair["b"])
         ] + [""]
     return "\n".join(lines)
+
+
+def _machines(environments: dict[str, Any]) -> list[str]:
+    """Said where methods did not run on the same device: their times are not to be compared."""
+    devices: dict[str, list[str]] = {}
+    for method, environment in environments.items():
+        devices.setdefault(environment["device"], []).append(method)
+    if len(devices) < 2:
+        return []
+    where = "; ".join(f"{device}: {', '.join(methods)}" for device, methods in devices.items())
+    return ["", f"Times are of different machines and not to be compared. {where}."]
 
 
 def _row(entry: dict[str, Any]) -> str:
