@@ -1,7 +1,7 @@
 """Method ``instruct`` against TRL's SFTTrainer and ``generate``, side by side on Banking77 with all 77 labels in the prompt.
 
     pip install -e '.[bench]'
-    python -m benchmarks.instruct --data DIR --steps 4 --texts 128
+    python -m benchmarks.instruct --data DIR --steps 4 --texts 64
 
 Training: the same optimiser steps (same rows, prompts and LoRA, same examples per step) in turn, A B A B, in one process; reported are real
 examples per second and the loss per answer token of both, which must agree. Scoring: every label's exact probability against greedy
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--texts", type=int, default=128)
+    parser.add_argument("--texts", type=int, default=64)
     parser.add_argument("--adapter", type=Path, default=None, help="model folder of a finished Banking77 run")
     arguments = parser.parse_args()
     if arguments.data is None:

@@ -92,11 +92,7 @@ class LanguageModel(nn.Module):
             logits = self.logits(states[start : start + _CHUNK])
             edges = slice(cuts[number], cuts[number + 1])
             at = parents[edges] - start
-            found[edges] = logits[at, tokens[edges]]
-            top = logits.amax(-1, keepdim=True)
-            found[edges] -= (logits.sub_(top).exp_().sum(-1).log_() + top[:, 0])[
-                at
-            ]  # in place: a row is the vocabulary
+            found[edges] = logits[at, tokens[edges]] - logits.logsumexp(-1)[at]
         return found
 
     def _packed(

@@ -57,6 +57,16 @@ class Memory:
         """A memory that shares this one's prompt and holds no rows yet."""
         return Memory(self.prompt_tokens, grow, self.prompt)
 
+    def keep(self, slots: Ints) -> None:
+        """Forget all rows' tokens but those in ``slots``, which are numbered anew in that order."""
+        if self.positions is None:
+            return
+        chosen = torch.from_numpy(slots).to(self.positions.device)
+        self.positions = self.positions[chosen] if len(slots) else None
+        kept = {layer: (k[chosen], v[chosen]) for layer, (k, v) in self.rows.items()} if len(slots) else {}
+        self.rows.clear()
+        self.rows.update(kept)
+
 
 @dataclass(frozen=True)
 class TreeGroup:

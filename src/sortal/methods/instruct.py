@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from sortal.backbone import loading
-from sortal.backbone.freed_memory import keep_freed_memory
 from sortal.backbone.language_model import LanguageModel, enable_trees
 from sortal.backbone.lora import add_lora, fuse
 from sortal.backbone.sharding import shard_frozen
@@ -284,7 +283,6 @@ class InstructMethod:
             ) from None
         settings = loading.load_config(str(folder))
         check_labels(folder, settings, label_space)
-        keep_freed_memory()
         base = loading.load_language_model(check_base(folder, meta).path, settings, **weights)
         shares = enable_trees(base)
         model = LanguageModel(attach_adapter(base, folder), shares)

@@ -7,6 +7,7 @@ answers' probability, which a fine-tuned model reaches after a few nodes.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -48,6 +49,7 @@ def answer_logprobs(
     tries: Sequence[Trie],
     tolerance: float = 0.0,
     wanted: Sequence[Bools] | None = None,
+    budget: int | None = None,
 ) -> list[Floats]:
     """log p of every answer below every text.
 
@@ -58,12 +60,13 @@ def answer_logprobs(
             the normalised probabilities are off by at most about this much. Infinity opens only what may hold an answer likelier than
             the best one found: the largest value is at the likeliest answer, and the others say little.
         wanted: bool ``[answers]`` per text, those that the tolerance is measured against; the others' values may be anything.
+        budget: with a tolerance, tokens of a forward: texts begin where others' trees leave room. None: all begin together.
 
     Returns:
         per text, float64 ``[answers]``.
     """
     if tolerance > 0 and shared.memory is not None:
-        return _grown(shared, trunks, tries, tolerance, wanted or [None] * len(trunks))
+        return _grown(shared, trunks, tries, tolerance, wanted or [None] * len(trunks), budget)
     return _whole(shared, trunks, tries)
 
 
@@ -183,21 +186,32 @@ def _grown(
     tries: Sequence[Trie],
     tolerance: float,
     wanted: Sequence[Bools | None],
+    budget: int | None,
 ) -> list[Floats]:
+    """Every forward holds the next nodes of trees that grow and, up to ``budget`` tokens, new texts.
+
+    A tree's last nodes alone would be forwards of a few tokens, each of which reads all weights.
+    """
     assert shared.memory is not None
     memory = shared.memory.with_prompt_only(grow=True)
     growths = [_Growth(*given) for given in zip(tries, trunks, wanted, strict=True)]
-    active = [(growth, np.zeros(1, np.int64)) for growth in growths]
-    first = True
-    while active:
-        rows = [TreeRow(growth.trunk) if first else growth.row(nodes) for growth, nodes in active]
+    waiting = deque(growths)
+    growing: list[tuple[_Growth, Ints]] = []  # with the nodes to open next
+    while growing or waiting:
+        active, used = growing, sum(len(nodes) for _, nodes in growing)
+        while waiting and (budget is None or not active or used + len(waiting[0].trunk) <= budget):
+            used += len(waiting[0].trunk)
+            active.append((waiting.popleft(), np.zeros(1, np.int64)))
+        rows = [growth.row(nodes) if len(growth.kept) else TreeRow(growth.trunk) for growth, nodes in active]
         lengths = np.array([len(row.ids) for row in rows])
         ends = np.cumsum(lengths)
         slots = memory.tokens + ends - lengths
         states = shared.model.states(rows, shared.ids, memory)
         at, parents, tokens, counts, found = [], [], [], [], 0
-        for (growth, nodes), end, row in zip(active, ends.tolist(), rows, strict=True):
-            at.append(np.array([end - 1]) if first else end - len(row.ids) + np.arange(len(nodes)))
+        for (growth, nodes), end in zip(active, ends.tolist(), strict=True):
+            at.append(
+                end - len(nodes) + np.arange(len(nodes))
+            )  # the root's state is the trunk's last token's
             below = growth.trie.children_of(nodes)
             parents.append(found + np.searchsorted(nodes, growth.trie.parent[below]))
             tokens.append(growth.trie.token[below])
@@ -206,15 +220,27 @@ def _grown(
         edges = _edge_logprobs(
             shared.model, states, np.concatenate(at), np.concatenate(parents), np.concatenate(tokens)
         )
-        following = []
+        growing = []
         for (growth, nodes), part, slot, row in zip(
             active, np.split(edges, np.cumsum(counts)[:-1]), slots.tolist(), rows, strict=True
         ):
             growth.learn(nodes, part)
-            growth.kept = np.concatenate([growth.kept, slot + np.arange(len(row.ids))])
-            if not first:
+            if len(growth.kept):
                 growth.opened = np.concatenate([growth.opened, nodes])
+            growth.kept = np.concatenate([growth.kept, slot + np.arange(len(row.ids))])
             if len(opening := growth.to_open(tolerance)):
-                following.append((growth, opening))
-        active, first = following, False
+                growing.append((growth, opening))
+        _forget_finished(memory, [growth for growth, _ in growing])
     return [growth.answers() for growth in growths]
+
+
+def _forget_finished(memory: Memory, growing: Sequence[_Growth]) -> None:
+    """Leave the tokens of trees that grow in ``memory``, once they are the smaller part of it."""
+    needed = sum(len(growth.kept) for growth in growing)
+    if 2 * needed > memory.tokens:
+        return
+    memory.keep(np.concatenate([np.zeros(0, np.int64), *(growth.kept for growth in growing)]))
+    start = 0
+    for growth in growing:
+        growth.kept = start + np.arange(len(growth.kept))
+        start += len(growth.kept)

@@ -10,6 +10,7 @@ from model_files import byte_tokenizer
 from sortal.backbone import loading
 from sortal.backbone.encoding import encode_after
 from sortal.backbone.language_model import LanguageModel, enable_trees
+from sortal.backbone.trees import TreeRow
 from sortal.prompting.scoring import SharedPrompt, answer_logprobs
 from sortal.prompting.trie import Trie
 from tiny_runs import FAMILIES, random_rows
@@ -73,9 +74,10 @@ def _exact(model, trunk, answers, prompt=PROMPT):
     return np.array([_forward(model, prompt, trunk, answer).sum() for answer in answers])
 
 
-def _scores(model, trunks, tries, tolerance=0.0, prompt=PROMPT):
+def _scores(model, trunks, tries, tolerance=0.0, prompt=PROMPT, budget=None):
     with torch.inference_mode():
-        return answer_logprobs(SharedPrompt.compute(model, prompt), trunks, tries, tolerance)
+        shared = SharedPrompt.compute(model, prompt)
+        return answer_logprobs(shared, trunks, tries, tolerance, budget=budget)
 
 
 # exact
@@ -127,6 +129,48 @@ def test_a_text_has_the_same_scores_in_any_company_and_order(models, family, tol
         (alone,) = _scores(model, [TRUNKS[i]], [tries[i]], tolerance)
         np.testing.assert_allclose(alone, row, rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(shuffled[order.index(i)], row, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("tolerance", [1e-9, 1e-2, np.inf])
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_trees_that_overlap_have_the_scores_of_trees_that_begin_together(models, family, tolerance):
+    model, _ = models[family]
+    trunks = [TRUNKS[i % len(TRUNKS)] for i in range(12)]
+    tries = [Trie.build(_answers(LABELS[i % 4 :])) for i in range(12)]
+    together = _scores(model, trunks, tries, tolerance)
+    for budget in (1, 9, 25, 1000):
+        sizes, states = [], LanguageModel.states
+
+        def counted(self, rows, *more, sizes=sizes, states=states):
+            sizes.append(sum(len(row.ids) for row in rows))
+            return states(self, rows, *more)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(LanguageModel, "states", counted)
+            overlapping = _scores(model, trunks, tries, tolerance, budget=budget)
+        for a, b in zip(overlapping, together, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-5)
+        if budget == 25:
+            largest_tree = max(len(trie.inner) for trie in tries)
+            assert max(sizes) <= budget + len(trunks) * largest_tree
+            assert sum(sizes[:-1]) / len(sizes[:-1]) > 8, "forwards are fuller than single trees"
+
+
+def test_memory_keeps_the_tokens_that_are_asked_for(models):
+    model, _ = models["llama"]
+    with torch.inference_mode():
+        memory = model.remember(PROMPT).with_prompt_only(grow=True)
+        model.states([TreeRow(TRUNKS[0]), TreeRow(TRUNKS[1])], PROMPT[:0], memory)
+        before = {layer: (k.clone(), v.clone()) for layer, (k, v) in memory.rows.items()}
+        positions, slots = memory.positions.clone(), np.array([len(TRUNKS[0]), 0, 1])
+        memory.keep(slots)
+        assert memory.positions.tolist() == positions[slots].tolist()
+        for layer, (k, v) in memory.rows.items():
+            assert torch.equal(k, before[layer][0][slots])
+            assert torch.equal(v, before[layer][1][slots])
+        memory.keep(np.zeros(0, np.int64))
+    assert memory.tokens == 0
+    assert not memory.rows
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 1e-2])
