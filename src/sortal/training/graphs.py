@@ -59,10 +59,9 @@ class StepGraphs:
         if not self._usable:
             return None
         if size not in self._graphs:
+            # The first time kernel by kernel, which sets up what they need before they can be recorded.
             if size not in self._seen or len(self._graphs) == _MOST_SIZES:
-                self._seen.add(
-                    size
-                )  # done eagerly, which sets up what kernels need before they can be recorded
+                self._seen.add(size)
                 return None
             recorded = self._record(rows, size)
             if recorded is None:
