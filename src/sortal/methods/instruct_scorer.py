@@ -26,7 +26,7 @@ from sortal.training.distributed import Processes, alone
 from sortal.training.progress import NoProgress, ProgressView
 
 _SCORE_CHUNK = 2048
-_OVERLAPPING = 4  # microbatches
+_OVERLAPPING = 2  # microbatches; more would be fuller forwards, and progress and stops seen later
 _GROWN_NODES = 16  # what a text's tree usually comes to when it is grown
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
