@@ -224,6 +224,16 @@ def test_cells_side_by_side_give_the_figures_of_cells_in_turn(made, data, tiny, 
     assert compared(data, tiny, tmp_path / "out").jobs == 2, "read again, it still says so"
 
 
+def test_costs_of_different_devices_are_not_compared(data, tiny, tmp_path):
+    out = tmp_path / "out"
+    compared(data, tiny, out, seeds=1)
+    run_json = out / "runs" / "head-0" / "run.json"
+    record = json.loads(run_json.read_text())
+    record["environment"]["device"] = "another one"
+    run_json.write_text(json.dumps(record))
+    assert "on different devices" in compared(data, tiny, out, seeds=1).advice[1]
+
+
 def test_no_jobs_compares_what_is_finished(data, tiny, tmp_path):
     out = tmp_path / "out"
     compared(data, tiny, out, seeds=1)

@@ -9,7 +9,11 @@ from sortal.evaluation.comparison import MIN_ROWS, PairComparison
 
 
 def advise(
-    values: dict[str, float], seconds: dict[str, float], pairs: Sequence[PairComparison], n: int
+    values: dict[str, float],
+    seconds: dict[str, float],
+    pairs: Sequence[PairComparison],
+    n: int,
+    devices: int = 1,
 ) -> list[str]:
     """Sentences on quality and on cost.
 
@@ -18,6 +22,7 @@ def advise(
         seconds: seconds of training of every method that says so.
         pairs: every two methods, tested.
         n: test rows.
+        devices: kinds of devices that the runs were made on.
     """
     if not values:
         return ["No run has finished: there is nothing to recommend."]
@@ -39,6 +44,11 @@ def advise(
         quality = f"{lead}, and is better than {_listed(beaten)} beyond chance, but not told apart from {_listed(level)} by these {n:,} rows."
     else:
         quality = f"No method is the best beyond chance: {lead}, and is not told apart from {_listed(level)} by these {n:,} rows."
+    if devices > 1:
+        return [
+            quality,
+            "The runs were made on different devices: what they cost is not to be compared.",
+        ]
     return [quality, _cheapest(best, level, values, seconds)]
 
 

@@ -111,7 +111,8 @@ def compare(
             values = {summary.method: summary.value for summary in found}
             seconds = {s.method: s.cost["train_seconds"] for s in found if "train_seconds" in s.cost}
             n = len(parts.test)
-            advice, wrong = advise(values, seconds, pairs, n), mistakes(runs, parts, metric)
+            devices = len({record["device"] for record in records if "device" in record})
+            advice, wrong = advise(values, seconds, pairs, n, devices), mistakes(runs, parts, metric)
             comparison = Comparison(metric, n, records, found, pairs, advice, wrong, most_jobs)
             write_json(out / RESULT_NAME, comparison.to_json())
             write_text(out / "comparison.md", markdown(comparison, shlex.join(["sortal", *sys.argv[1:]])))

@@ -119,6 +119,7 @@ def cell_record(cell: Cell, reasons: Mapping[str, str]) -> dict[str, Any]:
     return {
         **record,
         "folder": str(cell.folder.path),
+        "device": run["environment"]["device"],
         "metrics": {key: metrics[key] for key in QUALITY if metrics.get(key) is not None},
         "cost": {key: figures[key] for key in COST if figures.get(key) is not None},
     }

@@ -48,6 +48,8 @@ def test_without_any_difference_no_method_is_the_best():
 
 def test_costs_that_were_not_recorded_are_not_guessed():
     assert advise(VALUES, {}, _pairs(VALUES), 500)[1] == "What training costs was not recorded."
+    mixed = advise(VALUES, SECONDS, _pairs(VALUES), 500, devices=2)[1]
+    assert mixed == "The runs were made on different devices: what they cost is not to be compared."
     _, cost = advise(VALUES, {"tfidf": 5.0}, _pairs(VALUES, [("tfidf", "head")]), 500)
     assert "head takes" not in cost
 
