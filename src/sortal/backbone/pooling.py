@@ -48,9 +48,8 @@ def pool(states: torch.Tensor, rows: Pack, pooling: Pooling, skip: int = 0) -> t
     lengths = torch.diff(rows.cu_seqlens).long()
     first = torch.minimum(torch.full_like(lengths, skip), lengths - 1)
     places = torch.arange(len(lengths), device=states.device)
-    example = torch.repeat_interleave(
-        places, lengths, output_size=len(states)
-    )  # a known size needs no wait for the GPU
+    # With its size known, nothing has to wait for the GPU.
+    example = torch.repeat_interleave(places, lengths, output_size=len(states))
     counted = rows.position_ids[0] >= first[example]
     sums = states.new_zeros((len(lengths), states.shape[1]), dtype=torch.float32)
     sums = sums.index_add(0, example, states.float() * counted[:, None])

@@ -162,7 +162,8 @@ def _run(
         (out / name).mkdir(exist_ok=True)
     logs = [out / "logs" / f"{cell.name}.log" for cell in cells]
     records = [cell_record(cell, reasons) for cell in cells]
-    waiting = [number for number, record in enumerate(records) if record["status"] != "finished" and jobs]
+    unfinished = [number for number, record in enumerate(records) if record["status"] != "finished"]
+    waiting = unfinished if jobs else []
     running: dict[int, Process] = {}
     with (
         Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else _Quiet() as live
