@@ -101,6 +101,10 @@ def load(folder: str | Path) -> Classifier:
     meta = model_folder.read_meta(folder)
     space = model_folder.label_space(meta)
     scorer = get_method(meta["method"]).load(folder, meta, space)
+    if "blend" in meta:
+        from sortal.methods.blend import load_blend  # scikit-learn takes a second to import
+
+        scorer = load_blend(scorer, folder, meta, space)
     return Classifier(scorer, space, model_folder.decision(meta), meta)
 
 

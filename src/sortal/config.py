@@ -29,8 +29,10 @@ from sortal.config_sections import (
     POOLINGS,
     TEMPLATES,
     TEXTS,
+    BlendConfig,
     DataConfig,
     DecisionConfig,
+    DirectionConfig,
     EncoderConfig,
     HeadConfig,
     InstructConfig,
@@ -51,12 +53,14 @@ class RunConfig(
     DataConfig,
     ModelConfig,
     PoolingConfig,
+    DirectionConfig,
     SearchConfig,
     ProbeConfig,
     HeadConfig,
     LoraConfig,
     EncoderConfig,
     InstructConfig,
+    BlendConfig,
     TrainConfig,
     DecisionConfig,
 ):
@@ -154,6 +158,10 @@ class RunConfig(
         if self.shortlist and (self.shuffle_labels or self.listed_labels):
             raise ValueError(
                 "shortlist chooses the listed labels by text: leave out shuffle_labels and listed_labels"
+            )
+        if self.shortlist and self.blend != "none":
+            raise ValueError(
+                "blend adds scores of all labels, and shortlist leaves most without one: leave one of them out"
             )
         if self.shortlist and self.prior_correction:
             raise ValueError(

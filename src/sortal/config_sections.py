@@ -118,6 +118,11 @@ class LoraConfig(Section):
     lora_dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout on the adapter input; above 0 the fused kernel is off"
     )
+    use_rslora: bool = Field(False, description="multiply updates by alpha / √r instead")
+    use_dora: bool = Field(False, description="learn the magnitude of every weight column by itself (DoRA)")
+    loraplus_lr_ratio: float = Field(
+        1.0, gt=0, description="LoRA+: the learning rate of B is so many times that of A"
+    )
     lora_targets: tuple[str, ...] = Field(
         (), description="module names; default: every linear projection of the decoder"
     )
@@ -130,6 +135,15 @@ class PoolingConfig(Section):
     pooling: Literal["auto", "last", "mean", "own"] = Field(
         "auto",
         description="last: the final token's state (head: auto); mean: the mean over the tokens' states; own (encoder): the head its family has in transformers (BERT, RoBERTa: on the first token). auto: last (head), the better of last and mean (probe), mean for sentence-transformers models and else own (encoder)",
+    )
+
+
+class DirectionConfig(Section):
+    """What a token sees."""
+
+    bidirectional: bool = Field(
+        False,
+        description="let every token see the whole text, which the decoder has never done; head learns to use it",
     )
 
 
@@ -148,9 +162,6 @@ class ProbeConfig(Section):
         TEMPLATES,
         description="compared when template is auto: names, or texts with one {text} in them",
     )
-    bidirectional: bool = Field(
-        False, description="let every token see the whole text, which the decoder has never done"
-    )
 
 
 class HeadConfig(Section):
@@ -159,6 +170,19 @@ class HeadConfig(Section):
     keep_layers: Literal["auto"] | Annotated[int, Field(ge=1)] | None = Field(
         None,
         description="tune only the first layers of the decoder: so many, or auto: up to the one that a probe of the frozen model finds best; default: all",
+    )
+    score_init: Literal["random", "prior", "labels"] = Field(
+        "random",
+        description="where score begins: at random, at the frozen model's states of the label names, or at a logistic regression on its states of the training texts",
+    )
+    score_spread: float = Field(0.5, gt=0)
+    r_drop: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the divergence between two passes with different dropout (needs lora_dropout)",
+    )
+    contrastive: float = Field(
+        0.0, ge=0, description="single-label: weight of a supervised-contrastive term over a microbatch"
     )
 
 
@@ -173,6 +197,15 @@ class EncoderConfig(Section):
         ge=0,
         lt=1,
         description="all dropouts of the encoder while it is trained; above 0 the masks depend on how a step is cut into microbatches",
+    )
+
+
+class BlendConfig(Section):
+    """A second classifier beside the tuned model."""
+
+    blend: Literal["none", "tfidf"] = Field(
+        "none",
+        description="tfidf: fit a linear model on TF-IDF features too and add the scores of both, with the share that dev prefers",
     )
 
 
@@ -248,6 +281,9 @@ class TrainConfig(Section):
         2e-3, gt=0, description="peak learning rate of the score head; default of a fully tuned encoder: 1e-3"
     )
     weight_decay: float = Field(0.01, ge=0)
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="evaluate and keep an exponential moving average of the weights"
+    )
     warmup_ratio: float = Field(
         0.05,
         ge=0,
@@ -306,9 +342,11 @@ class DecisionConfig(Section):
 # Sections that not all methods with a pretrained model have, and those that do.
 METHOD_SECTIONS: dict[type[Section], frozenset[str]] = {
     PoolingConfig: frozenset(("head", "probe", "encoder")),
+    DirectionConfig: frozenset(("head", "probe")),
     SearchConfig: frozenset(("head", "probe")),
     HeadConfig: frozenset(("head",)),
     ProbeConfig: frozenset(("probe",)),
+    BlendConfig: frozenset(("head", "instruct", "probe", "encoder")),
     EncoderConfig: frozenset(("encoder",)),
     InstructConfig: frozenset(("instruct",)),
 }

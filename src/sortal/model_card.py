@@ -20,6 +20,7 @@ _LOADING = {
 _MEAN_HEAD = (
     "It reads the mean over a text's tokens, which plain transformers has no place for: load it with Sortal."
 )
+_BLEND = "Its scores are the tuned model's and those of a linear model on TF-IDF features, added: load it with Sortal, plain transformers gives the first alone."
 _SETTINGS = ("epochs", "batch_size", "learning_rate", "lora_r", "quantization", "template", "truncation")
 _FOUND = ("model", "c", "features", "layer", "pooling", "best_step")
 _LABELS, _NAMED, _RARE = 30, 5, 10
@@ -72,6 +73,8 @@ def _on(base: Mapping[str, Any] | None) -> str:
 
 
 def _loading(meta: Mapping[str, Any]) -> str:
+    if "blend" in meta:
+        return _BLEND
     mean_head = meta["method"] == "head" and meta.get("pooling") == "mean"
     return _MEAN_HEAD if mean_head else _LOADING[meta["method"]]
 

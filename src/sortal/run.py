@@ -171,11 +171,14 @@ def _run(
     stop = StopRequest()  # in force while the loop runs; outside it there is nothing a checkpoint could save
     view = NoProgress() if quiet or not group.main else TerminalProgress()
     with open_log(folder.logs if group.main else None) as on_log:
-        fitted = method.fit(
-            FitContext(
-                source, settled, parts.train, parts.dev, space, group, store, resume, stop, view, say, on_log
-            )
+        context = FitContext(
+            source, settled, parts.train, parts.dev, space, group, store, resume, stop, view, say, on_log
         )
+        fitted = method.fit(context)
+    if config.blend == "tfidf":
+        from sortal.methods.blend import blend_with_tfidf  # scikit-learn takes a second to import
+
+        fitted = blend_with_tfidf(fitted, context)
     decision = _decide(fitted, parts, config, say)
     meta = _meta(config, parts, source, decision, folder)
     classifier = Classifier(fitted.scorer, space, decision, meta)

@@ -43,6 +43,15 @@ class HeadModel(nn.Module):
         return int(self.inner.config.num_labels)
 
     @property
+    def score_weight(self) -> nn.Parameter:
+        """What ``score`` multiplies states with, fp32 ``[labels, hidden]``: the trained copy, inside a peft model."""
+        score = self.inner.score
+        if hasattr(score, "modules_to_save"):
+            score = score.modules_to_save[score.active_adapters[0]]
+        weight: nn.Parameter = score.weight
+        return weight
+
+    @property
     def device(self) -> torch.device:
         """Where inputs go."""
         device: torch.device = next(self.classifier.parameters()).device
@@ -50,10 +59,14 @@ class HeadModel(nn.Module):
 
     def forward(self, rows: Pack) -> torch.Tensor:
         """Logits ``[examples, labels]`` in fp32, in the order of the pack."""
+        logits: torch.Tensor = self.inner.score(self.states(rows))
+        return logits
+
+    def states(self, rows: Pack) -> torch.Tensor:
+        """What ``score`` reads: one state per text, fp32 ``[examples, hidden]``."""
         base = getattr(self.inner, self.inner.base_model_prefix)
         states = token_states(base, rows) if self.packed else token_states_padded(base, rows, self.pad_id)
-        logits: torch.Tensor = self.inner.score(pool(states, rows, self.pooling, self.skip))
-        return logits
+        return pool(states, rows, self.pooling, self.skip)
 
 
 def tunable(classifier: Any, config: RunConfig, pooling: Pooling = "last", skip: int = 0) -> HeadModel:

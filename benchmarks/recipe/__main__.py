@@ -1,0 +1,121 @@
+"""Ingredients of ``head`` × data sets × seeds: resumable runs, each compared with the plain recipe on the same rows.
+
+    python -m benchmarks.recipe                                                   # samples a CPU can do
+    python -m benchmarks.recipe --train 3000 --judge 1500 --jobs 8                # on a GPU
+
+Looks for the data sets in $SORTAL_DATA (or --data). A run's own dev rows are drawn from its training rows, and what is judged are
+the set's dev rows: no test row is read. Writes benchmarks/results/recipe.json and recipe.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shlex
+import sys
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from benchmarks.paper.sets import SETS, Sizes, write_set
+from benchmarks.recipe.cells import Cell, train
+from benchmarks.recipe.summary import markdown, summarise
+from benchmarks.recipe.variants import PLAIN, VARIANTS
+
+RESULTS = Path(__file__).parents[1] / "results"
+NAMES = ("banking77", "reuters21578", "goemotions", "patents-sections", "newsgroups20")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", nargs="+", default=list(NAMES), choices=list(SETS))
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--train", type=int, default=1000, help="training rows of each set; 0: all")
+    parser.add_argument("--judge", type=int, default=600, help="rows that variants are judged on")
+    parser.add_argument("--words", type=int, default=80, help="words read of each text; 0: all")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="runs at the same time; 0: only summarise those there are"
+    )
+    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="settings for every run")
+    parser.add_argument("--data", type=Path, default=os.environ.get("SORTAL_DATA"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/recipe"))
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
+    cells = plan(arguments)
+    if arguments.jobs:
+        train_all([cell for cell in cells if not cell.finished], arguments.jobs)
+    keep(cells, arguments)
+
+
+def plan(arguments: argparse.Namespace) -> list[Cell]:
+    """All cells, variant by variant, so that a search that is cut short has tried its first variants everywhere."""
+    from sortal.config_files import parse_assignments
+
+    sizes = Sizes(arguments.train or None, arguments.judge or None, 1, arguments.words or None)
+    common = {}
+    for name in arguments.sets:
+        files = write_set(name, Path(arguments.data), sizes, arguments.runs / "data" / name)
+        common[name] = {
+            "data": files["data"],
+            "test": files["dev"],
+            "text": "text",
+            "label": "labels",
+            "id": "id",
+            "task": "single" if SETS[name].single else "multi",
+            "split_seed": 0,
+            **(
+                {}
+                if SETS[name].single
+                else {"metric_for_best_model": "f1_micro", "threshold_metric": "f1_micro"}
+            ),
+            **parse_assignments(arguments.set),
+        }
+    return [
+        Cell(name, variant, seed, {
+            **common[name], **VARIANTS[PLAIN], **VARIANTS[variant], "seed": seed,
+            "out": str(arguments.runs / name / f"{variant.replace(' ', '-').replace(',', '')}-{seed}"),
+        })
+        for seed in range(arguments.seeds)
+        for variant in arguments.variants
+        for name in arguments.sets
+    ]  # fmt: skip
+
+
+def train_all(cells: list[Cell], jobs: int) -> None:
+    """Train the cells, ``jobs`` at a time; one that fails is said and left."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        running: dict[Future[dict[str, float]], Cell] = {pool.submit(train, cell): cell for cell in cells}
+        for done in as_completed(running):
+            cell = running[done]
+            error = done.exception()
+            print(f"{cell.set:18} {cell.variant:38} {cell.seed}  {error or done.result()}", flush=True)
+
+
+def keep(cells: list[Cell], arguments: argparse.Namespace) -> None:
+    """Write recipe.json and recipe.md."""
+    plain = " ".join(f"{key} {value}" for key, value in VARIANTS[PLAIN].items())
+    texts = f", {arguments.words} words of each text" if arguments.words else ""
+    found = {
+        "command": _command(),
+        "about": f"smollm2-135m, {arguments.train or 'all'} training rows of each set{texts}, {arguments.seeds} seed(s); plain: {plain}.",
+        "devices": sorted({cell.device for cell in cells if cell.finished}),
+        **summarise(cells),
+    }
+    path = RESULTS / "recipe.json"
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
+
+
+def _command() -> str:
+    """What was asked for, without the places of files on this machine."""
+    words = iter(sys.argv[1:])
+    kept = [word for word in words if word not in ("--data", "--runs", "--jobs") or not next(words)]
+    return shlex.join(["python", "-m", "benchmarks.recipe", *kept])
+
+
+if __name__ == "__main__":
+    main()

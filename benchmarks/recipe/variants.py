@@ -1,0 +1,37 @@
+"""The changes that are tried, each beside the same plain recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Settings = dict[str, Any]
+
+PLAIN = "plain"
+# Ordered by how much is expected of them: a search that is cut short has tried the first ones.
+VARIANTS: dict[str, Settings] = {
+    PLAIN: {"learning_rate": 2e-3, "batch_size": 32, "epochs": 3},
+    "score from label frequencies": {"score_init": "prior"},
+    "score from label names": {"score_init": "labels"},
+    "averaged weights": {"ema_decay": 0.99},
+    "rank 32": {"lora_r": 32, "lora_alpha": 64},
+    "label smoothing": {"label_smoothing": 0.1},
+    "contrastive": {"contrastive": 0.2},
+    "6 epochs": {"epochs": 6},
+    "dropout 0.1": {"lora_dropout": 0.1},
+    "LoRA+": {"loraplus_lr_ratio": 4.0, "learning_rate": 1e-3},
+    "more warm-up": {"warmup_ratio": 0.2},
+    "learning rate 4e-3": {"learning_rate": 4e-3},
+    "R-Drop": {"lora_dropout": 0.1, "r_drop": 1.0},
+    "topic template": {"template": "topic"},
+    "DoRA": {"use_dora": True},
+    "mean": {"pooling": "mean"},
+    "without the causal mask, mean": {"bidirectional": True, "pooling": "mean"},
+    "without the causal mask, final token": {"bidirectional": True},
+    "batch 16": {"batch_size": 16},
+    "weight decay 0.1": {"weight_decay": 0.1},
+    "score learns faster": {"head_learning_rate": 1e-2},
+    "two thirds of the layers": {"keep_layers": 20},
+    "rsLoRA, rank 32": {"lora_r": 32, "use_rslora": True},
+    "learning rate 1e-3": {"learning_rate": 1e-3},
+    "learning rate 5e-4": {"learning_rate": 5e-4},
+}

@@ -1,0 +1,122 @@
+"""``blend: tfidf``: a tuned model's scores and those of a linear model on TF-IDF features, added.
+
+The one knows what words mean, the other which words there are, and they are wrong about different texts. Both are first brought to
+their own temperature; the share of the second (a logarithmic opinion pool) is the one under which dev is most likely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+
+from sortal.data.labels import LabelSpace
+from sortal.evaluation.calibration import fit_temperature
+from sortal.evaluation.scores import Task
+from sortal.methods.base import FitContext, Fitted, Scorer, Scores
+from sortal.methods.tfidf import TfidfMethod
+from sortal.methods.tuning import dev_figures
+from sortal.training.progress import ProgressView
+
+_LEAST = 0.01  # a smaller share is left out
+
+
+@dataclass(frozen=True)
+class BlendScorer:
+    """``weights[0] · tuned + weights[1] · tfidf``."""
+
+    tuned: Scorer
+    tfidf: Scorer
+    weights: tuple[float, float]
+
+    def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
+        """Log-probabilities up to a constant (single-label) or log-odds ``[n, L]``, fp32."""
+        texts = texts if isinstance(texts, Sequence) else list(texts)
+        return self.add(self.tuned.score(texts, view), self.tfidf.score(texts, view))
+
+    def add(self, tuned: Scores, tfidf: Scores) -> Scores:
+        """The blend of scores of the same texts."""
+        a, b = self.weights
+        return (a * tuned + b * tfidf).astype(np.float32)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """The files of both, side by side."""
+        return {
+            **self.tuned.save(folder),
+            **self.tfidf.save(folder),
+            "blend": {"tfidf": {"weights": list(self.weights)}},
+        }
+
+
+def blend_with_tfidf(fitted: Fitted, context: FitContext) -> Fitted:
+    """``fitted`` with TF-IDF features beside it; as it is when dev gives them no share."""
+    space, config, say = context.label_space, context.config, context.say
+    other = TfidfMethod().fit(context)
+    gold = space.encode(context.dev)
+    temperatures = [
+        fit_temperature(scores, gold, space.task) for scores in (fitted.dev_scores, other.dev_scores)
+    ]
+    share = best_share(
+        fitted.dev_scores / temperatures[0], other.dev_scores / temperatures[1], gold, space.task
+    )
+    blend = BlendScorer(fitted.scorer, other.scorer, ((1 - share) / temperatures[0], share / temperatures[1]))
+    scores = blend.add(fitted.dev_scores, other.dev_scores)
+    metric = config.metric_for_best_model
+    alone, linear, both = (
+        dev_figures(each, gold, space, config)[metric]
+        for each in (fitted.dev_scores, other.dev_scores, scores)
+    )
+    found = {"share": round(share, 4), metric: both, f"tuned_{metric}": alone, f"tfidf_{metric}": linear}
+    seconds = fitted.figures["train_seconds"] + other.figures["train_seconds"]
+    figures = {
+        **fitted.figures,
+        "train_seconds": round(seconds, 3),
+        "blend": {**found, "tfidf": other.figures},
+    }
+    if share < _LEAST:
+        say(f"blend: dev gives tfidf ({metric} {linear:.4f}) no share, so it is left out")
+        return Fitted(fitted.scorer, fitted.dev_scores, figures, fitted.shifts_probabilities)
+    say(f"blend: share of tfidf {share:.2f}; dev {metric} {alone:.4f} and {linear:.4f}, together {both:.4f}")
+    return Fitted(blend, scores, figures, fitted.shifts_probabilities)
+
+
+def best_share(a: NDArray[Any], b: NDArray[Any], gold: NDArray[Any], task: Task) -> float:
+    """The w in [0, 1] that makes ``gold`` most likely under ``(1 − w) · a + w · b``; the loss is convex in w.
+
+    Args:
+        a, b: scores ``[n, L]``, each at its own temperature.
+        gold: int ``[n]`` (single-label) or 0/1 ``[n, L]``.
+    """
+    if len(gold) == 0:
+        return 0.0
+    found = minimize_scalar(
+        lambda w: _loss((1 - w) * a + w * b, gold, task),
+        bounds=(0.0, 1.0),
+        method="bounded",
+        options={"xatol": 1e-3},
+    )
+    return float(found.x)
+
+
+def _loss(scores: NDArray[Any], gold: NDArray[Any], task: Task) -> float:
+    """Mean −log p of the gold labels."""
+    z = scores.astype(np.float64)
+    if task == "single":
+        return float((logsumexp(z, axis=1) - z[np.arange(len(z)), gold]).mean())
+    return float((np.logaddexp(0.0, z) - gold * z).mean())
+
+
+def load_blend(tuned: Scorer, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> BlendScorer:
+    """What `BlendScorer.save` wrote, around the tuned model that was loaded from it.
+
+    Raises:
+        ModelError: a file is missing, damaged or of another model.
+    """
+    a, b = meta["blend"]["tfidf"]["weights"]
+    return BlendScorer(tuned, TfidfMethod().load(folder, meta, label_space), (a, b))
