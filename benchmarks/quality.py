@@ -84,6 +84,7 @@ SETS: dict[str, dict[str, Any]] = {
 }
 METHODS: dict[str, dict[str, Any]] = {
     "head": {"method": "head"},
+    "head-blend": {"method": "head", "blend": "tfidf"},
     "head-cut": {"method": "head", "keep_layers": "auto"},
     "probe": {"method": "probe"},
     "instruct": {"method": "instruct"},

@@ -118,11 +118,6 @@ class LoraConfig(Section):
     lora_dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout on the adapter input; above 0 the fused kernel is off"
     )
-    use_rslora: bool = Field(False, description="multiply updates by alpha / √r instead")
-    use_dora: bool = Field(False, description="learn the magnitude of every weight column by itself (DoRA)")
-    loraplus_lr_ratio: float = Field(
-        1.0, gt=0, description="LoRA+: the learning rate of B is so many times that of A"
-    )
     lora_targets: tuple[str, ...] = Field(
         (), description="module names; default: every linear projection of the decoder"
     )
@@ -135,15 +130,6 @@ class PoolingConfig(Section):
     pooling: Literal["auto", "last", "mean", "own"] = Field(
         "auto",
         description="last: the final token's state (head: auto); mean: the mean over the tokens' states; own (encoder): the head its family has in transformers (BERT, RoBERTa: on the first token). auto: last (head), the better of last and mean (probe), mean for sentence-transformers models and else own (encoder)",
-    )
-
-
-class DirectionConfig(Section):
-    """What a token sees."""
-
-    bidirectional: bool = Field(
-        False,
-        description="let every token see the whole text, which the decoder has never done; head learns to use it",
     )
 
 
@@ -162,6 +148,9 @@ class ProbeConfig(Section):
         TEMPLATES,
         description="compared when template is auto: names, or texts with one {text} in them",
     )
+    bidirectional: bool = Field(
+        False, description="let every token see the whole text, which the decoder has never done"
+    )
 
 
 class HeadConfig(Section):
@@ -171,18 +160,9 @@ class HeadConfig(Section):
         None,
         description="tune only the first layers of the decoder: so many, or auto: up to the one that a probe of the frozen model finds best; default: all",
     )
-    score_init: Literal["random", "prior", "labels"] = Field(
-        "random",
-        description="where score begins: at random, at the frozen model's states of the label names, or at a logistic regression on its states of the training texts",
-    )
-    score_spread: float = Field(0.5, gt=0)
-    r_drop: float = Field(
-        0.0,
-        ge=0,
-        description="weight of the divergence between two passes with different dropout (needs lora_dropout)",
-    )
-    contrastive: float = Field(
-        0.0, ge=0, description="single-label: weight of a supervised-contrastive term over a microbatch"
+    score_init: Literal["labels", "random"] = Field(
+        "labels",
+        description="where the score head begins: at the frozen model's states of the label names, or at random",
     )
 
 
@@ -275,15 +255,14 @@ class TrainConfig(Section):
         description="head, small models on a GPU: record the kernels of every pack size once and replay them; takes memory for a second microbatch",
     )
     learning_rate: float = Field(
-        5e-4, gt=0, description="peak learning rate of the adapters; default of a fully tuned encoder: 5e-5"
+        2e-3,
+        gt=0,
+        description="peak learning rate of the adapters; default of an encoder: 5e-4 (lora), 5e-5 (full)",
     )
     head_learning_rate: float = Field(
         2e-3, gt=0, description="peak learning rate of the score head; default of a fully tuned encoder: 1e-3"
     )
     weight_decay: float = Field(0.01, ge=0)
-    ema_decay: float = Field(
-        0.0, ge=0, lt=1, description="evaluate and keep an exponential moving average of the weights"
-    )
     warmup_ratio: float = Field(
         0.05,
         ge=0,
@@ -342,7 +321,6 @@ class DecisionConfig(Section):
 # Sections that not all methods with a pretrained model have, and those that do.
 METHOD_SECTIONS: dict[type[Section], frozenset[str]] = {
     PoolingConfig: frozenset(("head", "probe", "encoder")),
-    DirectionConfig: frozenset(("head", "probe")),
     SearchConfig: frozenset(("head", "probe")),
     HeadConfig: frozenset(("head",)),
     ProbeConfig: frozenset(("probe",)),

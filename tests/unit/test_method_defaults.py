@@ -19,14 +19,14 @@ def test_a_fully_tuned_encoder_has_its_own_recipe():
     assert build_config({"method": "encoder"}).model == "minilm-l6"
 
 
-def test_adapters_have_one_recipe_but_for_the_learning_rate_of_instruct():
-    assert values(method="encoder", tuning="lora") == values() == (5e-4, 2e-3, 0.05, "cosine")
-    assert values(method="instruct") == (2e-3, *values()[1:])
+def test_adapters_have_one_recipe_but_for_the_learning_rate_of_an_encoder():
+    assert values(method="instruct") == values() == (2e-3, 2e-3, 0.05, "cosine")
+    assert values(method="encoder", tuning="lora") == (5e-4, *values()[1:])
     assert build_config({}).base_model == "smollm2-135m"
 
 
 def test_what_is_given_wins_also_when_it_is_the_default_of_other_methods():
-    assert values(method="encoder", learning_rate=5e-4) == (5e-4, 1e-3, 0.1, "linear")
+    assert values(method="encoder", learning_rate=2e-3) == (2e-3, 1e-3, 0.1, "linear")
     assert build_config({"method": "encoder", "model": "smollm2-135m"}).model == "smollm2-135m"
 
 

@@ -77,8 +77,6 @@ def add_lora(model: Any, config: RunConfig) -> PeftModel:
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        use_rslora=config.use_rslora,
-        use_dora=config.use_dora,
         target_modules=targets if len(targets) < len(named) else sorted(wanted),
         modules_to_save=["score"] if has_score else None,
         fan_in_fan_out=conv,

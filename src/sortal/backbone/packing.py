@@ -119,9 +119,7 @@ def pack(sequences: Sequence[Sequence[int]], max_groups: int = 4, *, causal: boo
     )
 
 
-def filled(
-    sequences: Sequence[Sequence[int]], tokens: int, examples: int, longest: int, *, causal: bool = True
-) -> Pack:
+def filled(sequences: Sequence[Sequence[int]], tokens: int, examples: int, longest: int) -> Pack:
     """A pack of a fixed shape: the sequences, then tokens of no example, then places for examples that are not there.
 
     What does not belong to a sequence is computed and never read: ``last`` of a place without an example is position 0.
@@ -133,7 +131,7 @@ def filled(
     """
     spare = tokens - sum(map(len, sequences))
     pieces = [[0] * min(longest, spare - start) for start in range(0, spare, longest)]
-    made = pack([*sequences, *pieces], causal=causal)
+    made = pack([*sequences, *pieces])
     places = examples + 1 + -(-tokens // longest) - len(made.cu_seqlens) + 1
     return replace(
         made,

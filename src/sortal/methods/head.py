@@ -30,7 +30,7 @@ from sortal.methods.head_depth import Depth, choose_depth
 from sortal.methods.head_model import HeadModel, tunable
 from sortal.methods.pack_scorer import PackScorer
 from sortal.methods.preview import Preview, TokenPreview, TokenRow
-from sortal.methods.score_init import init_score
+from sortal.methods.score_init import score_of_names
 from sortal.methods.text_folder import load_texts, make_encoder, save_texts
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
 from sortal.training.budget import default_max_tokens
@@ -53,12 +53,7 @@ class HeadScorer(PackScorer[HeadModel]):
         config = self.model.inner.config
         config.save_pretrained(folder)
         dtype = str(self.model.inner.dtype).removeprefix("torch.")
-        return {
-            **save_texts(self.encoder, folder),
-            "pooling": self.model.pooling,
-            "bidirectional": not self.causal,
-            "dtype": dtype,
-        }
+        return {**save_texts(self.encoder, folder), "pooling": self.model.pooling, "dtype": dtype}
 
 
 class HeadMethod:
@@ -102,26 +97,15 @@ class HeadMethod:
         scorer = self._network(context, encoder, depth)
         say(f"{parameters_line(scorer.model)}, {scorer.encoder.template.source!r} template")
         gold = space.encode(context.train)
-        init_score(
-            scorer.model, encoder, train, gold, space, config.score_init, config.score_spread,
-            scorer.max_tokens, config.seed, scorer.causal,
-        )  # fmt: skip
+        if config.score_init == "labels":
+            score_of_names(scorer.model, encoder, train, gold, context, scorer.max_tokens)
         loss = make_loss(config, space.task, space.names, gold)
         targets = torch.from_numpy(gold) if space.task == "single" else torch.from_numpy(gold).float()
 
         tuned = fine_tune(
             context,
             scorer.model,
-            Classification(
-                scorer.model,
-                train,
-                targets,
-                loss,
-                context.processes.device,
-                causal=scorer.causal,
-                r_drop=config.r_drop,
-                contrastive=config.contrastive,
-            ),
+            Classification(scorer.model, train, targets, loss, context.processes.device),
             lambda view: scorer.score_encoded(dev, view),
             max_tokens=config.max_tokens or scorer.max_tokens,
         )
@@ -165,8 +149,7 @@ class HeadMethod:
                 f"base shared by {context.processes.world} processes: {released / 1e6:,.0f} MB released on each"
             )
         budget = default_max_tokens(settings, weights["dtype"], device)
-        causal = not config.bidirectional
-        return HeadScorer(model, encoder, budget, context.processes, config.shard_base, causal)
+        return HeadScorer(model, encoder, budget, context.processes, config.shard_base)
 
     def load(self, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> HeadScorer:
         """The scorer saved in ``folder``; refuses a missing ``score``, missing adapters and changed templates.
@@ -186,8 +169,7 @@ class HeadMethod:
         fuse(model)
         model.eval()
         head = HeadModel(model, packed, meta.get("pooling", "last"), len(encoder.template.prefix))
-        budget = default_max_tokens(settings, weights["dtype"], weights["device"])
-        return HeadScorer(head, encoder, budget, causal=not meta.get("bidirectional", False))
+        return HeadScorer(head, encoder, default_max_tokens(settings, weights["dtype"], weights["device"]))
 
 
 def _check_adapter(folder: Path, labels: int, hidden: int) -> None:

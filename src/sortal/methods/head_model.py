@@ -43,12 +43,12 @@ class HeadModel(nn.Module):
         return int(self.inner.config.num_labels)
 
     @property
-    def score_weight(self) -> nn.Parameter:
-        """What ``score`` multiplies states with, fp32 ``[labels, hidden]``: the trained copy, inside a peft model."""
+    def score_weight(self) -> torch.Tensor:
+        """What states are multiplied with, fp32 ``[labels, hidden]``: inside a peft model, the copy that is trained."""
         score = self.inner.score
         if hasattr(score, "modules_to_save"):
             score = score.modules_to_save[score.active_adapters[0]]
-        weight: nn.Parameter = score.weight
+        weight: torch.Tensor = score.weight
         return weight
 
     @property

@@ -43,7 +43,7 @@ def make_verbalizer(setting: str, names: tuple[str, ...], is_one_token: Callable
     """
     if setting == "label":
         return _checked(names, names, names)
-    words = tuple(_words(name) for name in names)
+    words = tuple(worded(name) for name in names)
     if setting == "words":
         return _checked(names, words, words)
     if setting == "codes":
@@ -60,7 +60,7 @@ def make_verbalizer(setting: str, names: tuple[str, ...], is_one_token: Callable
         raise ConfigError(
             f"{setting} has no row for {len(missing)} labels, {missing[0]!r} first", "add a wording for each"
         )
-    answers = tuple(given[name][0] or _words(name) for name in names)
+    answers = tuple(given[name][0] or worded(name) for name in names)
     listed = tuple(
         f"{answer}: {given[name][1]}" if given[name][1] else answer
         for name, answer in zip(names, answers, strict=True)
@@ -84,7 +84,8 @@ def _checked(names: tuple[str, ...], answers: tuple[str, ...], listed: tuple[str
     return Verbalizer(answers, listed)
 
 
-def _words(name: str) -> str:
+def worded(name: str) -> str:
+    """A label's name as words: underscores and hyphens between letters become spaces."""
     # Only between letters: a code such as H01L-21 or 1-2 keeps its hyphens.
     found = re.sub(r"(?<=[^\W\d_])[_-](?=[^\W\d_])|_+", " ", name)
     return " ".join(found.split()) or name

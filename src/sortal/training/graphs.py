@@ -84,8 +84,7 @@ class StepGraphs:
             return None
 
     def _pack(self, rows: npt.NDArray[np.int64], size: int) -> Pack:
-        texts = [self.objective.texts[i] for i in rows]
-        return filled(texts, size, self.most, self.longest, causal=self.objective.causal)
+        return filled([self.objective.texts[i] for i in rows], size, self.most, self.longest)
 
     def _targets(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
         return self.objective.targets[torch.from_numpy(rows)]
@@ -99,7 +98,7 @@ class _Recorded:
         self.weights = torch.zeros(len(targets), device=targets.device)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, pool=pool):
-            losses = objective.pack_losses(self.rows, self.targets, self.weights > 0)
+            losses = objective.loss(objective.model(self.rows), self.targets)
             self.value = (losses * self.weights).sum()
             self.value.backward()
         self.value = self.value.detach()

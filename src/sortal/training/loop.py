@@ -97,9 +97,6 @@ class Loop:
         self.total_steps = self.steps_per_epoch * config.epochs
         self.progress = Progress(max_tokens=max_tokens, max_tokens_asked=config.max_tokens)
         self.best: dict[str, torch.Tensor] = {}
-        self.mean: list[torch.Tensor] = []
-        if config.ema_decay:
-            self.mean = [p.detach().clone() for p in self.parameters.values()]
         self.graphs = self._make_graphs()
         self._microbatches = 0
         self._position = 0
@@ -170,7 +167,6 @@ class Loop:
         ).tolist()  # the one device-to-host sync of a step
         if all(math.isfinite(f) for f in figures):
             self.optimizer.step()
-            self._average()
             state.skipped_in_a_row = 0
             state.loss_since_evaluation.append(figures[0])
         else:
@@ -277,27 +273,7 @@ class Loop:
         evaluated = int(state.history[-1]["step"]) if state.history else 0
         return state.step > evaluated and (inside % every == 0 or self._over)
 
-    def _average(self) -> None:
-        if self.mean:
-            decay = min(self.config.ema_decay, (1 + self.progress.step) / (10 + self.progress.step))
-            with torch.no_grad():
-                torch._foreach_lerp_(self.mean, [p.detach() for p in self.parameters.values()], 1 - decay)
-
-    def _swap(self) -> None:
-        with torch.no_grad():
-            for mean, p in zip(self.mean, self.parameters.values(), strict=bool(self.mean)):
-                kept = p.detach().clone()
-                p.copy_(mean)
-                mean.copy_(kept)
-
     def _evaluate(self) -> None:
-        self._swap()
-        try:
-            self._evaluate_now()
-        finally:
-            self._swap()
-
-    def _evaluate_now(self) -> None:
         state = self.progress
         training_mode(self.model, False)
         try:
@@ -391,12 +367,8 @@ class Loop:
 def make_optimizer(parameters: dict[str, nn.Parameter], config: RunConfig) -> torch.optim.Optimizer:
     """AdamW with one group for the adapters and one, with its own learning rate, for ``score`` where there is one."""
     head = [p for name, p in parameters.items() if ".score." in name or name.startswith("score.")]
-    rest = {name: p for name, p in parameters.items() if not (".score." in name or name.startswith("score."))}
-    ups = [p for name, p in rest.items() if ".lora_B." in name and config.loraplus_lr_ratio != 1.0]
-    others = [p for name, p in rest.items() if not any(p is up for up in ups)]
-    groups: list[dict[str, Any]] = [{"params": others, "lr": config.learning_rate}] if others else []
-    if ups:
-        groups.append({"params": ups, "lr": config.learning_rate * config.loraplus_lr_ratio})
+    rest = [p for name, p in parameters.items() if not (".score." in name or name.startswith("score."))]
+    groups: list[dict[str, Any]] = [{"params": rest, "lr": config.learning_rate}] if rest else []
     if head:
         groups.append({"params": head, "lr": config.head_learning_rate})
     return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)

@@ -1,0 +1,88 @@
+"""Whole runs with ``blend: tfidf``, from training to the answers of the saved folder."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import sortal
+from baseline_runs import topics
+from sortal.errors import ModelError
+from tiny_runs import fit, rows, write_csv
+
+TEXTS = ["fine and nice", "awful, broken", "", "neither 文字"]
+
+
+@pytest.fixture(scope="module")
+def blended(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("blended")
+    said: list[str] = []
+    data = write_csv(folder / "d.csv", rows(120, ("good", "bad", "odd")))
+    return fit(data, tiny, folder / "run", said=said, blend="tfidf"), said
+
+
+def test_the_share_and_what_each_part_gives_are_said_and_recorded(blended):
+    result, said = blended
+    found = result.record["training"]["blend"]
+    assert 0.01 < found["share"] <= 1
+    assert found["f1_macro"] >= found["tuned_f1_macro"]
+    line = next(line for line in said if line.startswith("blend: share of tfidf"))
+    assert f"{found['tuned_f1_macro']:.4f} and {found['tfidf_f1_macro']:.4f}" in line
+    assert result.record["training"]["train_seconds"] > found["tfidf"]["train_seconds"]
+
+
+def test_the_saved_folder_gives_the_same_probabilities(blended):
+    result, _ = blended
+    loaded = sortal.load(result.folder / "model")
+    np.testing.assert_allclose(
+        loaded.predict_proba(TEXTS), result.classifier.predict_proba(TEXTS), rtol=0, atol=1e-6
+    )
+    meta = json.loads((result.folder / "model" / "sortal.json").read_text(encoding="utf-8"))
+    assert set(meta["files"]) == {"adapter_model.safetensors", "tfidf.safetensors"}
+    card = (result.folder / "model" / "README.md").read_text(encoding="utf-8")
+    assert "linear model on TF-IDF features, added" in card
+    assert "same scores, without that step" not in card
+
+
+def test_the_parts_add_up_to_the_whole(blended):
+    scorer = blended[0].classifier.scorer
+    a, b = scorer.weights
+    whole = a * scorer.tuned.score(TEXTS) + b * scorer.tfidf.score(TEXTS)
+    np.testing.assert_allclose(scorer.score(TEXTS), whole, rtol=1e-6)
+    assert np.abs(b * scorer.tfidf.score(TEXTS)).max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["tfidf.json", "tfidf.safetensors"])
+def test_a_folder_without_one_of_its_parts_is_refused(blended, tmp_path, name):
+    import shutil
+
+    folder = shutil.copytree(blended[0].folder / "model", tmp_path / "model")
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=f"{name} is missing"):
+        sortal.load(folder)
+
+
+@pytest.mark.parametrize("method", ["head", "instruct"])
+def test_several_labels_and_other_methods(tiny, tmp_path, method):
+    data = write_csv(tmp_path / "d.csv", topics(80))
+    settings = {"method": method, "label_delimiter": "|", "blend": "tfidf", "max_length": None}
+    result = fit(data, tiny, tmp_path / "run", **settings)
+    loaded = sortal.load(result.folder / "model")
+    assert "blend" in loaded.meta
+    np.testing.assert_allclose(
+        loaded.predict_proba(TEXTS), result.classifier.predict_proba(TEXTS), rtol=0, atol=1e-6
+    )
+
+
+def test_a_linear_model_that_adds_nothing_is_left_out(tiny, tmp_path, monkeypatch):
+    from sortal.methods import blend
+
+    monkeypatch.setattr(blend, "best_share", lambda *given: 0.004)
+    said: list[str] = []
+    data = write_csv(tmp_path / "d.csv", rows(60))
+    result = fit(data, tiny, tmp_path / "run", said=said, blend="tfidf")
+    assert any("no share, so it is left out" in line for line in said)
+    assert not (result.folder / "model" / "tfidf.json").exists()
+    assert "blend" not in sortal.load(result.folder / "model").meta

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sortal.config import build_config
+from sortal.errors import ConfigError
+from sortal.methods.blend import BlendScorer, best_share
+
+
+class Fixed:
+    """Scores that are known."""
+
+    def __init__(self, scores, name="x"):
+        self.scores, self.name = np.asarray(scores, np.float32), name
+
+    def score(self, texts, view=None):
+        return self.scores[: len(texts)]
+
+    def save(self, folder: Path):
+        (folder / self.name).write_text("saved")
+        return {self.name: 1}
+
+
+def noisy(gold, labels, seed, strength):
+    """Scores that know the gold label, in noise of their own."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(len(gold), labels))
+    if gold.ndim == 1:
+        scores[np.arange(len(gold)), gold] += strength
+        return scores
+    return scores + strength * (2.0 * gold - 1)
+
+
+SINGLE = np.random.default_rng(0).integers(0, 4, 2000)
+MULTI = (np.random.default_rng(1).random((2000, 4)) < 0.3).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("gold", "task"), [(SINGLE, "single"), (MULTI, "multi")])
+def test_two_that_know_alike_share_alike_and_are_better_together(gold, task):
+    a, b = (noisy(gold, 4, seed, 1.0) for seed in (2, 3))
+    share = best_share(a, b, gold, task)
+    assert 0.45 < share < 0.55
+    wrong = [
+        float(((s.argmax(1) != gold) if gold.ndim == 1 else (s > 0) != gold).mean())
+        for s in (a, b, (1 - share) * a + share * b)
+    ]
+    assert wrong[2] < min(wrong) + 1e-9
+    assert wrong[2] < 0.9 * min(wrong[:2])
+
+
+@pytest.mark.parametrize(("gold", "task"), [(SINGLE, "single"), (MULTI, "multi")])
+def test_one_that_knows_nothing_gets_next_to_no_share(gold, task):
+    known, nothing = noisy(gold, 4, 2, 3.0), noisy(gold, 4, 3, 0.0)
+    assert best_share(known, nothing, gold, task) < 0.1
+    assert best_share(nothing, known, gold, task) > 0.9
+
+
+def test_the_share_minimises_the_loss_over_a_grid():
+    a, b = noisy(SINGLE, 4, 2, 1.0), noisy(SINGLE, 4, 3, 0.4)
+    share = best_share(a, b, SINGLE, "single")
+
+    def loss(w):
+        z = (1 - w) * a + w * b
+        return float((np.log(np.exp(z).sum(1)) - z[np.arange(len(z)), SINGLE]).mean())
+
+    grid = np.linspace(0, 1, 201)
+    assert abs(share - grid[np.argmin([loss(w) for w in grid])]) < 0.01
+
+
+def test_no_dev_rows_leave_the_tuned_model_alone():
+    empty = np.zeros((0, 3))
+    assert best_share(empty, empty, np.zeros(0, np.int64), "single") == 0.0
+
+
+def test_scores_are_the_weighted_sum_in_fp32_also_of_a_stream(tmp_path):
+    blend = BlendScorer(Fixed([[1, 2], [3, 4]], "a"), Fixed([[10, 0], [0, 10]], "b"), (0.5, 0.1))
+    expected = [[1.5, 1.0], [1.5, 3.0]]
+    for texts in (["x", "y"], iter(["x", "y"])):
+        scores = blend.score(texts)
+        assert scores.dtype == np.float32
+        np.testing.assert_allclose(scores, expected)
+    assert blend.save(tmp_path) == {"a": 1, "b": 1, "blend": {"tfidf": {"weights": [0.5, 0.1]}}}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"method": "tfidf", "blend": "tfidf"}, "blend is for method encoder or head or instruct or probe"),
+        ({"method": "instruct", "blend": "tfidf", "shortlist": 5}, "shortlist leaves most without one"),
+        ({"method": "head", "blend": "majority"}, "Input should be 'none' or 'tfidf'"),
+    ],
+)
+def test_blends_that_cannot_be_are_refused(settings, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        build_config(settings)

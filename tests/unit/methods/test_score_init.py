@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+
+from sortal.backbone.packing import pack
+from sortal.config import build_config
+from sortal.data.labels import LabelSpace
+from sortal.methods import head
+from sortal.methods.head import HeadScorer
+from sortal.methods.head_model import tunable
+from sortal.methods.score_init import score_of_names
+from sortal.methods.text_folder import make_encoder
+from sortal.training.distributed import Processes
+from sortal.training.progress import NoProgress
+from tiny_runs import HARD_TEXTS, classifier, fit, rows, write_csv
+
+NAMES = ("card_lost", "top up failed", "Ünïcode 文字")
+TEXTS = [*HARD_TEXTS, *(f"text number {i} about something" for i in range(40))]
+
+
+def begin(tiny, task="single", names=NAMES, gold=None, processes=None, **settings):
+    """A fresh head with score set from ``names``: its network, encoder and the logits of TEXTS."""
+    config = build_config({"max_length": 96, "dtype": "float32", **settings})
+    model = tunable(classifier(tiny, labels=len(names)), config, settings.get("pooling", "last"))
+    encoder = make_encoder(str(tiny), config)
+    context = SimpleNamespace(
+        label_space=LabelSpace(names, task),
+        config=config,
+        view=NoProgress(),
+        processes=processes or Processes(0, 1, torch.device("cpu")),
+    )
+    train = encoder.encode(TEXTS)
+    gold = np.zeros(len(TEXTS), np.int64) if gold is None else gold
+    before = model.score_weight.detach().clone()
+    score_of_names(model, encoder, train, gold, context, 300)
+    return HeadScorer(model, encoder, 300), before
+
+
+def states_of(scorer, texts):
+    rows = pack([ids.tolist() for ids in scorer.encoder.encode(texts)])
+    with torch.inference_mode():
+        return scorer.model.states(rows).numpy()
+
+
+def test_a_label_scores_its_own_name_above_the_mean_of_all_names(tiny):
+    """By the square of how far the name lies from that mean, all at one scale."""
+    scorer, _ = begin(tiny)
+    words = ["card lost", "top up failed", "Ünïcode 文字"]
+    scores = scorer.score(words)
+    above = scores.diagonal() - scores.mean(0)
+    states = states_of(scorer, words)
+    square = ((states - states.mean(0)) ** 2).sum(1)
+    assert (above > 0).all()
+    np.testing.assert_allclose(above / above.sum(), square / square.sum(), rtol=0.05)
+
+
+def test_the_first_logits_are_centred_and_small(tiny):
+    """A loss at its first step: about that of a guess."""
+    scores = begin(tiny)[0].score(TEXTS)
+    assert np.abs(scores.mean(0)).max() < 0.05
+    assert 0.4 < (scores - scores.mean(0)).std() < 0.6
+
+
+def test_with_several_labels_the_first_probabilities_are_how_frequent_they_are(tiny):
+    gold = np.zeros((len(TEXTS), 3), np.uint8)
+    gold[:12, 0], gold[:2, 1] = 1, 1
+    scores = begin(tiny, "multi", gold=gold)[0].score(TEXTS)
+    expected = np.array([12, 2, 0.5]) / len(TEXTS)
+    np.testing.assert_allclose(expit(scores.mean(0)), expected, rtol=0.1)
+
+
+@pytest.mark.parametrize("names", [("one",), ("a_b", "a b")])
+def test_names_that_say_nothing_leave_score_as_it_was(tiny, names):
+    scorer, before = begin(tiny, "multi", names, np.zeros((len(TEXTS), len(names)), np.uint8))
+    assert torch.equal(scorer.model.score_weight, before)
+
+
+def test_score_stays_trainable_and_fp32(tiny):
+    weight = begin(tiny)[0].model.score_weight
+    assert weight.requires_grad
+    assert weight.dtype == torch.float32
+    assert not weight.is_inference()
+
+
+def test_another_process_takes_the_sum_that_the_main_one_gives(tiny, monkeypatch):
+    sent = []
+    monkeypatch.setattr(Processes, "sum_", lambda self, tensors: sent.extend(t.clone() for t in tensors))
+    begin(tiny, processes=Processes(1, 2, torch.device("cpu")))
+    assert len(sent) == 1
+    assert not sent[0].any()
+
+
+@pytest.mark.parametrize("setting", ["labels", "random"])
+def test_a_run_begins_as_the_setting_says(tiny, tmp_path, setting, monkeypatch):
+    called = []
+    monkeypatch.setattr(head, "score_of_names", lambda *given: called.append(given))
+    data = write_csv(tmp_path / "d.csv", rows())
+    fit(data, tiny, tmp_path / "run", score_init=setting)
+    assert len(called) == (setting == "labels")
