@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.paper.sets import SETS, Sizes, write_set
 
 RESULTS = Path(__file__).parents[1] / "results"
-METHODS = ("majority", "tfidf", "encoder", "probe", "head", "instruct")
+METHODS = ("majority", "tfidf", "encoder", "encoder+tfidf", "probe", "head", "head+tfidf", "instruct")
 
 
 def main() -> None:

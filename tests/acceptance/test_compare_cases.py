@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 
+import sortal
 from sortal.comparison.cells import Cell, plan
 from sortal.comparison.compare import compare
 from sortal.comparison.worker import start_cell
@@ -252,6 +253,25 @@ def test_settings_go_to_the_methods_that_have_them(data, tmp_path):
     assert cells["head"].split_seed == cells["instruct"].split_seed == 0
 
 
+def test_a_blend_is_a_method_of_its_own(data, tiny, tmp_path):
+    found = compared(
+        data, tiny, tmp_path / "out", ("tfidf", "head", "head+tfidf"), seeds=1, **{"head+tfidf.epochs": 1}
+    )
+    runs = [RunFolder(cell["folder"]).read_run_json() for cell in found.cells]
+    assert [cell["name"] for cell in found.cells] == ["tfidf-0", "head-0", "head+tfidf-0"]
+    assert [run["config"]["method"] for run in runs] == ["tfidf", "head", "head"]
+    assert ["blend" in run["training"] for run in runs] == [False, False, True]
+    assert [run["config"]["epochs"] for run in runs[1:]] == [2, 1], "its settings are its own"
+    assert {(pair.a, pair.b) for pair in found.pairs} == {
+        ("tfidf", "head"), ("tfidf", "head+tfidf"), ("head", "head+tfidf")
+    }  # fmt: skip
+    sortal.report(tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "head+tfidf" in page
+    assert "head+tfidf.blend" not in page, "the name says it"
+    assert "head+tfidf.epochs: 1" in page
+
+
 @pytest.mark.parametrize(
     ("methods", "settings", "words"),
     [
@@ -262,6 +282,10 @@ def test_settings_go_to_the_methods_that_have_them(data, tmp_path):
         (["head"], {"head.epoch": 1}, "did you mean 'epochs'"),
         (["head"], {"head.dev_size": 0.2}, "the methods share their data"),
         (["head"], {"epoch": 1}, "did you mean 'epochs'"),
+        (["tfidf+tfidf"], {}, "unknown method 'tfidf[+]tfidf'"),
+        (["head+probe"], {}, "unknown method 'head[+]probe'"),
+        (["head"], {"blend": "tfidf"}, "compare METHOD and METHOD[+]tfidf"),
+        (["head"], {"head.blend": "tfidf"}, "compare METHOD and METHOD[+]tfidf"),
     ],
 )
 def test_a_matrix_that_cannot_work_is_refused_before_anything_runs(methods, settings, words, data, tmp_path):

@@ -23,7 +23,11 @@ def command(
         ),
     ] = "",
     methods: Annotated[
-        list[str] | None, Option(metavar="A,B,…", help="methods to compare; default: majority,tfidf,head")
+        list[str] | None,
+        Option(
+            metavar="A,B,…",
+            help="methods to compare; METHOD+tfidf: with --blend tfidf; default: majority,tfidf,head",
+        ),
     ] = None,
     seeds: Annotated[
         int, Option(metavar="N", help="training runs of each method; from 3 on seeds are part of the tests")

@@ -17,11 +17,15 @@ from sortal.training.identity import RunIdentity, differences, result_settings
 from sortal.training.runfolder import RunFolder
 
 Status = Literal["waiting", "running", "finished", "failed", "stopped"]
+BLENDED = "+tfidf"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One method with one seed; its run folder is ``config.out``."""
+    """One method with one seed; its run folder is ``config.out``.
+
+    method: as it is asked for, ``head+tfidf`` included.
+    """
 
     method: str
     seed: int
@@ -46,6 +50,22 @@ class Cell:
         return "stopped" if status == "running" else status
 
 
+def plain_method(name: str) -> str:
+    """``head`` of ``head`` and of ``head+tfidf``."""
+    return name.removesuffix(BLENDED)
+
+
+def method_name(config: Mapping[str, Any]) -> str:
+    """What a run with these settings is called in a comparison."""
+    blended = config.get("blend", "none") != "none"
+    return f"{config['method']}{BLENDED if blended else ''}"
+
+
+def _known(name: str) -> bool:
+    plain = plain_method(name)
+    return plain in REGISTRY and (plain == name or applies("blend", plain))
+
+
 def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: Path) -> list[Cell]:
     """All cells, seed by seed, so that an unfinished matrix can be compared as far as it goes.
 
@@ -53,18 +73,18 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
 
     Args:
         settings: of `RunConfig`; ``method.setting`` is for that method alone, and any other for all methods it applies to.
-        methods: names in the registry.
+        methods: names in the registry; ``head+tfidf`` is ``head`` with ``blend: tfidf``, a method of its own here.
         seeds: training seeds 0 … seeds − 1, on one split.
         out: folder of the comparison.
 
     Raises:
         ConfigError: an unknown or repeated method, settings that cannot work, or one that no compared method has.
     """
-    unknown = [name for name in methods if name not in REGISTRY]
+    unknown = [name for name in methods if not _known(name)]
     if unknown or len(set(methods)) < len(methods) or not methods:
         raise ConfigError(
             f"unknown method {unknown[0]!r}" if unknown else f"methods {', '.join(methods) or '(none)'}: name each once",
-            f"choose from {', '.join(REGISTRY)}",
+            f"choose from {', '.join(REGISTRY)}, and any that has a pretrained model with {BLENDED}",
         )  # fmt: skip
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}", "use 1 or more; with 3 the spread between seeds can be told")
@@ -77,24 +97,31 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
             raise ConfigError(
                 f"{key}: the methods share their data", f"write {name} without {scope}, for all"
             )
-        if not dot and not any(applies(key, method) for method in methods):
+        if (name or key) == "blend":
+            raise ConfigError(
+                f"{key}: what is blended is a method of its own here", f"compare METHOD and METHOD{BLENDED}"
+            )
+        if not dot and not any(applies(key, plain_method(method)) for method in methods):
             raise ConfigError(f"{key} applies to none of {', '.join(methods)}", "leave it out")
     return [
         Cell(method, seed, _config(settings, method, seed, out))
         for seed in range(seeds)
         for method in methods
-        if seed == 0 or get_method(method).in_steps
+        if seed == 0 or get_method(plain_method(method)).in_steps
     ]
 
 
 def _config(settings: Mapping[str, Any], method: str, seed: int, out: Path) -> RunConfig:
-    shared = {key: value for key, value in settings.items() if "." not in key and applies(key, method)}
+    plain = plain_method(method)
+    shared = {key: value for key, value in settings.items() if "." not in key and applies(key, plain)}
     own = {
         key.removeprefix(f"{method}."): value
         for key, value in settings.items()
         if key.startswith(f"{method}.")
     }
-    fixed = {"method": method, "seed": seed, "split_seed": settings.get("split_seed", 0)}
+    fixed = {"method": plain, "seed": seed, "split_seed": settings.get("split_seed", 0)}
+    if plain != method:
+        fixed["blend"] = BLENDED.removeprefix("+")
     return build_config({**shared, **own, **fixed, "out": str(out / "runs" / f"{method}-{seed}")}, method)
 
 
@@ -105,7 +132,7 @@ def check(cells: Sequence[Cell], parts: Parts) -> None:
         ConfigError: settings that do not fit the labels. RunFolderError: a finished run of other data or settings.
     """
     for cell in cells:
-        get_method(cell.method).check(cell.config, parts.train, parts.label_space)
+        get_method(cell.config.method).check(cell.config, parts.train, parts.label_space)
     for cell in cells:
         if cell.status == "waiting":
             continue

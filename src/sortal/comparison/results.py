@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sortal.comparison.cells import Cell
+from sortal.comparison.cells import Cell, plain_method
 from sortal.comparison.mistakes import Mistakes
 from sortal.evaluation.comparison import MIN_ROWS, PairComparison
 from sortal.evaluation.intervals import percentile_interval
@@ -159,7 +159,7 @@ def summaries(
     ]
     if len(runs) < 2:
         return found, []
-    seedless = [method for method in runs if not get_method(method).in_steps]
+    seedless = [method for method in runs if not get_method(plain_method(method)).in_steps]
     return found, compare_pairs(runs, metric, n_resamples=n_resamples, seed=seed, seedless=seedless)
 
 

@@ -25,7 +25,7 @@ def changed(run: FinishedRun) -> dict[str, Any]:
 def both(run: FinishedRun) -> tuple[dict[str, Any], dict[str, Any]]:
     """(not the default, as by default) of the settings that mean something to the method, without data and folder."""
     config, differing = run.record["config"], changed(run)
-    meant = [name for name in RunConfig.model_fields if name not in _ELSEWHERE and name in config and applies(name, run.method)]  # fmt: skip
+    meant = [name for name in RunConfig.model_fields if name not in _ELSEWHERE and name in config and applies(name, config["method"])]  # fmt: skip
     return (
         {name: config[name] for name in meant if name in differing},
         {name: config[name] for name in meant if name not in differing},

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sortal.comparison.cells import method_name
 from sortal.comparison.results import RESULT_NAME, Comparison
 from sortal.errors import DataError, RunFolderError
 from sortal.evaluation.predictions import Predictions, read_predictions
@@ -27,8 +28,8 @@ class FinishedRun:
 
     @property
     def method(self) -> str:
-        """``head``."""
-        return str(self.record["config"]["method"])
+        """``head``, or ``head+tfidf`` for a blend."""
+        return method_name(self.record["config"])
 
     @property
     def seed(self) -> int:
