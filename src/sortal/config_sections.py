@@ -160,9 +160,14 @@ class HeadConfig(Section):
         None,
         description="tune only the first layers of the decoder: so many, or auto: up to the one that a probe of the frozen model finds best; default: all",
     )
+
+
+class ScoreConfig(Section):
+    """The linear layer on a text's state."""
+
     score_init: Literal["labels", "random"] = Field(
         "labels",
-        description="where the score head begins: at the frozen model's states of the label names, or at random",
+        description="where the linear layer on the states begins: at the untuned model's states of the label names, or at random; an encoder with a head of its family's own begins at random",
     )
 
 
@@ -323,6 +328,7 @@ METHOD_SECTIONS: dict[type[Section], frozenset[str]] = {
     PoolingConfig: frozenset(("head", "probe", "encoder")),
     SearchConfig: frozenset(("head", "probe")),
     HeadConfig: frozenset(("head",)),
+    ScoreConfig: frozenset(("head", "encoder")),
     ProbeConfig: frozenset(("probe",)),
     BlendConfig: frozenset(("head", "instruct", "probe", "encoder")),
     EncoderConfig: frozenset(("encoder",)),

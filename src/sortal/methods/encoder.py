@@ -25,6 +25,7 @@ from sortal.methods.encoder_model import EncoderModel
 from sortal.methods.head import PROBLEM_TYPE
 from sortal.methods.pack_scorer import PackScorer
 from sortal.methods.preview import TokenPreview, TokenRow
+from sortal.methods.score_init import begin_at_names
 from sortal.methods.text_folder import MAX_LENGTH, load_texts, save_texts
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
 from sortal.training.budget import default_max_tokens
@@ -90,6 +91,8 @@ class EncoderMethod:
         pooling = "own" if scorer.model.own else "mean"
         say(f"{parameters_line(scorer.model)}, {_POOLING[pooling]}")
         gold = space.encode(context.train)
+        if config.score_init == "labels" and isinstance(scorer.model.score, nn.Linear):
+            begin_at_names(scorer.model, scorer.model.score, encoder, train, gold, context, scorer.max_tokens)
         loss = make_loss(config, space.task, space.names, gold)
         targets = torch.from_numpy(gold) if space.task == "single" else torch.from_numpy(gold).float()
 

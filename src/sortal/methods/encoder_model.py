@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,14 +48,23 @@ class EncoderModel(nn.Module):
 
     def forward(self, rows: Pack) -> torch.Tensor:
         """Logits ``[examples, labels]`` in fp32, in the order of the pack."""
+        return self._by_group(rows, self._own_logits) if self.own else self.score(self.states(rows))
+
+    def states(self, rows: Pack) -> torch.Tensor:
+        """The mean of the tokens' states, fp32 ``[examples, hidden]``; what ``score`` reads unless the head is the family's own."""
+        return self._by_group(rows, self._mean)
+
+    def _by_group(
+        self, rows: Pack, read: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """``read`` of every rectangle's ids and mask, in the order of the pack."""
         starts = rows.cu_seqlens[:-1].long()
-        logits, members = [], []
+        found, members = [], []
         for group in rows.groups:
-            ids, mask = self._padded(rows, group)
-            logits.append(self._logits(ids, mask))
+            found.append(read(*self._padded(rows, group)))
             firsts = group.gather.view(group.rows, group.width)[:, 0].contiguous()
             members.append(torch.searchsorted(starts, firsts))
-        return torch.cat(logits).index_select(0, torch.cat(members).argsort())
+        return torch.cat(found).index_select(0, torch.cat(members).argsort())
 
     def _padded(self, rows: Pack, group: AttentionGroup) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask ``[rows, width]`` of one rectangle, int64."""
@@ -62,14 +72,17 @@ class EncoderModel(nn.Module):
         ids = torch.where(mask > 0, rows.input_ids[0, group.gather], self.pad_id)
         return ids.view(group.rows, group.width), mask.view(group.rows, group.width)
 
-    def _logits(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            out = self.whole(input_ids=ids, attention_mask=mask)
-        if self.own:
-            return out.logits.float()  # type: ignore[no-any-return]
+    def _own_logits(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self._run(ids, mask).logits.float()  # type: ignore[no-any-return]
+
+    def _mean(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        states = self._run(ids, mask).last_hidden_state.float()
         weights = mask.unsqueeze(-1).float()
-        mean = (out.last_hidden_state.float() * weights).sum(1) / weights.sum(1)
-        return self.score(mean)  # type: ignore[no-any-return]
+        return (states * weights).sum(1) / weights.sum(1)  # type: ignore[no-any-return]
+
+    def _run(self, ids: torch.Tensor, mask: torch.Tensor) -> Any:
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            return self.whole(input_ids=ids, attention_mask=mask)
 
     def tune(self, config: RunConfig) -> None:
         """Make trainable what ``config.tuning`` says: all weights, or adapters in the body, and the head."""

@@ -30,7 +30,7 @@ from sortal.methods.head_depth import Depth, choose_depth
 from sortal.methods.head_model import HeadModel, tunable
 from sortal.methods.pack_scorer import PackScorer
 from sortal.methods.preview import Preview, TokenPreview, TokenRow
-from sortal.methods.score_init import score_of_names
+from sortal.methods.score_init import begin_at_names
 from sortal.methods.text_folder import load_texts, make_encoder, save_texts
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
 from sortal.training.budget import default_max_tokens
@@ -98,7 +98,9 @@ class HeadMethod:
         say(f"{parameters_line(scorer.model)}, {scorer.encoder.template.source!r} template")
         gold = space.encode(context.train)
         if config.score_init == "labels":
-            score_of_names(scorer.model, encoder, train, gold, context, scorer.max_tokens)
+            begin_at_names(
+                scorer.model, scorer.model.trained_score, encoder, train, gold, context, scorer.max_tokens
+            )
         loss = make_loss(config, space.task, space.names, gold)
         targets = torch.from_numpy(gold) if space.task == "single" else torch.from_numpy(gold).float()
 

@@ -43,13 +43,13 @@ class HeadModel(nn.Module):
         return int(self.inner.config.num_labels)
 
     @property
-    def score_weight(self) -> torch.Tensor:
-        """What states are multiplied with, fp32 ``[labels, hidden]``: inside a peft model, the copy that is trained."""
+    def trained_score(self) -> nn.Linear:
+        """The linear layer on the states; inside a peft model, the copy that is trained."""
         score = self.inner.score
-        if hasattr(score, "modules_to_save"):
-            score = score.modules_to_save[score.active_adapters[0]]
-        weight: torch.Tensor = score.weight
-        return weight
+        linear: nn.Linear = (
+            score.modules_to_save[score.active_adapters[0]] if hasattr(score, "modules_to_save") else score
+        )
+        return linear
 
     @property
     def device(self) -> torch.device:
