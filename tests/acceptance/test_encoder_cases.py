@@ -161,7 +161,7 @@ def test_several_labels(tiny_encoders, topics, tmp_path):
     assert classifier.predict([text * 3 for text, _ in TOPICS]) == expected
     probabilities = classifier.predict_proba(TEXTS)
     np.testing.assert_array_equal(probabilities, result.classifier.predict_proba(TEXTS))
-    assert result.metrics["f1_micro"] > 0.8
+    assert result.metrics["f1_micro"] > 0.75
 
 
 def test_the_best_weights_are_kept_and_training_stops_early(tiny_encoders, data, tmp_path):

@@ -218,7 +218,7 @@ def test_several_labels_per_text(tmp_path):
 def test_the_layers_of_a_probe_are_those_it_tried(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("SORTAL_CACHE", str(tmp_path / "cache"))
     data = write_csv(tmp_path / "data.csv", noisy(120))
-    free = {"epochs": None, "batch_size": None, "learning_rate": 5e-4, "head_learning_rate": 2e-3}
+    free = {"epochs": None, "batch_size": None, "learning_rate": 2e-3, "head_learning_rate": 2e-3}
     made = fit(data, tiny, tmp_path / "run", method="probe", **free)
     page = page_of(report(tmp_path / "run"))
     training = made.record["training"]
