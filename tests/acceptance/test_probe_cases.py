@@ -51,7 +51,7 @@ def topics(tmp_path_factory):
 
 def probe(data, base, out, **settings):
     """A run of method probe; the settings of training that `fit` gives are not for it."""
-    free = {"epochs": None, "batch_size": None, "learning_rate": 5e-4, "head_learning_rate": 2e-3}
+    free = {"epochs": None, "batch_size": None, "learning_rate": 2e-3, "head_learning_rate": 2e-3}
     return fit(data, base, out, method="probe", **{**free, **settings})
 
 
