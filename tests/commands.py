@@ -26,6 +26,7 @@ _CONTEXT.set_forkserver_preload(
         "sortal.cli.train",
         "sortal.cli.evaluate",
         "sortal.cli.predict",
+        "sortal.serving.server",
         "rich.table",
         "scipy.optimize",
         "torch.utils.tensorboard",

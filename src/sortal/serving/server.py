@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -35,11 +36,9 @@ def run_server(
         ResourceError: the port is taken, or requests were left unanswered after ``drain_seconds``.
         Interrupted: a second signal did not wait for the answers.
     """
-    log, metrics = JsonLog(), Metrics()
+    log = JsonLog()
     adopt_libraries(log)
-    service = Service(folders, limits, metrics, log)
-    app = make_app(Asking(service, limits, metrics, log), bool(keys))
-    guard = Guard(app, service=service, keys=keys, limits=limits, metrics=metrics, log=log)
+    guard, service = assemble(folders, keys, limits, log)
     with listening(host, port) as sock:
         server = DrainingServer(guard, service, log, drain_seconds)
         service.start()
@@ -57,6 +56,18 @@ def run_server(
             f"{guard.open} requests were not answered within {drain_seconds:g} seconds",
             "raise --drain-seconds, or lower --max-queue",
         )
+
+
+def assemble(folders: Mapping[str, Path], keys: Keys, limits: Limits, log: JsonLog) -> tuple[Guard, Service]:
+    """The ASGI application, and the service behind it, which is not started.
+
+    Raises:
+        ModelError: a folder is not a model's, or is damaged.
+    """
+    metrics = Metrics()
+    service = Service(folders, limits, metrics, log)
+    app = make_app(Asking(service, limits, metrics, log), bool(keys))
+    return Guard(app, service=service, keys=keys, limits=limits, metrics=metrics, log=log), service
 
 
 class DrainingServer(uvicorn.Server):
