@@ -21,8 +21,9 @@ NOTES = "sortal.notes"
 """Key in a scope: what the endpoint adds to the request's line in the log."""
 REQUEST_ID = "sortal.request_id"
 """Key in a scope: the client's X-Request-Id, or one of ours."""
-PATHS = frozenset({"/predict", "/classify", "/health", "/ready", "/info", "/metrics", "/openapi.json"})
+ANSWERING = frozenset({"/predict", "/classify"})
 OPEN = frozenset({"/health", "/ready"})  # asked by whoever restarts and balances, who has no key
+PATHS = ANSWERING | OPEN | {"/info", "/metrics", "/openapi.json"}
 _ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _GONE = 499  # what nginx logs for a client that did not wait for its answer
 
@@ -33,6 +34,7 @@ class Guard:
     Attributes:
         accepted: requests with texts that were let in.
         open: those of them that are not answered yet.
+        cut_off: those that the end of the server left without an answer.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class Guard:
     ) -> None:
         self._app, self._service, self._keys = app, service, keys
         self._limits, self._metrics, self._log = limits, metrics, log
-        self.accepted = self.open = 0
+        self.accepted = self.open = self.cut_off = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -54,6 +56,11 @@ class Guard:
             await refusal.response()(scope, receive, exchange.send)
         except _ClientGoneError:
             exchange.status = _GONE
+        except asyncio.CancelledError:  # uvicorn waits no longer, and this task has nothing more to do
+            self.cut_off += 1
+            if not exchange.status:
+                refusal = busy(503, "the server stopped before this request was answered; ask another one")
+                await refusal.response()(scope, receive, exchange.send)
         except Exception as error:
             self._log.exception("defect", error, request_id=exchange.id)
             if not exchange.status:
@@ -69,7 +76,7 @@ class Guard:
                 "a valid API key is needed: send the header Authorization: Bearer KEY",
                 {"WWW-Authenticate": "Bearer"},
             )
-        if scope["method"] != "POST":
+        if scope["method"] != "POST" or scope["path"] not in ANSWERING:
             await self._app(scope, receive, exchange.send)
             return
         if self._service.draining:

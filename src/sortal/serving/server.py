@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
 import time
@@ -45,15 +46,15 @@ def run_server(
         log("listening", url=url_of(sock), models=list(folders))
         server.run(sockets=[sock])
     service.close(_UNWIND)
-    log("stopped", accepted=guard.accepted, unanswered=guard.open)
+    log("stopped", accepted=guard.accepted, unanswered=guard.cut_off)
     if service.failure is not None:
         raise service.failure
     if server.impatient is not None:
         name = signal.Signals(server.impatient).name
         raise Interrupted(f"stopped by a second {name}", "the first one waits for answers", server.impatient)
-    if guard.open:
+    if guard.cut_off:
         raise ResourceError(
-            f"{guard.open} requests were not answered within {drain_seconds:g} seconds",
+            f"{guard.cut_off} accepted requests were not answered within {drain_seconds:g} seconds",
             "raise --drain-seconds, or lower --max-queue",
         )
 
@@ -92,7 +93,6 @@ class DrainingServer(uvicorn.Server):
                 proxy_headers=False,
                 backlog=_BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE,
-                timeout_graceful_shutdown=1,  # only for connections whose request never came whole
             )
         )
         self._guard, self._service, self._log = guard, service, log
@@ -116,8 +116,11 @@ class DrainingServer(uvicorn.Server):
         if self._asked is not None and not self._told:
             self._told = True
             self._log("draining", signal=signal.Signals(self._asked).name, open=self._guard.open)
-        drained = self._asked is not None and (not self._guard.open or time.monotonic() > self._deadline)
+        left = self._deadline - time.monotonic()
+        drained = self._asked is not None and (not self._guard.open or left <= 0)
         self.should_exit |= drained or self._service.failure is not None
+        # Answers may still be on their way to slow readers.
+        self.config.timeout_graceful_shutdown = max(1, math.ceil(left))
         return await super().on_tick(counter)
 
 
