@@ -34,7 +34,9 @@ def values(schema: dict[str, Any], document: dict[str, Any]) -> st.SearchStrateg
         )
     if kind == "array":
         return st.lists(values(schema["items"], document), max_size=6)
-    return {"string": STRINGS, "integer": st.integers(schema.get("minimum")), "null": st.none()}[kind]
+    whole = st.integers(schema.get("minimum"))
+    numbers = whole | whole.filter(lambda n: abs(n) < 2**53).map(float)  # to JSON the same
+    return {"string": STRINGS, "integer": numbers, "null": st.none()}[kind]
 
 
 STRINGS = st.text(st.characters(), max_size=40)  # surrogates and control characters included

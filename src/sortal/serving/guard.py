@@ -139,7 +139,7 @@ class Guard:
         self._metrics.request_seconds.labels(path).observe(seconds)
         self._log(
             "request",
-            "info" if exchange.status < 500 else "error",
+            {500: "error", 503: "warning"}.get(exchange.status, "info"),
             request_id=exchange.id,
             method=exchange.method,
             path=path,

@@ -78,14 +78,14 @@ async def on_defect(request: Request, error: Exception) -> Response:
 def sentence_of(problem: Mapping[str, Any]) -> str:
     """One of pydantic's problems as a sentence that names the field and never quotes its value."""
     names = [str(part) for part in problem["loc"] if part != "body"]
-    field = ".".join(names) or "the body"
+    field = ".".join(names)
     if len(field) > _LONGEST:
         field = f"{field[:_LONGEST]}…"
-    if problem["type"] == "missing":
-        return f"{field} is missing" if names else "the body is empty; send a JSON object"
-    if problem["type"] == "extra_forbidden":
-        return f"unknown field {field!r}; /openapi.json has the known ones"
     if not names:
         return "the body must be a JSON object"
+    if problem["type"] == "missing":
+        return f"{field} is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown field {field!r}; /openapi.json has the known ones"
     message = str(problem["msg"]).removeprefix("Input ").removeprefix("Value error, ")
     return f"{field} {message[:1].lower()}{message[1:]}"

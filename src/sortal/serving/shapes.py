@@ -25,6 +25,11 @@ def _check_texts(value: Any) -> Any:
     return value
 
 
+def _as_whole(value: Any) -> Any:
+    # JSON has one kind of number: 2.0 is a whole one.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Texts = Annotated[str | list[str], BeforeValidator(_check_texts)]
 ModelName = Annotated[str | None, Field(description="which model; needed when several are served")]
 
@@ -38,7 +43,9 @@ class Strict(BaseModel):
 class Parameters(Strict):
     """What HF inference calls parameters."""
 
-    top_k: int | None = Field(None, ge=1, description="only so many labels, the most probable; default: all")
+    top_k: Annotated[int | None, BeforeValidator(_as_whole)] = Field(
+        None, ge=1, description="only so many labels, the most probable; default: all"
+    )
 
 
 class PredictRequest(Strict):

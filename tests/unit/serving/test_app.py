@@ -64,6 +64,8 @@ def test_a_text_gets_its_labels_best_first_and_a_list_a_list_of_them(one, single
 def test_top_k_cuts_the_list(one):
     asked = {"inputs": "fine and nice", "parameters": {"top_k": 1}, "truncate": True}
     assert [label["label"] for label in one.client.post("/predict", json=asked).json()] == ["good"]
+    asked["parameters"] = {"top_k": 2.0}  # a whole number, to JSON
+    assert len(one.client.post("/predict", json=asked).json()) == 2
 
 
 def test_thresholds_decide_in_a_multi_label_model_and_not_one_half(both, multi, tmp_path):
@@ -152,7 +154,7 @@ def test_info_has_labels_decisions_and_limits(both, single, multi):
 @pytest.mark.parametrize(
     ("body", "status", "sentence"),
     [
-        (b"", 422, "the body is empty"),
+        (b"", 422, "the body must be a JSON object"),
         (b"{", 400, "the body is not JSON"),
         (b"\xff\xfe{}", 400, "the body is not JSON"),
         (b'{"inputs": ' + b"[" * 100_000, 400, "the body is not JSON"),
@@ -166,6 +168,12 @@ def test_info_has_labels_decisions_and_limits(both, single, multi):
         (b'{"inputs": "a", "truncate": false}', 422, "truncate should be True"),
         (b'{"inputs": "a", "parameters": {"top_k": 0}}', 422, "parameters.top_k should be greater"),
         (b'{"inputs": "a", "parameters": {"top_k": "1"}}', 422, "parameters.top_k should be a valid integer"),
+        (b'{"inputs": "a", "parameters": {"top_k": 1.5}}', 422, "parameters.top_k should be a valid integer"),
+        (
+            b'{"inputs": "a", "parameters": {"top_k": true}}',
+            422,
+            "parameters.top_k should be a valid integer",
+        ),
         (b'{"inputs": "a", "model": 1}', 422, "model should be a valid string"),
     ],
 )
