@@ -108,7 +108,7 @@ def test_v2_a_signal_under_load_loses_no_accepted_request(number, made, tmp_path
 @pytest.mark.slow
 def test_v2_memory_stays_where_it_is_and_the_queue_answers_429(made, tmp_path):
     """V2: 50 clients past the queue's bound get 429 with Retry-After or an answer, and memory grows by less than 5 %."""
-    server = Server(made("tfidf"), "--max-queue", 8, "--max-texts", 4, folder=tmp_path)
+    server = Server(made("tfidf"), "--max-queue", 8, folder=tmp_path)
     server.until_ready()
     statuses: Counter[int] = Counter()
     without: list[int] = []

@@ -17,7 +17,7 @@ Option = typer.Option
 def command(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL_DIR | NAME=DIR…", help="model folder of a run; several by name"),
+        typer.Argument(metavar="MODEL_DIR", help="model folder of a run, or NAME=DIR for each of several"),
     ],
     name: Annotated[
         str | None, Option(help="what a single model is called; default: its folder, or its run")

@@ -123,7 +123,11 @@ def make_app(asking: Asking, keys: bool) -> FastAPI:
     @app.get("/info", responses=unauthorized, dependencies=bearer)
     async def info() -> dict[str, Any]:
         """The models with their labels, thresholds and limits."""
-        accepted = {name: getattr(limits, name) for name in ("max_queue", "max_texts", "max_body_bytes")}
+        accepted = {
+            "max_queue": limits.max_queue,
+            "max_texts": limits.texts_of_a_request,
+            "max_body_bytes": limits.max_body_bytes,
+        }
         return {"version": __version__, "models": service.about, "limits": accepted}
 
     @app.get("/metrics", responses=unauthorized, dependencies=bearer, response_class=Response)

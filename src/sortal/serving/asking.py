@@ -36,8 +36,7 @@ class Asking:
         """
         model, notes = self._model(name), scope[NOTES]
         notes |= {"model": model.name, "texts": len(texts)}
-        if len(texts) > self.limits.max_texts:
-            most = self.limits.max_texts
+        if len(texts) > (most := self.limits.texts_of_a_request):
             raise Refusal(413, f"{len(texts):,} texts in one request; {most:,} are the most, so send several")
         try:
             job = self.service.submit(model, texts)

@@ -59,8 +59,8 @@ class Guard:
         except asyncio.CancelledError:  # uvicorn waits no longer, and this task has nothing more to do
             self.cut_off += 1
             if not exchange.status:
-                refusal = busy(503, "the server stopped before this request was answered; ask another one")
-                await refusal.response()(scope, receive, exchange.send)
+                late = busy(503, "the server stopped before this request was answered; ask another one")
+                await late.response()(scope, receive, exchange.send)
         except Exception as error:
             self._log.exception("defect", error, request_id=exchange.id)
             if not exchange.status:
@@ -91,9 +91,22 @@ class Guard:
         self.open += 1
         try:
             body = await self._read(receive)
-            await self._app(scope, _replay(body, receive), exchange.send)
+            await self._answer(body, scope, receive, exchange)
         finally:
             self.open -= 1
+
+    async def _answer(self, body: bytes, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
+        """Run the endpoint as long as the client is there; texts of one that has gone are not scored."""
+        gone = asyncio.ensure_future(receive())  # after the body, only the end of the connection can come
+        work = asyncio.ensure_future(self._app(scope, _replay(body, gone), exchange.send))
+        try:
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done() and not exchange.status:
+                raise _ClientGoneError
+            await work
+        finally:
+            work.cancel()
+            gone.cancel()
 
     def _check_headers(self, headers: dict[bytes, bytes]) -> None:
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -178,13 +191,13 @@ class _Exchange:
         await self._send(message)
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """``receive`` for an application that reads the body again."""
+def _replay(body: bytes, gone: asyncio.Future[Message]) -> Receive:
+    """The ``receive`` of an application that reads the body again, and then waits for the end of the connection."""
     left = [body]
 
     async def replayed() -> Message:
         if left:
             return {"type": "http.request", "body": left.pop(), "more_body": False}
-        return await receive()
+        return await asyncio.shield(gone)
 
     return replayed

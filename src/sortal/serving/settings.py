@@ -43,11 +43,11 @@ class Limits:
                 f"--max-latency-ms must lie between 0 and 60,000, got {self.max_latency_ms:g}",
                 "5 is a usual value",
             )
-        if self.max_texts > self.max_queue:
-            raise ConfigError(
-                f"--max-texts {self.max_texts} does not fit into --max-queue {self.max_queue}: such a request could never be accepted",
-                "raise --max-queue, or lower --max-texts",
-            )
+
+    @property
+    def texts_of_a_request(self) -> int:
+        """``max_texts``, or ``max_queue`` where that is less: a request with more could never be accepted."""
+        return min(self.max_texts, self.max_queue)
 
 
 def model_folders(models: Sequence[str], name: str | None = None) -> dict[str, Path]:

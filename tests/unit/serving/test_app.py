@@ -221,7 +221,7 @@ def test_limits_of_size(single):
 
 
 def test_a_full_queue_says_when_to_come_again(single, monkeypatch):
-    with serving(single, max_queue=2, max_texts=2) as served:
+    with serving(single, max_queue=2) as served:
         hold, answers = Hold(monkeypatch), []
         first = asking(served, "a", answers)
         assert hold.entered.wait(PATIENCE)
