@@ -5,8 +5,9 @@
 
 MODEL_DIR is a ``head`` with pooling ``last``: the one method whose merged folder a pipeline reads. Each client sends one text, waits for its answer and sends
 the next. The two servers take turns, A B A B, each in a process of its own that is started and warmed up for its turn; clients run in this process and share
-the cores. Reported per turn: answers per second, median and 99th percentile of their seconds, other replies and errors, and how much the server's resident
-memory grew from the end of the warm-up to the end of the load. Before the load both answer the same texts, and the largest difference is reported.
+the cores. Reported per turn: answers per second, median and 99th percentile of their seconds, seconds of CPU that the server took
+for one (which other work on the machine changes little), other replies and errors, and how much its resident memory grew from the end of the warm-up to the end
+of the load. Before the load both answer the same texts, and the largest difference is reported.
 Writes benchmarks/results/serve.json and serve.md.
 """
 
@@ -61,18 +62,18 @@ def main() -> None:
                     if not round_number:
                         answers[name] = asked(url, texts[:COMPARED])
                     asyncio.run(load(url, texts, arguments.clients, arguments.seconds / 5))
-                    before = process.memory_info().rss
+                    memory, work = process.memory_info().rss, cpu_seconds(process)
                     seen = asyncio.run(load(url, texts, arguments.clients, arguments.seconds))
-                    grown = process.memory_info().rss / before - 1
-                turns.append(
-                    {"server": name, "round": round_number + 1, **seen.figures(), "memory_growth": grown}
-                )
+                    turn = seen.figures()
+                    turn["cpu_seconds_per_answer"] = (cpu_seconds(process) - work) / max(1, turn["answers"])
+                    turn["memory_growth"] = process.memory_info().rss / memory - 1
+                turns.append({"server": name, "round": round_number + 1, **turn})
                 print(json.dumps(turns[-1]), file=sys.stderr)
     report(arguments, turns, compared(answers))
 
 
 def merge(model_dir: Path, out: str) -> None:
-    """The classifier without adapters, as docs/how-to/load-with-transformers.md makes it."""
+    """The classifier without adapters, as docs/how-to/load-with-transformers.md makes it: it computes less than one with them."""
     import torch
     from peft import PeftModel
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
@@ -107,6 +108,11 @@ def started(name: str, model_dir: Path, merged: str) -> Iterator[tuple[str, psut
     finally:
         process.terminate()
         process.wait(TIMEOUT)
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -205,12 +211,12 @@ def report(arguments: Any, turns: list[dict[str, Any]], agreement: dict[str, flo
         f"`{found['command']}`: a head on {meta['base_model']['spec']} ({meta['dtype']}), {arguments.clients} clients that each send one text of {arguments.texts}, "
         f"wait and send the next, for {arguments.seconds:g} seconds; {found['cores']} core(s), which the clients share. Absolute figures mean something on this machine only.",
         "",
-        "| round | server | answers/s | p50, s | p99, s | other replies, errors | memory growth |",
-        "|---|---|---|---|---|---|---|",
+        "| round | server | answers/s | p50, s | p99, s | CPU s / answer | other replies, errors | memory growth |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {t['round']} | {t['server']} | {t['answers_per_second']:.1f} | {t['p50_seconds']:.3f} | {t['p99_seconds']:.3f} "
-        f"| {sum(t['other_replies_and_errors'].values())} | {100 * t['memory_growth']:+.1f} % |"
+        f"| {t['cpu_seconds_per_answer']:.4f} | {sum(t['other_replies_and_errors'].values())} | {100 * t['memory_growth']:+.1f} % |"
         for t in turns
     ]
     shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)

@@ -82,7 +82,7 @@ class Guard:
         if self._service.draining:
             raise busy(503, "the server is stopping; ask another one, or again in a moment")
         if self.open >= self._limits.max_queue:
-            # Each holds a text at least, and its body in memory.
+            # Each holds a body in memory, and nearly always a text of the queue.
             raise busy(
                 429, "too many requests are waiting; send this one again later", self._service.retry_after
             )
@@ -163,7 +163,7 @@ class Guard:
 
 
 class _ClientGoneError(Exception):
-    """The connection ended before the body did."""
+    """The client closed the connection before it had its answer."""
 
 
 class _Exchange:

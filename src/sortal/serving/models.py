@@ -11,12 +11,11 @@ from sortal.classifier import Classifier, Prediction, load
 from sortal.data.textcells import clean
 from sortal.evaluation.scores import Floats
 from sortal.methods.base import ReadsTokens
+from sortal.serving.sizes import SizeEstimate
 
-BYTES_PER_TOKEN = (
-    4  # of English; other scripts have fewer bytes to a token, and their batches are larger than meant
-)
 PLAIN_TOKENS = 8192  # a batch of a method that reads no tokens: some milliseconds of work
-_WARM_UP = ("A short text.", "word " * 2048)
+_WARM_UP = ["A short text.", "word " * 256]
+_ENDLESS = "word " * 50_000  # longer than what models are trained on
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +35,13 @@ class Answer:
 class ServedModel:
     """A loaded classifier under its name.
 
-    batch_tokens: budget of a batch. max_length: tokens a text is cut to; None when it is not cut, or the method decides.
+    batch_tokens: budget of a batch. size: tokens of a text, about; counting them takes the model's thread.
     """
 
     name: str
     classifier: Classifier
     batch_tokens: int
-    max_length: int | None
+    size: SizeEstimate
 
     @classmethod
     def load(cls, name: str, folder: Path, batch_tokens: int | None = None) -> ServedModel:
@@ -55,16 +54,13 @@ class ServedModel:
             ModelError: see `sortal.classifier.load`.
         """
         classifier = load(folder)
-        scorer = classifier.scorer
-        own = scorer.max_tokens if isinstance(scorer, ReadsTokens) else PLAIN_TOKENS
-        model = cls(name, classifier, batch_tokens or own, classifier.meta.get("max_length"))
-        model.answer(list(_WARM_UP))
+        scorer, own, size = classifier.scorer, PLAIN_TOKENS, SizeEstimate(0)
+        if isinstance(scorer, ReadsTokens):
+            empty, endless = scorer.encode(["", _ENDLESS]).lengths.tolist()
+            own, size = scorer.max_tokens, SizeEstimate(empty, endless)
+        model = cls(name, classifier, batch_tokens or own, size)
+        model.answer(_WARM_UP)
         return model
-
-    def size(self, text: str) -> int:
-        """Tokens of ``text``, estimated from its length: counting them takes the model's thread."""
-        tokens = 1 + len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN
-        return tokens if self.max_length is None else min(tokens, self.max_length)
 
     def answer(self, texts: list[str]) -> list[Answer]:
         """One answer per text, in order; lone surrogates are read as U+FFFD, as in files.
@@ -74,10 +70,11 @@ class ServedModel:
         """
         classifier, scorer = self.classifier, self.classifier.scorer
         texts = [clean(text)[0] for text in texts]
-        tokens: list[int] | list[None] = [None] * len(texts)
+        tokens: list[Any] = [None] * len(texts)
         if isinstance(scorer, ReadsTokens):
             encoded = scorer.encode(texts)
             tokens = encoded.lengths.tolist()
+            self.size.learn(texts, tokens)
             scores = scorer.score_encoded(encoded)
         else:
             scores = scorer.score(texts)
