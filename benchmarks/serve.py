@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--note", default="", help="what else the machine did, for the report")
     arguments = parser.parse_args()
     texts = list(read(arguments.texts, text=("text",), need_labels=False, say=lambda line: None).iter_texts())
     turns: list[dict[str, Any]] = []
@@ -199,6 +200,7 @@ def report(arguments: Any, turns: list[dict[str, Any]], agreement: dict[str, flo
         f"--seconds {arguments.seconds:g} --rounds {arguments.rounds}",
         "model": {key: meta[key] for key in ("method", "base_model", "dtype", "max_length", "versions")},
         "cores": len(os.sched_getaffinity(0)),
+        "note": arguments.note,
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "agreement": agreement,
         "ratios": ratios,
@@ -209,7 +211,8 @@ def report(arguments: Any, turns: list[dict[str, Any]], agreement: dict[str, flo
         "# A server under load",
         "",
         f"`{found['command']}`: a head on {meta['base_model']['spec']} ({meta['dtype']}), {arguments.clients} clients that each send one text of {arguments.texts}, "
-        f"wait and send the next, for {arguments.seconds:g} seconds; {found['cores']} core(s), which the clients share. Absolute figures mean something on this machine only.",
+        f"wait and send the next, for {arguments.seconds:g} seconds; {found['cores']} core(s), which the clients share. "
+        f"{arguments.note + ' ' if arguments.note else ''}Absolute figures mean something on this machine only.",
         "",
         "| round | server | answers/s | p50, s | p99, s | CPU s / answer | other replies, errors | memory growth |",
         "|---|---|---|---|---|---|---|---|",
