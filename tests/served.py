@@ -21,6 +21,7 @@ from sortal.serving.models import ServedModel
 from sortal.serving.server import assemble
 from sortal.serving.service import Service
 from sortal.serving.settings import Limits
+from sortal.serving.shapes import Problem
 
 PATIENCE = 120.0
 
@@ -93,3 +94,12 @@ def asking(served: Served, text: str, answers: list[Any]) -> threading.Thread:
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     return thread
+
+
+def refused(response: Any, status: int, kind: str = "validation") -> str:
+    """The sentence of a refusal."""
+    assert response.status_code == status, response.text
+    problem = Problem.model_validate(response.json())
+    assert problem.error_type == kind
+    assert "\n" not in problem.error
+    return problem.error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from sortal.serving.models import ServedModel
 from sortal.serving.sizes import SizeEstimate
 
 
@@ -35,17 +34,3 @@ def test_texts_that_were_cut_and_empty_ones_teach_nothing():
     estimate.learn(["x" * 10_000, ""], [50, 5])
     estimate.learn([], [])
     assert estimate("x" * 40) == 15
-
-
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_a_models_estimate_comes_to_its_own_tokens(kind, tiny_models, tmp_path):
-    from tiny_runs import fit, rows, write_csv
-
-    fit(write_csv(tmp_path / "d.csv", rows(40)), tiny_models[kind], tmp_path / "run", max_length=64)
-    model = ServedModel.load("m", tmp_path / "run" / "model")
-    assert model.size("") == model.answer([""])[0].tokens
-    assert model.size("word " * 1000) == 64
-    texts = [f"some words {i}" for i in range(20)]
-    for _ in range(30):
-        answers = model.answer(texts)
-    assert [model.size(text) for text in texts] == pytest.approx([a.tokens for a in answers], abs=1)
