@@ -26,6 +26,7 @@ _CONTEXT.set_forkserver_preload(
         "sortal.cli.train",
         "sortal.cli.evaluate",
         "sortal.cli.predict",
+        "sortal.serving.server",
         "rich.table",
         "scipy.optimize",
         "torch.utils.tensorboard",
@@ -51,6 +52,7 @@ class Command:
     ) -> None:
         number = len(list(folder.glob(".stderr-*")))
         self._out, self._err = folder / f".stdout-{number}", folder / f".stderr-{number}"
+        self._out.touch()
         self._err.touch()
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when the server starts
         words = [str(word) for word in argv]

@@ -1,6 +1,6 @@
 """Sortal: fine-tune causal language models into text classifiers, and know how good they are.
 
-``sortal.train(...)`` fine-tunes, ``sortal.load(folder)`` returns a `Classifier`, ``sortal.compare(...)`` says which method to take. Importing this package does not import torch.
+``sortal.train(...)`` fine-tunes, ``sortal.load(folder)`` returns a `Classifier`, ``sortal.compare(...)`` says which method to take, ``sortal.serve(folder)`` puts it behind HTTP. Importing this package does not import torch.
 """
 
 from __future__ import annotations
@@ -8,18 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "__version__", "compare", "load", "report", "train"]
+__all__ = ["Classifier", "__version__", "compare", "load", "report", "serve", "train"]
 
 if TYPE_CHECKING:
     from sortal.classifier import Classifier, load, train
     from sortal.comparison.compare import compare
     from sortal.reporting.report import report
+    from sortal.serving.serve import serve
 
 _LAZY = {
     "Classifier": "sortal.classifier",
     "compare": "sortal.comparison.compare",
     "load": "sortal.classifier",
     "report": "sortal.reporting.report",
+    "serve": "sortal.serving.serve",
     "train": "sortal.classifier",
 }
 

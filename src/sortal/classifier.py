@@ -15,6 +15,7 @@ from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.data.reading import read
 from sortal.data.schema import Schema
+from sortal.data.textcells import clean
 from sortal.errors import DataError
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
@@ -88,7 +89,7 @@ def _checked(texts: Sequence[str]) -> Sequence[str]:
                 "convert it, or use '' for a missing text",
             )
     # A lone surrogate is no Unicode text and no tokenizer takes it; the readers of files do the same.
-    return [text.encode("utf-8", "surrogatepass").decode("utf-8", "replace") for text in texts]
+    return [clean(text)[0] for text in texts]
 
 
 def load(folder: str | Path) -> Classifier:

@@ -1,18 +1,21 @@
-"""Runs of method instruct, made once for all files of this folder."""
+"""Runs of method instruct, and model folders of every method, made once for all files of this folder."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from baseline_runs import baseline, topics
 from instruct_runs import (
     LABELS,
     TOPICS,
     instruct,
     save_chat_model,
 )
-from tiny_runs import rows, write_csv
+from tiny_runs import fit, rows, write_csv
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +59,53 @@ def runs(tmp_path_factory, bases, files):
         return made[key]
 
     return run
+
+
+# model folders to serve
+
+
+@pytest.fixture(scope="session")
+def one_label(tmp_path_factory):
+    return write_csv(tmp_path_factory.mktemp("data") / "single.csv", rows(90, ("good", "bad", "odd")))
+
+
+@pytest.fixture(scope="session")
+def many_labels(tmp_path_factory):
+    return write_csv(tmp_path_factory.mktemp("data") / "multi.csv", topics(90))
+
+
+@pytest.fixture(scope="session")
+def made(one_label, many_labels, runs, tiny_models, tiny_encoders, tmp_path_factory):
+    """``made(kind)``: the model folder of a small run."""
+    folder = tmp_path_factory.mktemp("kinds")
+    several = {"label_delimiter": "|"}
+    free = {"epochs": None, "batch_size": None, "learning_rate": 5e-4, "head_learning_rate": 2e-3}
+    llama, bert = tiny_models["llama"], tiny_encoders["bert"]
+    makers: dict[str, Any] = {
+        "head": lambda out: fit(one_label, llama, out),
+        "head, abstaining": lambda out: fit(one_label, llama, out, abstain_below=0.6),
+        "head, bf16": lambda out: fit(one_label, llama, out, dtype="bfloat16"),
+        "head, multi": lambda out: fit(many_labels, llama, out, **several),
+        "probe": lambda out: fit(one_label, llama, out, method="probe", **free),
+        "encoder": lambda out: fit(one_label, bert, out, method="encoder", max_length=100),
+        "encoder, multi": lambda out: fit(
+            many_labels, bert, out, method="encoder", max_length=100, **several
+        ),
+        "tfidf": lambda out: baseline(one_label, out),
+        "tfidf, abstaining": lambda out: baseline(one_label, out, abstain_below=0.9),
+        "tfidf, multi": lambda out: baseline(many_labels, out, **several),
+        "majority": lambda out: baseline(one_label, out, "majority"),
+        "majority, multi": lambda out: baseline(many_labels, out, "majority", **several),
+    }
+
+    def make(kind: str) -> Path:
+        if kind.startswith("instruct, "):
+            return runs(form=kind.removeprefix("instruct, ")).model
+        out = folder / kind
+        if not out.exists():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("SORTAL_CACHE", str(folder / "cache"))
+                makers[kind](out)
+        return out / "model"
+
+    return make

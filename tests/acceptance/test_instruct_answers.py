@@ -28,6 +28,7 @@ from instruct_runs import (
 )
 from plain_answers import answer_ids, label_log_ps, log_p, next_logprobs, plain_model, prompt_ids
 from sortal.backbone.language_model import LanguageModel
+from sortal.data.textcells import clean
 from tiny_runs import HARD_TEXTS, fit, write_csv
 
 # S2, F10: alone or in company
@@ -388,7 +389,7 @@ def test_s12_b6_only_known_labels_come_out_of_1000_adversarial_texts(runs, form,
         assert set(answers) <= set(names)
     else:
         assert {name for answer in answers for name in answer} <= set(names)
-    checked = [text.encode("utf-8", "surrogatepass").decode("utf-8", "replace") for text in texts]
+    checked = [clean(text)[0] for text in texts]
     trunks, cue = run.scorer.trunks(checked), len(run.scorer.prompt.cue)
     special = set(run.scorer.prompt.tokenizer.all_special_ids)
     assert len(special) >= 2

@@ -116,7 +116,7 @@ def test_what_is_not_a_list_of_strings_is_refused(single, texts, reason):
 
 
 def test_a_text_may_hold_a_lone_surrogate(single):
-    broken, mended = single.predict_proba(["a \ud83d b", "a \ufffd\ufffd\ufffd b"])
+    broken, mended = single.predict_proba(["a \ud83d b", "a \ufffd b"])
     assert np.isfinite(broken).all()
     assert np.isfinite(mended).all()
 

@@ -32,6 +32,7 @@ OPTIONAL = {
     "mlflow-skinny": ("track", "MLflow tracking"),
     "fastapi": ("serve", "the prediction server"),
     "uvicorn": ("serve", "the prediction server"),
+    "prometheus-client": ("serve", "figures of the prediction server"),
     "ray": ("ray", "distributed search"),
 }
 

@@ -21,6 +21,7 @@ VERBS = {
     "train": ("sortal.cli.train:app", "fine-tune, calibrate and evaluate a classifier on a labelled file"),
     "evaluate": ("sortal.cli.evaluate:app", "measure a saved classifier on labelled data, with intervals"),
     "predict": ("sortal.cli.predict:app", "label a file, or lines on stdin"),
+    "serve": ("sortal.cli.serve:app", "answer HTTP requests with saved classifiers"),
     "compare": ("sortal.cli.compare:app", "several methods on one split: tables, tests, which to take"),
     "report": ("sortal.cli.report:app", "one page about a run or a comparison: figures, plots, mistakes"),
     "models": ("sortal.cli.models:app", "list, pull and show base models"),

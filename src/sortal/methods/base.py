@@ -33,6 +33,30 @@ class Scorer(Protocol):
         """Write weights, config and tokenizer files; returns what sortal.json must know to load them."""
 
 
+class Encoded(Protocol):
+    """Texts as token ids."""
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of every text, ``[n]``; what all texts share is not counted."""
+
+
+@runtime_checkable
+class ReadsTokens(Protocol):
+    """A scorer whose texts become tokens first: ``score(texts)`` is ``score_encoded(encode(texts))``.
+
+    max_tokens: what one forward takes; more is scored in several.
+    """
+
+    max_tokens: int
+
+    def encode(self, texts: Iterable[str]) -> Encoded:
+        """Token ids of ``texts``."""
+
+    def score_encoded(self, texts: Any, /, view: ProgressView | None = None) -> Scores:
+        """Scores ``[n, labels]`` of what `encode` gave."""
+
+
 @runtime_checkable
 class DecidesCheaper(Protocol):
     """A scorer for which the best label is cheaper to find than all labels' scores."""

@@ -157,7 +157,7 @@ class InstructMethod:
             context,
             scorer.model,
             objective,
-            lambda view: scorer.score_trunks(dev, view),
+            lambda view: scorer.score_encoded(dev, view),
             max_tokens=max(asked - objective.shared_tokens, min(asked, _LEAST_TOKENS)),
         )
         scores = tuned.dev_scores

@@ -71,7 +71,7 @@ class InstructScorer:
         """Scores ``[n, labels]``; −inf for labels that a shortlist left out."""
         stream, parts = iter(texts), []
         while chunk := list(islice(stream, _SCORE_CHUNK)):
-            parts.append(self.score_trunks(self.trunks(chunk), view))
+            parts.append(self.score_encoded(self.encode(chunk), view))
         return np.concatenate(parts) if parts else np.zeros((0, self.n_labels), np.float32)
 
     def deciding(self) -> InstructScorer:
@@ -91,7 +91,11 @@ class InstructScorer:
         listed = 0 if candidates is None else self.prompt.listed_tokens(candidates.shape[1])
         return Trunks(self.prompt, self.prompt.encode(texts, listed), candidates)
 
-    def score_trunks(self, trunks: Trunks, view: ProgressView | None = None) -> Scores:
+    def encode(self, texts: Iterable[str]) -> Trunks:
+        """What the model reads of ``texts`` below the shared prompt."""
+        return self.trunks(list(texts))
+
+    def score_encoded(self, trunks: Trunks, view: ProgressView | None = None) -> Scores:
         """Scores of encoded texts; with several processes each does its part, and all must call this."""
         return self.gathered(self._per_text(trunks, view or NoProgress(), self._corrected(self._scores)))
 

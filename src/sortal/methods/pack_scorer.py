@@ -53,7 +53,11 @@ class PackScorer(Generic[Network]):
 
     def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
         """Logits ``[n, labels]``."""
-        return self.score_encoded(self.encoder.encode(texts), view=view)
+        return self.score_encoded(self.encode(texts), view=view)
+
+    def encode(self, texts: Iterable[str]) -> EncodedTexts:
+        """Token ids of ``texts``, templates included."""
+        return self.encoder.encode(texts)
 
     def score_encoded(self, texts: EncodedTexts, view: ProgressView | None = None) -> Scores:
         """Logits of encoded texts, in packs of similar length; with several processes each does its part, and all must call this."""

@@ -1,0 +1,136 @@
+"""The JSON of requests and replies: TEI's and HF inference's for ``/predict``, vLLM's for ``/classify``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from sortal.serving.models import Answer
+
+
+def _check_texts(value: Any) -> Any:
+    # The union's own messages name both of its types; this one names what is wrong.
+    if isinstance(value, list):
+        for number, item in enumerate(value, start=1):
+            if not isinstance(item, str):
+                raise PydanticCustomError(
+                    "texts", "must hold texts only; item {number} is not one", {"number": number}
+                )
+    elif not isinstance(value, str):
+        raise PydanticCustomError("texts", "must be a text or a list of texts")
+    return value
+
+
+def _as_whole(value: Any) -> Any:
+    # JSON has one kind of number: 2.0 is a whole one.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Texts = Annotated[str | list[str], BeforeValidator(_check_texts)]
+ModelName = Annotated[str | None, Field(description="which model; needed when several are served")]
+
+
+class Strict(BaseModel):
+    """A request; a field that is not known is refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Parameters(Strict):
+    """What HF inference calls parameters."""
+
+    top_k: Annotated[int | None, BeforeValidator(_as_whole)] = Field(
+        None, ge=1, description="only so many labels, the most probable; default: all"
+    )
+
+
+class PredictRequest(Strict):
+    """A request of ``/predict``."""
+
+    inputs: Texts = Field(description="a text, or a list of texts", examples=[["where is my parcel"]])
+    parameters: Parameters | None = None
+    truncate: Literal[True] = Field(True, description="long texts are always cut as in training")
+    model: ModelName = None
+
+
+class Label(BaseModel):
+    """One label of one text.
+
+    score: calibrated probability. predicted: whether the decision gives this label: thresholds and abstention are in it.
+    """
+
+    label: str
+    score: float
+    predicted: bool
+
+
+class ClassifyRequest(Strict):
+    """A request of ``/classify``."""
+
+    input: Texts = Field(description="a text, or a list of texts", examples=[["where is my parcel"]])
+    model: ModelName = None
+
+
+class Classified(BaseModel):
+    """One text.
+
+    label: the most probable of ``labels``, null when there is none. probs: in the order of the labels in ``/info``. labels: those
+    that the decision gives; empty when it abstains.
+    """
+
+    index: int
+    label: str | None
+    probs: list[float]
+    num_classes: int
+    labels: list[str]
+
+
+class Usage(BaseModel):
+    """Tokens of the texts as the model reads them; what all texts share (an instruction with its labels) is not counted."""
+
+    prompt_tokens: int
+    total_tokens: int
+    completion_tokens: Literal[0] = 0
+
+
+class ClassifyReply(BaseModel):
+    """A reply of ``/classify``."""
+
+    id: str
+    object: Literal["list"] = "list"
+    created: int
+    model: str
+    data: list[Classified]
+    usage: Usage
+
+
+class Problem(BaseModel):
+    """A request that gets no answer: why, in one sentence."""
+
+    error: str
+    error_type: Literal["validation", "unauthorized", "overloaded", "unavailable", "internal"]
+
+
+def ranked(answer: Answer, names: Sequence[str], top_k: int | None) -> list[dict[str, Any]]:
+    """`Label` objects of one text, the most probable first."""
+    given = set(answer.labels)
+    order = np.argsort(-answer.probabilities, kind="stable")[:top_k].tolist()
+    scores = answer.probabilities.tolist()
+    return [{"label": names[i], "score": scores[i], "predicted": names[i] in given} for i in order]
+
+
+def classified(answer: Answer, index: int, positions: dict[str, int]) -> dict[str, Any]:
+    """A `Classified` object."""
+    probabilities = answer.probabilities.tolist()
+    best = max(answer.labels, key=lambda name: probabilities[positions[name]], default=None)
+    return {
+        "index": index,
+        "label": best,
+        "probs": probabilities,
+        "num_classes": len(probabilities),
+        "labels": list(answer.labels),
+    }
