@@ -79,11 +79,12 @@ def made(one_label, many_labels, runs, tiny_models, tiny_encoders, tmp_path_fact
     """``made(kind)``: the model folder of a small run."""
     folder = tmp_path_factory.mktemp("kinds")
     several = {"label_delimiter": "|"}
-    free = {"epochs": None, "batch_size": None, "learning_rate": 5e-4, "head_learning_rate": 2e-3}
+    free = {"epochs": None, "batch_size": None, "learning_rate": 2e-3, "head_learning_rate": 2e-3}
     llama, bert = tiny_models["llama"], tiny_encoders["bert"]
     makers: dict[str, Any] = {
         "head": lambda out: fit(one_label, llama, out),
         "head, abstaining": lambda out: fit(one_label, llama, out, abstain_below=0.6),
+        "head, blended": lambda out: fit(one_label, llama, out, blend="tfidf"),
         "head, bf16": lambda out: fit(one_label, llama, out, dtype="bfloat16"),
         "head, multi": lambda out: fit(many_labels, llama, out, **several),
         "probe": lambda out: fit(one_label, llama, out, method="probe", **free),

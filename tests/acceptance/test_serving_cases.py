@@ -22,7 +22,16 @@ TEXTS = [
     "long " * 200,
 ]
 KINDS = (
-    *("head", "head, abstaining", "head, bf16", "head, multi", "probe", "encoder", "encoder, multi"),
+    *(
+        "head",
+        "head, abstaining",
+        "head, blended",
+        "head, bf16",
+        "head, multi",
+        "probe",
+        "encoder",
+        "encoder, multi",
+    ),
     *("instruct, label", "instruct, each", "instruct, list"),
     *("tfidf", "tfidf, abstaining", "tfidf, multi", "majority", "majority, multi"),
 )

@@ -57,6 +57,10 @@ class ReadsTokens(Protocol):
         """Scores ``[n, labels]`` of what `encode` gave."""
 
 
+class TokenScorer(Scorer, ReadsTokens, Protocol):
+    """A scorer that reads tokens."""
+
+
 @runtime_checkable
 class DecidesCheaper(Protocol):
     """A scorer for which the best label is cheaper to find than all labels' scores."""

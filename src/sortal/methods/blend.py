@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from scipy.special import logsumexp
 from sortal.data.labels import LabelSpace
 from sortal.evaluation.calibration import fit_temperature
 from sortal.evaluation.scores import Task
-from sortal.methods.base import FitContext, Fitted, Scorer, Scores
+from sortal.methods.base import Encoded, FitContext, Fitted, Scorer, Scores, TokenScorer
 from sortal.methods.tfidf import TfidfMethod
 from sortal.methods.tuning import dev_figures
 from sortal.training.progress import ProgressView
@@ -28,17 +28,41 @@ _LEAST = 0.01  # a smaller share is left out
 
 
 @dataclass(frozen=True)
-class BlendScorer:
-    """``weights[0] · tuned + weights[1] · tfidf``."""
+class BlendTexts:
+    """Texts, and what the tuned model reads of them."""
 
-    tuned: Scorer
+    texts: Sequence[str]
+    tokens: Encoded
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of every text, ``[n]``."""
+        return self.tokens.lengths
+
+
+@dataclass
+class BlendScorer:
+    """``weights[0] · tuned + weights[1] · tfidf``; max_tokens: of one forward of the tuned model."""
+
+    tuned: TokenScorer
     tfidf: Scorer
     weights: tuple[float, float]
 
+    def __post_init__(self) -> None:
+        self.max_tokens = self.tuned.max_tokens
+
     def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
         """Log-probabilities up to a constant (single-label) or log-odds ``[n, L]``, fp32."""
+        return self.score_encoded(self.encode(texts), view)
+
+    def encode(self, texts: Iterable[str]) -> BlendTexts:
+        """What both read of ``texts``."""
         texts = texts if isinstance(texts, Sequence) else list(texts)
-        return self.add(self.tuned.score(texts, view), self.tfidf.score(texts, view))
+        return BlendTexts(texts, self.tuned.encode(texts))
+
+    def score_encoded(self, texts: BlendTexts, view: ProgressView | None = None) -> Scores:
+        """Scores ``[n, L]`` of what `encode` gave."""
+        return self.add(self.tuned.score_encoded(texts.tokens, view), self.tfidf.score(texts.texts, view))
 
     def add(self, tuned: Scores, tfidf: Scores) -> Scores:
         """The blend of scores of the same texts."""
@@ -65,7 +89,11 @@ def blend_with_tfidf(fitted: Fitted, context: FitContext) -> Fitted:
     share = best_share(
         fitted.dev_scores / temperatures[0], other.dev_scores / temperatures[1], gold, space.task
     )
-    blend = BlendScorer(fitted.scorer, other.scorer, ((1 - share) / temperatures[0], share / temperatures[1]))
+    blend = BlendScorer(
+        cast(TokenScorer, fitted.scorer),
+        other.scorer,
+        ((1 - share) / temperatures[0], share / temperatures[1]),
+    )
     scores = blend.add(fitted.dev_scores, other.dev_scores)
     metric = config.metric_for_best_model
     alone, linear, both = (
@@ -119,4 +147,4 @@ def load_blend(tuned: Scorer, folder: Path, meta: dict[str, Any], label_space: L
         ModelError: a file is missing, damaged or of another model.
     """
     a, b = meta["blend"]["tfidf"]["weights"]
-    return BlendScorer(tuned, TfidfMethod().load(folder, meta, label_space), (a, b))
+    return BlendScorer(cast(TokenScorer, tuned), TfidfMethod().load(folder, meta, label_space), (a, b))

@@ -1,20 +1,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sortal.config import build_config
 from sortal.errors import ConfigError
+from sortal.methods.base import ReadsTokens
 from sortal.methods.blend import BlendScorer, best_share
 
 
 class Fixed:
     """Scores that are known."""
 
+    max_tokens = 100
+
     def __init__(self, scores, name="x"):
         self.scores, self.name = np.asarray(scores, np.float32), name
+
+    def encode(self, texts):
+        return SimpleNamespace(lengths=np.array([len(text) for text in texts]), texts=texts)
+
+    def score_encoded(self, encoded, view=None):
+        return self.score(encoded.texts)
 
     def score(self, texts, view=None):
         return self.scores[: len(texts)]
@@ -82,6 +92,8 @@ def test_scores_are_the_weighted_sum_in_fp32_also_of_a_stream(tmp_path):
         scores = blend.score(texts)
         assert scores.dtype == np.float32
         np.testing.assert_allclose(scores, expected)
+    assert isinstance(blend, ReadsTokens)
+    assert (blend.max_tokens, blend.encode(["ab", "c"]).lengths.tolist()) == (100, [2, 1])
     assert blend.save(tmp_path) == {"a": 1, "b": 1, "blend": {"tfidf": {"weights": [0.5, 0.1]}}}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
