@@ -1,0 +1,143 @@
+"""Labels that are probably wrong: what a classifier that has not seen them is sure of says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from sortal.checks.base import CheckContext, Finding, NotChecked
+from sortal.checks.confident import suggestions, thresholds
+from sortal.checks.profiles import Profiles
+from sortal.data.dataset import Indices
+from sortal.data.problems import counted
+from sortal.methods.tfidf_features import TfidfFeatures
+from sortal.prompting.shortlist import deal
+
+FOLDS = 5
+_LEAST_ROWS = 50
+# Rows that classifiers are fitted on; all rows are judged. More of them cost time and hardly change who is suspected.
+MAX_ROWS = 30_000
+_MAX_CELLS = 50_000_000  # of rows × labels and of features × labels, 4 bytes each
+_MANY = 0.01
+_CHUNK = 2_000
+
+
+@dataclass(frozen=True, eq=False)
+class Suspects:
+    """Rows whose label is contradicted, the least likely label first.
+
+    Attributes:
+        rows: int64 ``[k]``, 0-based.
+        suggested: int64 ``[k]``, the label that the classifier is confident of.
+        given, instead: float64 ``[k]``, probabilities of the label in the data and of the suggested one.
+        own: float32 ``[n]``, the probability of the label in the data for every row; ranks all rows.
+    """
+
+    rows: Indices
+    suggested: Indices
+    given: npt.NDArray[np.float64]
+    instead: npt.NDArray[np.float64]
+    own: npt.NDArray[np.float32]
+
+
+def check(context: CheckContext) -> Iterator[Finding]:
+    """Of the training file, where every row has one label.
+
+    Raises:
+        NotChecked: rows have several labels, or there are too few rows or labels.
+    """
+    labels = context.labels
+    if not labels.single:
+        raise NotChecked("it is for data with one label per row")
+    counts = labels.counts("train")
+    if len(context.train) < _LEAST_ROWS or (counts >= FOLDS).sum() < 2:
+        raise NotChecked(f"it needs at least {_LEAST_ROWS} rows, and two labels with {FOLDS} rows each")
+    found = suspects(context)
+    if not len(found.rows):
+        return
+    share = len(found.rows) / len(context.train)
+
+    def note(i: int) -> str:
+        given = context.labels.shown("train", int(found.rows[i]))
+        return f"{given} here ({found.given[i]:.0%}), {labels.names[found.suggested[i]]!r} is likelier ({found.instead[i]:.0%})"
+
+    yield Finding(
+        "label-noise",
+        "warning" if share >= _MANY else "note",
+        "train",
+        f"{counted(len(found.rows), 'row')} ({share:.1%}) may have a wrong label: other rows contradict "
+        f"{'it' if len(found.rows) == 1 else 'them'}",
+        "read them, the first ones most of all, and correct what is wrong; hard rows with right labels are among them",
+        found.rows,
+        note,
+    )
+
+
+def suspects(context: CheckContext) -> Suspects:
+    """Cross-fit classifiers on the training file and compare its labels with their probabilities.
+
+    Every row is judged by classifiers that saw neither the row nor an equal text.
+    """
+    gold = context.labels.rows["train"]
+    given, n_labels = gold.indices.astype(np.int64), gold.shape[1]
+    rng = np.random.default_rng(context.seed)
+    fold = _folds(context, gold, rng)
+    most = int(min(MAX_ROWS, max(_MAX_CELLS // n_labels, _LEAST_ROWS)))
+    sample = np.sort(rng.permutation(len(given))[:most])
+    features, x = TfidfFeatures.fit(context.train.text_at(sample), context.view)
+    kept = _most_frequent(x, _MAX_CELLS // n_labels)
+    x = x[:, kept]
+    models = [Profiles.fit(x[fold[sample] != k], gold[sample[fold[sample] != k]]) for k in range(FOLDS)]
+    held_out = _judge(models, x, fold[sample])
+    confident = thresholds(held_out, given[sample], FOLDS)
+    own = np.empty(len(given), np.float32)
+    suggested = np.empty(len(given), np.int64)
+    instead = np.empty(len(given), np.float32)
+
+    def keep(rows: Indices, probabilities: npt.NDArray[np.float32]) -> None:
+        suggested[rows] = suggestions(probabilities, given[rows], confident)
+        within = np.arange(len(rows))
+        own[rows], instead[rows] = probabilities[within, given[rows]], probabilities[within, suggested[rows]]
+
+    keep(sample, held_out)
+    if len(sample) < len(given):
+        rest = np.ones(len(given), bool)
+        rest[sample] = False
+        start = 0
+        for texts in context.batches("train", "comparing labels", _CHUNK):
+            rows = np.flatnonzero(rest[start : start + len(texts)])
+            chosen = features.transform([texts[row] for row in rows])[:, kept]
+            keep(start + rows, _judge(models, chosen, fold[start + rows]))
+            start += len(texts)
+    rows = np.flatnonzero(suggested >= 0).astype(np.int64)
+    rows = rows[np.argsort(own[rows], kind="stable")]
+    return Suspects(rows, suggested[rows], own[rows].astype(float), instead[rows].astype(float), own)
+
+
+def _folds(context: CheckContext, gold: csr_matrix, rng: np.random.Generator) -> Indices:
+    """Fold of each row, int64 ``[n]``: equal texts share one, and each label is spread over all."""
+    ids = context.text_ids
+    first = ids.first("train")
+    texts = np.flatnonzero(first >= 0)
+    fold = np.zeros(ids.count, np.int64)
+    fold[texts] = deal(gold[first[texts]], FOLDS, rng)
+    return fold[ids.by_part["train"]]
+
+
+def _most_frequent(x: csr_matrix, most: int) -> Indices:
+    """Columns of the at most ``most`` features that occur in most rows, ascending."""
+    held = np.bincount(x.indices, minlength=x.shape[1])
+    return np.sort(np.argsort(-held, kind="stable")[:most])
+
+
+def _judge(models: list[Profiles], x: csr_matrix, fold: Indices) -> npt.NDArray[np.float32]:
+    """Probabilities ``[n, L]`` of each row by the model of its fold."""
+    found = np.empty((x.shape[0], models[0].weights.shape[1]), np.float32)
+    for k, model in enumerate(models):
+        rows = np.flatnonzero(fold == k)
+        found[rows] = model.probabilities(x[rows])
+    return found

@@ -1,0 +1,115 @@
+"""Texts without content, with hardly any, and with more than would be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from sortal.checks.base import CheckContext, Finding
+from sortal.checks.remedies import Drop
+from sortal.checks.units import Lengths, measure
+from sortal.data.dataset import Indices
+from sortal.data.problems import counted
+
+_FEW_CHARACTERS = 3
+# Against the middle text: what an unclosed quote or two documents in one cell look like.
+_OUTLIER, _OUTLIER_WORDS = 50, 500
+_MANY_CUT = 0.05
+
+
+def check(context: CheckContext) -> Iterator[Finding]:
+    """Every part for itself."""
+    for part in context.parts:
+        content = _content(context, part)
+        empty, short = np.flatnonzero(content == 0), np.flatnonzero((content > 0) & (content < _FEW_CHARACTERS))
+        if len(empty):
+            yield _empty(context, part, empty.astype(np.int64))
+        if len(short):
+            yield _short(context, part, short.astype(np.int64))
+        lengths = measure(context, part)
+        found = _outliers(context, part, lengths) if context.max_length is None else _cut(context, part, lengths)
+        if found:
+            yield found
+
+
+def _content(context: CheckContext, part: str) -> npt.NDArray[np.int64]:
+    """Visible characters of each text, int64 ``[rows]``; counted up to `_FEW_CHARACTERS`, which is all that matters."""
+    found = np.empty(len(context.parts[part]), np.int64)
+    for position, text in enumerate(context.texts(part, "measuring texts")):
+        visible = 0
+        for character in text:
+            # Zero-width characters and other formats are not printable; white space is not content.
+            visible += character.isprintable() and not character.isspace()
+            if visible == _FEW_CHARACTERS:
+                break
+        found[position] = visible
+    return found
+
+
+def _empty(context: CheckContext, part: str, rows: Indices) -> Finding:
+    return Finding(
+        "text-length",
+        "warning",
+        part,
+        f"{_share(context, part, rows)} {'has' if len(rows) == 1 else 'have'} no text",
+        "fill in or remove them: nothing can be learned from an empty text",
+        rows,
+        lambda i: context.labels.shown(part, int(rows[i])),
+        remedies=(Drop(rows, lambda i: "no text"),) if part == "train" else (),
+    )
+
+
+def _short(context: CheckContext, part: str, rows: Indices) -> Finding:
+    return Finding(
+        "text-length",
+        "note",
+        part,
+        f"{_share(context, part, rows)} {'has' if len(rows) == 1 else 'have'} fewer than {_FEW_CHARACTERS} visible characters",
+        "check that they are texts and not remains of something else",
+        rows,
+        lambda i: context.labels.shown(part, int(rows[i])),
+    )
+
+
+def _outliers(context: CheckContext, part: str, lengths: Lengths) -> Finding | None:
+    middle = float(np.median(lengths.units))
+    rows = np.flatnonzero(lengths.units > max(_OUTLIER * middle, _OUTLIER_WORDS)).astype(np.int64)
+    if not len(rows):
+        return None
+    rows = rows[np.argsort(-lengths.units[rows], kind="stable")]
+    return Finding(
+        "text-length",
+        "note",
+        part,
+        f"{_share(context, part, rows)} {'is' if len(rows) == 1 else 'are'} more than {_OUTLIER} times as long as the middle text "
+        f"({middle:,.0f} {lengths.name})",
+        "check for texts run together, such as by a quote that is never closed; --max-length shows what would be cut",
+        rows,
+        lambda i: f"{lengths.units[rows[i]]:,} {lengths.name}",
+    )
+
+
+def _cut(context: CheckContext, part: str, lengths: Lengths) -> Finding | None:
+    limit = context.max_length or 0
+    rows = np.flatnonzero(lengths.units > limit).astype(np.int64)
+    if not len(rows):
+        return None
+    rows = rows[np.argsort(-lengths.units[rows], kind="stable")]
+    lost = int((lengths.units[rows] - limit).sum()) / max(int(lengths.units.sum()), 1)
+    long = int(np.quantile(lengths.units, 0.99, method="higher"))
+    return Finding(
+        "text-length",
+        "warning" if len(rows) > _MANY_CUT * len(context.parts[part]) else "note",
+        part,
+        f"{_share(context, part, rows)} would be cut at {limit:,} {lengths.name}{lengths.beside}, {lost:.1%} of all {lengths.name}; "
+        f"median {np.median(lengths.units):,.0f}, 99 % {long:,}, longest {lengths.units.max():,}",
+        "raise --max-length, or choose with --truncation what a long text keeps (head, tail, head+tail)",
+        rows,
+        lambda i: f"{lengths.units[rows[i]]:,} {lengths.name}",
+    )
+
+
+def _share(context: CheckContext, part: str, rows: Indices) -> str:
+    return f"{counted(len(rows), 'row')} ({len(rows) / len(context.parts[part]):.1%})"
