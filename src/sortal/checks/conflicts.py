@@ -22,7 +22,9 @@ def check(context: CheckContext) -> Iterator[Finding]:
     new_text = np.concatenate([[True], np.diff(ids[order]) != 0])
     starts = np.flatnonzero(new_text)
     lengths = np.diff(np.concatenate([starts, [len(ids)]]))
-    lowest = np.repeat(order[starts], lengths)  # a row of the text with the lowest labels, beside each of its rows
+    lowest = np.repeat(
+        order[starts], lengths
+    )  # a row of the text with the lowest labels, beside each of its rows
     highest = np.repeat(order[starts + lengths - 1], lengths)
     conflicting = (sets[lowest] != sets[highest]) & (ids[order] != context.text_ids.empty)
     rows = order[conflicting]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from sortal.data.records import Say
 from sortal.data.textcells import is_missing
 from sortal.errors import DataError
 
-_NUMBER = re.compile(r"-?\d{9,13}(\.\d+)?")  # seconds or milliseconds since 1970; a shorter number is a year or a day
+_NUMBER = re.compile(
+    r"-?\d{9,13}(\.\d+)?"
+)  # seconds or milliseconds since 1970; a shorter number is a year or a day
 _YEAR = re.compile(r"\d{4}")
 _MONTH = re.compile(r"\d{4}-\d{2}")
 _SLASHED = re.compile(r"(\d{4})[/.](\d{1,2})[/.](\d{1,2})(.*)", re.DOTALL)
@@ -76,5 +78,5 @@ def _parsed(cell: str | None) -> np.datetime64:
     except ValueError:
         return nothing
     if time.tzinfo is not None:
-        time = time.astimezone(timezone.utc).replace(tzinfo=None)
+        time = time.astimezone(UTC).replace(tzinfo=None)
     return np.datetime64(time, "s")

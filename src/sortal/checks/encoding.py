@@ -55,7 +55,9 @@ def _mojibake(context: CheckContext, part: str, rows: Indices) -> Finding:
 def _difference(text: str) -> tuple[str, str]:
     """What is damaged in ``text``, from the first to the last character that a repair changes, and the repair."""
     fixed = repair(text)
-    start = next(i for i, pair in enumerate(zip(text + "\0", fixed + "\0", strict=False)) if pair[0] != pair[1])
+    start = next(
+        i for i, pair in enumerate(zip(text + "\0", fixed + "\0", strict=False)) if pair[0] != pair[1]
+    )
     end = 0
     while end < min(len(text), len(fixed)) - start and text[-1 - end] == fixed[-1 - end]:
         end += 1

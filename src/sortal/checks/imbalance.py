@@ -35,7 +35,11 @@ def check(context: CheckContext) -> Iterator[Finding]:
         "warning" if share >= _ALMOST_ALL else "note",
         "train",
         f"{frequent}, {labels.names[least]!r} {counts[least]:,}: {ratio:,.0f} times as many"
-        + (f"; always answering {labels.names[most]!r} would be right in {share:.0%}" if labels.single else ""),
+        + (
+            f"; always answering {labels.names[most]!r} would be right in {share:.0%}"
+            if labels.single
+            else ""
+        ),
         "judge by macro-F1 and by label; weights may help rare labels "
         f"(--set {'class_weight' if labels.single else 'pos_weight'}=balanced)",
         rows,

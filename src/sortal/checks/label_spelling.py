@@ -39,7 +39,7 @@ def twins(names: Sequence[str], counts: npt.NDArray[np.int64]) -> dict[str, str]
     groups: dict[str, list[int]] = defaultdict(list)
     for position, name in enumerate(names):
         groups[_plain(name)].append(position)
-    found = {}
+    found: dict[str, str] = {}
     for plain, members in groups.items():
         if len(members) > 1 and plain:
             best = max(members, key=lambda position: int(counts[position]))
@@ -119,7 +119,9 @@ def _finding(context: CheckContext, merged: dict[str, str], how: str, *, twin: b
         "warning",
         part,
         f"{counted(len(merged), 'label')} {how}: {', '.join(pairs)}{more}",
-        "write each label one way" if twin else "correct them if they are; otherwise nothing needs to be done",
+        "write each label one way"
+        if twin
+        else "correct them if they are; otherwise nothing needs to be done",
         rows,
         note,
         count=len(merged),

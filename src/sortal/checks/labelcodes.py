@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 
 from sortal.data.dataset import Dataset, Indices
 
@@ -51,7 +52,8 @@ class LabelCodes:
         """The label names of a row, sorted."""
         rows = self.rows[part]
         return tuple(
-            self.names[code] for code in sorted(rows.indices[rows.indptr[position] : rows.indptr[position + 1]])
+            self.names[code]
+            for code in sorted(rows.indices[rows.indptr[position] : rows.indptr[position + 1]])
         )
 
     def shown(self, part: str, position: int) -> str:
@@ -60,18 +62,22 @@ class LabelCodes:
 
     def with_label(self, part: str, code: int) -> Indices:
         """Positions of the rows of ``part`` that have a label, ascending."""
-        rows = self.rows[part]
-        owner = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-        return owner[rows.indices == code].astype(np.int64)
+        columns = self._columns[part]
+        found: Indices = columns.indices[columns.indptr[code] : columns.indptr[code + 1]].astype(np.int64)
+        return found
+
+    @cached_property
+    def _columns(self) -> dict[str, csc_matrix]:
+        return {part: rows.tocsc() for part, rows in self.rows.items()}
 
     def set_ids(self, part: str) -> Indices:
         """A number for each row's set of labels, int64 ``[rows]``, equal for equal sets in any part."""
         rows = self.rows[part]
         if self.single:
-            return rows.indices.astype(np.int64)
+            return np.asarray(rows.indices, np.int64)
         # Random 62-bit weights make equal sums of different sets a matter of astronomical bad luck.
         weights = np.random.default_rng(0).integers(1, 2**62, len(self.names), dtype=np.uint64)
         with np.errstate(over="ignore"):
             ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(weights[rows.indices], dtype=np.uint64)])
-            sums = ends[rows.indptr[1:]] - ends[rows.indptr[:-1]]
+            sums: npt.NDArray[np.uint64] = ends[rows.indptr[1:]] - ends[rows.indptr[:-1]]
         return sums.view(np.int64)

@@ -43,9 +43,7 @@ def equal(context: CheckContext, seen: str, part: str) -> tuple[Indices, Indices
     return rows, source[rows]
 
 
-def alike(
-    context: CheckContext, seen: str, part: str
-) -> tuple[Indices, Indices, npt.NDArray[np.float64]]:
+def alike(context: CheckContext, seen: str, part: str) -> tuple[Indices, Indices, npt.NDArray[np.float64]]:
     """Rows of ``part`` with a near-duplicate but no equal text in ``seen``; the row there that is most alike; how alike.
 
     Positions int64 ``[k]`` twice and similarities float64 ``[k]``, the most alike first.

@@ -57,7 +57,8 @@ class Signatures:
 
     def likeness(self, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Share of equal bytes in the sketches of each pair, float64 ``[k]``: about the similarity."""
-        return (self.sketch[left] == self.sketch[right]).mean(axis=1)
+        share: npt.NDArray[np.float64] = (self.sketch[left] == self.sketch[right]).mean(axis=1)
+        return share
 
     def candidates(self, least: float) -> Pairs:
         """Pairs that share a band and whose sketches agree in ``least`` of their bytes, int64 ``[k, 2]``, left < right.

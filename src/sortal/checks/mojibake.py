@@ -7,6 +7,7 @@ but Cyrillic, Greek, Hebrew, Arabic or East Asian letters ("Ð¿Ñ€") only whe
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 _TIMES = 3  # text that was damaged twice ("Ã¢â‚¬â„¢") is repaired twice
 
@@ -16,10 +17,8 @@ def _as_read() -> dict[int, str]:
     found = {}
     for byte in range(0x80, 0x100):
         characters = {chr(byte)}
-        try:
+        with suppress(UnicodeDecodeError):  # cp1252 leaves five bytes undefined
             characters.add(bytes([byte]).decode("cp1252"))
-        except UnicodeDecodeError:  # five bytes that cp1252 leaves undefined
-            pass
         found[byte] = "".join(sorted(characters))
     return found
 

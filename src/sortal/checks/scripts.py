@@ -13,7 +13,7 @@ from sortal.data.problems import counted
 from sortal.evaluation.scripts import script
 
 # Japanese and Korean are written in several at once; which one prevails in a text says nothing.
-_FAMILY = {name: "East Asian" for name in ("CJK", "Hiragana", "Katakana", "Hangul", "Bopomofo")}
+_FAMILY = dict.fromkeys(("CJK", "Hiragana", "Katakana", "Hangul", "Bopomofo"), "East Asian")
 _SHOWN = 5
 
 

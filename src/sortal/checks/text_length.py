@@ -23,13 +23,18 @@ def check(context: CheckContext) -> Iterator[Finding]:
     """Every part for itself."""
     for part in context.parts:
         content = _content(context, part)
-        empty, short = np.flatnonzero(content == 0), np.flatnonzero((content > 0) & (content < _FEW_CHARACTERS))
+        empty, short = (
+            np.flatnonzero(content == 0),
+            np.flatnonzero((content > 0) & (content < _FEW_CHARACTERS)),
+        )
         if len(empty):
             yield _empty(context, part, empty.astype(np.int64))
         if len(short):
             yield _short(context, part, short.astype(np.int64))
         lengths = measure(context, part)
-        found = _outliers(context, part, lengths) if context.max_length is None else _cut(context, part, lengths)
+        found = (
+            _outliers(context, part, lengths) if context.max_length is None else _cut(context, part, lengths)
+        )
         if found:
             yield found
 

@@ -43,7 +43,9 @@ def check(context: CheckContext) -> Iterator[Finding]:
     yield from _drift(context, times["train"])
 
 
-def _unreadable(context: CheckContext, part: str, cells: list[str | None], rows: npt.NDArray[np.int64]) -> Finding:
+def _unreadable(
+    context: CheckContext, part: str, cells: list[str | None], rows: npt.NDArray[np.int64]
+) -> Finding:
     return Finding(
         "time-order",
         "warning",
@@ -56,7 +58,11 @@ def _unreadable(context: CheckContext, part: str, cells: list[str | None], rows:
 
 
 def _early(
-    context: CheckContext, part: str, times: dict[str, Days], rows: npt.NDArray[np.int64], newest: np.datetime64
+    context: CheckContext,
+    part: str,
+    times: dict[str, Days],
+    rows: npt.NDArray[np.int64],
+    newest: np.datetime64,
 ) -> Finding:
     mine = times[part][rows]
     rows = rows[np.argsort(mine, kind="stable")]
@@ -111,7 +117,8 @@ def _drift(context: CheckContext, times: Days) -> Iterator[Finding]:
     most = most[change[most] != 0]
     examples = np.array([context.labels.with_label("train", int(code))[-1] for code in most], np.int64)
     named = ", ".join(
-        f"{context.labels.names[code]!r} {older[code] / older.sum():.0%} → {newer[code] / newer.sum():.0%}" for code in most[:3]
+        f"{context.labels.names[code]!r} {older[code] / older.sum():.0%} → {newer[code] / newer.sum():.0%}"
+        for code in most[:3]
     )
     yield Finding(
         "time-order",

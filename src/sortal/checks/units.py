@@ -49,12 +49,16 @@ def measure(context: CheckContext, part: str) -> Lengths:
     from sortal.backbone.loading import load_tokenizer
     from sortal.backbone.sources import resolve
     from sortal.backbone.template import make_template, own_template
-    from sortal.config import RunConfig
+    from sortal.config import build_config
 
     source = resolve(context.model, say=context.say)
     tokenizer = load_tokenizer(source.path, source.revision)
     decoder = source.kind == "decoder"
-    template = make_template(RunConfig().template_source, tokenizer) if decoder else own_template(tokenizer)
+    template = (
+        make_template(build_config({"model": context.model}).template_source, tokenizer)
+        if decoder
+        else own_template(tokenizer)
+    )
     encoder = TextEncoder(tokenizer, template, _WHOLE, "head")
     lengths = encoder.encode(context.texts(part, "counting tokens")).lengths
     return Lengths(lengths, "tokens", f" of {context.model} with its template ({template.extra})")
