@@ -20,13 +20,15 @@ def check(context: CheckContext) -> Iterator[Finding]:
     sets = np.concatenate([context.labels.set_ids(part) for part in parts])
     order = np.lexsort((sets, ids))
     new_text = np.concatenate([[True], np.diff(ids[order]) != 0])
+    new_set = new_text | np.concatenate([[True], np.diff(sets[order]) != 0])
     starts = np.flatnonzero(new_text)
     lengths = np.diff(np.concatenate([starts, [len(ids)]]))
-    lowest = np.repeat(
-        order[starts], lengths
-    )  # a row of the text with the lowest labels, beside each of its rows
-    highest = np.repeat(order[starts + lengths - 1], lengths)
-    conflicting = (sets[lowest] != sets[highest]) & (ids[order] != context.text_ids.empty)
+    # Beside each row of a text: the first row with its lowest labels, and the first with its highest.
+    first_of_set = order[np.maximum.accumulate(np.where(new_set, np.arange(len(ids)), 0))]
+    lowest = np.repeat(first_of_set[starts], lengths)
+    highest = np.repeat(first_of_set[starts + lengths - 1], lengths)
+    conflicting = np.flatnonzero((sets[lowest] != sets[highest]) & (ids[order] != context.text_ids.empty))
+    conflicting = conflicting[np.argsort(order[conflicting])]
     rows = order[conflicting]
     others = np.where(sets[rows] == sets[lowest[conflicting]], highest[conflicting], lowest[conflicting])
     which = np.searchsorted(ends, rows, side="right")

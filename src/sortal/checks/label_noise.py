@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +14,16 @@ from sortal.checks.confident import suggestions, thresholds
 from sortal.checks.profiles import Profiles
 from sortal.data.dataset import Indices
 from sortal.data.problems import counted
-from sortal.methods.tfidf_features import TfidfFeatures
+from sortal.methods.tfidf_features import Block, TfidfFeatures
 from sortal.prompting.shortlist import deal
+from sortal.training.progress import NoProgress
 
 FOLDS = 5
 _LEAST_ROWS = 50
 # Rows that classifiers are fitted on; all rows are judged. More of them cost time and hardly change who is suspected.
 MAX_ROWS = 30_000
+# From here on, runs of characters, which take ten times as long as words, are left out.
+CHARACTERS_TO = 100_000
 _MAX_CELLS = 50_000_000  # of rows × labels and of features × labels, 4 bytes each
 _MANY = 0.01
 _CHUNK = 2_000
@@ -88,7 +91,7 @@ def suspects(context: CheckContext) -> Suspects:
     fold = _folds(context, gold, rng)
     most = int(min(MAX_ROWS, max(_MAX_CELLS // n_labels, _LEAST_ROWS)))
     sample = np.sort(rng.permutation(len(given))[:most])
-    features, x = TfidfFeatures.fit(context.train.text_at(sample), context.view)
+    transform, x = _features(context, context.train.text_at(sample), len(given))
     kept = _most_frequent(x, _MAX_CELLS // n_labels)
     x = x[:, kept]
     models = [Profiles.fit(x[fold[sample] != k], gold[sample[fold[sample] != k]]) for k in range(FOLDS)]
@@ -110,12 +113,23 @@ def suspects(context: CheckContext) -> Suspects:
         start = 0
         for texts in context.batches("train", "comparing labels", _CHUNK):
             rows = np.flatnonzero(rest[start : start + len(texts)])
-            chosen = features.transform([texts[row] for row in rows])[:, kept]
+            chosen = transform([texts[row] for row in rows])[:, kept]
             keep(start + rows, _judge(models, chosen, fold[start + rows]))
             start += len(texts)
     rows = np.flatnonzero(suggested >= 0).astype(np.int64)
     rows = rows[np.argsort(own[rows], kind="stable")]
     return Suspects(rows, suggested[rows], own[rows].astype(float), instead[rows].astype(float), own)
+
+
+def _features(
+    context: CheckContext, texts: list[str], n: int
+) -> tuple[Callable[[list[str]], csr_matrix], csr_matrix]:
+    """The features of ``tfidf``, fitted on ``texts``: how other texts get them, and theirs ``[texts, F]``."""
+    if n <= CHARACTERS_TO:
+        features, x = TfidfFeatures.fit(texts, context.view)
+        return features.transform, x
+    words, x = Block.fit("words", texts, context.view)
+    return (lambda more: words.transform(more, NoProgress())), x
 
 
 def _folds(context: CheckContext, gold: csr_matrix, rng: np.random.Generator) -> Indices:

@@ -90,8 +90,9 @@ class Signatures:
         size = np.repeat(sizes, sizes)  # of the bucket that stands at each place of the order
         end = np.repeat(starts + sizes, sizes)
         reach = np.where(size <= _BUCKET, _BUCKET, _NEIGHBOURS)
+        places = np.arange(len(keys))
         for distance in range(1, min(_BUCKET, int(sizes.max(initial=0)))):
-            places = np.flatnonzero((np.arange(len(keys)) + distance < end) & (distance <= reach))
+            places = places[(places + distance < end[places]) & (distance <= reach[places])]
             for start in range(0, len(places), _PAIRS_AT_ONCE):
                 first = places[start : start + _PAIRS_AT_ONCE]
                 one, other = order[first], order[first + distance]

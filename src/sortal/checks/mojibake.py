@@ -1,7 +1,8 @@
 """UTF-8 that was read as cp1252 or Latin-1 ("cafÃ©", "donâ€™t"): found without false alarms, and undone.
 
 Only sequences that are complete UTF-8 count, and of those only what real text does not hold by chance: "Ã©" or "â€™" alone,
-but Cyrillic, Greek, Hebrew, Arabic or East Asian letters ("Ð¿Ñ€") only when at least two stand together.
+but Cyrillic, Greek, Hebrew, Arabic or East Asian letters ("Ð¿Ñ€") only when at least two stand together, and a single
+Latin letter ("Å‚") only behind a small letter, where no real text has a capital.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ _ALONE = "|".join(
 )
 # Latin Extended, Greek, Cyrillic, Hebrew, Arabic; Indic and East Asian scripts.
 _TOGETHER = f"[Ä-Ü]{_NEXT}|[à-ï]{_NEXT}{_NEXT}"
-_DAMAGED = re.compile(f"(?:{_ALONE})+|(?:{_TOGETHER}){{2,}}")
+_SEQUENCES = re.compile(f"(?:{_ALONE}|{_TOGETHER})+")
+_CERTAIN = re.compile(_ALONE)
 # cp1252's own characters in the place of Latin-1's control characters, which no text holds on purpose.
 _CONTROL = re.compile("[\x80-\x9f]")
 _CP1252 = {
@@ -60,7 +62,7 @@ def is_damaged(text: str) -> bool:
 def repair(text: str) -> str:
     """The text with every such sequence as the characters that were meant, and C1 control characters as cp1252's."""
     for _ in range(_TIMES):
-        repaired = _DAMAGED.sub(_decoded, text)
+        repaired = _SEQUENCES.sub(_decoded, text)
         if repaired == text:
             break
         text = repaired
@@ -69,6 +71,9 @@ def repair(text: str) -> str:
 
 def _decoded(match: re.Match[str]) -> str:
     try:
-        return bytes(_BYTE[character] for character in match[0]).decode("utf-8")
+        meant = bytes(_BYTE[character] for character in match[0]).decode("utf-8")
     except UnicodeDecodeError:  # overlong forms and surrogates are no UTF-8 either
         return match[0]
+    behind = match.string[match.start() - 1 : match.start()]
+    inside_word = len(match[0]) == 2 and "a" <= behind <= "z"
+    return meant if len(meant) > 1 or inside_word or _CERTAIN.fullmatch(match[0]) else match[0]

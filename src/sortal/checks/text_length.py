@@ -16,6 +16,7 @@ from sortal.data.problems import counted
 _FEW_CHARACTERS = 3
 # Against the middle text: what an unclosed quote or two documents in one cell look like.
 _OUTLIER, _OUTLIER_WORDS = 50, 500
+_IDEOGRAPHS = "\u2e80"  # from here on one character may say as much as a word, and so may an emoji
 _MANY_CUT = 0.05
 
 
@@ -46,8 +47,9 @@ def _content(context: CheckContext, part: str) -> npt.NDArray[np.int64]:
         visible = 0
         for character in text:
             # Zero-width characters and other formats are not printable; white space is not content.
-            visible += character.isprintable() and not character.isspace()
-            if visible == _FEW_CHARACTERS:
+            if character.isprintable() and not character.isspace():
+                visible += 1 if character < _IDEOGRAPHS else _FEW_CHARACTERS
+            if visible >= _FEW_CHARACTERS:
                 break
         found[position] = visible
     return found

@@ -43,7 +43,7 @@ def measure(context: CheckContext, part: str) -> Lengths:
     """
     if context.model is None:
         texts = context.texts(part, "counting words")
-        counts = (sum(1 for _ in _WORD.finditer(text)) for text in texts)
+        counts = (len(_WORD.findall(text)) for text in texts)
         return Lengths(np.fromiter(counts, np.int64, len(context.parts[part])), "words")
     from sortal.backbone.encoding import TextEncoder
     from sortal.backbone.loading import load_tokenizer
