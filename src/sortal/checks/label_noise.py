@@ -88,7 +88,7 @@ def suspects(context: CheckContext) -> Suspects:
     gold = context.labels.rows["train"]
     given, n_labels = gold.indices.astype(np.int64), gold.shape[1]
     rng = np.random.default_rng(context.seed)
-    fold = _folds(context, gold, rng)
+    fold = fold_of_rows(context)
     most = int(min(MAX_ROWS, max(_MAX_CELLS // n_labels, _LEAST_ROWS)))
     sample = np.sort(rng.permutation(len(given))[:most])
     transform, x = _features(context, context.train.text_at(sample), len(given))
@@ -132,13 +132,14 @@ def _features(
     return (lambda more: words.transform(more, NoProgress())), x
 
 
-def _folds(context: CheckContext, gold: csr_matrix, rng: np.random.Generator) -> Indices:
-    """Fold of each row, int64 ``[n]``: equal texts share one, and each label is spread over all."""
+def fold_of_rows(context: CheckContext) -> Indices:
+    """Fold of each training row, int64 ``[n]``: equal texts share one, and each label is spread over all."""
     ids = context.text_ids
     first = ids.first("train")
     texts = np.flatnonzero(first >= 0)
     fold = np.zeros(ids.count, np.int64)
-    fold[texts] = deal(gold[first[texts]], FOLDS, rng)
+    gold = context.labels.rows["train"]
+    fold[texts] = deal(gold[first[texts]], FOLDS, np.random.default_rng(context.seed))
     return fold[ids.by_part["train"]]
 
 

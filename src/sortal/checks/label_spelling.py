@@ -113,7 +113,9 @@ def _finding(context: CheckContext, merged: dict[str, str], how: str, *, twin: b
         return f"{listed(mine)}; {listed([merged[name] for name in mine])} is more frequent"
 
     in_train = _with_any(context, "train", codes)
-    remedies = (Relabel(in_train, merged),) if twin and len(in_train) else ()
+    # The names of wide 0/1 columns are the file's header; joining columns is left to a person.
+    repairable = twin and len(in_train) and not context.train.schema.label_columns
+    remedies = (Relabel(in_train, merged),) if repairable else ()
     return Finding(
         "label-spelling",
         "warning",

@@ -1,0 +1,357 @@
+"""What `sortal check` finds of faults put into public data sets, how good its label-noise detector is, and how it scales.
+
+    python -m benchmarks.check --parts copies noise scale
+
+Looks for the data sets in $SORTAL_DATA (or --data). Writes benchmarks/results/check.json and check.md; a part that is not
+asked for keeps its earlier result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_softmax
+from sklearn.metrics import average_precision_score
+
+from benchmarks.injection import EDITS, mislabelled, retyped
+from sortal.checks.base import CheckContext
+from sortal.checks.duplicates import repeated
+from sortal.checks.label_noise import FOLDS, fold_of_rows, suspects
+from sortal.checks.leakage import alike, equal
+from sortal.checks.near import NEAR
+from sortal.checks.near_duplicates import near_repeats
+from sortal.checks.shingles import similarity
+from sortal.data.dataset import Dataset
+from sortal.data.reading import read
+from sortal.methods.linear import fit_linear
+from sortal.methods.tfidf_features import TfidfFeatures
+
+RESULTS = Path(__file__).parent / "results"
+COPIES = 500  # of each kind
+LEAST_CHARACTERS = 40  # of a text that is copied: in a shorter one, a changed word is another text
+READING: dict[str, dict[str, Any]] = {
+    "banking77": {"train": "train.csv", "test": "test.csv", "text": "text", "label": "category"},
+    "hausa_news": {"train": "train_clean.csv", "test": "test.csv", "text": "news_title", "label": "label"},
+    "goemotions": {"train": "train.tsv", "test": "test.tsv", "text": "text", "label": "labels", "label_delimiter": ","},
+    "reuters21578": {"train": "train.jsonl", "test": "test.jsonl", "text": "text", "label": "topics"},
+    "newsgroups20": {"train": "train.parquet", "test": "test.parquet", "text": "text", "label": "label"},
+    "us_patents_ipc": {"train": "train.parquet", "test": "test.parquet", "text": "abstract", "label": "ipc"},
+}
+# Wrong labels: those that came with the data, and drawn at random at these shares.
+DRAWN = {"hausa_news": (0.05, 0.1, 0.3), "banking77": (0.05,), "newsgroups20": (0.05,)}
+SEEDS = range(5)
+_LOSS_C = 3.0  # the first logistic candidate of method tfidf
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", nargs="+", default=["copies", "noise", "scale"], choices=["copies", "noise", "scale"])
+    parser.add_argument("--sets", nargs="+", default=list(READING), choices=list(READING), help="for copies")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="for scale")
+    parser.add_argument("--data", type=Path, default=os.environ.get("SORTAL_DATA"), help="folder of the data sets")
+    arguments = parser.parse_args()
+    path = RESULTS / "check.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    if arguments.data is None and set(arguments.parts) != {"scale"}:
+        parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
+    if "copies" in arguments.parts:
+        found = results.get("copies", {})
+        results["copies"] = found | {name: copies(name, Path(arguments.data)) for name in arguments.sets}
+    if "noise" in arguments.parts:
+        results["noise"] = noise(Path(arguments.data))
+    if "scale" in arguments.parts:
+        results["scale"] = scale(arguments.rows)
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    path.with_suffix(".md").write_text(markdown(results))
+
+
+def load(name: str, data: Path, part: str, file: str | None = None) -> Dataset:
+    """A part of a set, or another file with its columns."""
+    how = {key: value for key, value in READING[name].items() if key not in ("train", "test")}
+    return read(data / name / (file or READING[name][part]), **how, say=lambda line: None)
+
+
+def without_copies(dataset: Dataset, other: Dataset | None = None) -> list[tuple[str, tuple[str, ...]]]:
+    """The rows that are neither equal nor nearly equal to an earlier one (nor to one of ``other``): what is found now was put in."""
+    parts = {"train": dataset} if other is None else {"train": other, "test": dataset}
+    context, part = CheckContext(parts), "train" if other is None else "test"
+    gone = set(np.flatnonzero(context.text_ids.by_part[part] == context.text_ids.empty).tolist())
+    ids = context.text_ids
+    first = ids.first(part)[ids.by_part[part]]
+    gone |= set(np.flatnonzero(first != np.arange(len(first))).tolist())
+    gone |= set(near_repeats(context, part)[0].tolist())
+    if other is not None:
+        gone |= set(equal(context, "train", part)[0].tolist()) | set(alike(context, "train", part)[0].tolist())
+    kept = [row for row in range(len(dataset)) if row not in gone]
+    labels = dataset.labels or []
+    return [(text, labels[row]) for row, text in zip(kept, dataset.text_at(kept), strict=True)]
+
+
+def copies(name: str, data: Path) -> dict[str, Any]:
+    """Copies of training rows put behind the training rows and behind the test rows: which of them are found, and what else."""
+    draw = random.Random(0)
+    whole, test = load(name, data, "train"), load(name, data, "test")
+    natural = CheckContext({"train": whole, "test": test})
+    base = without_copies(whole)
+    held_out = without_copies(test, Dataset.from_lists(*_columns(base)))
+    long = [row for row in base if len(row[0]) >= LEAST_CHARACTERS and len(row[0].split()) > 3]
+    put: list[tuple[str, str, tuple[str, ...], str]] = []  # kind, text, labels, original
+    for kind, edit in {"equal": retyped, **EDITS}.items():
+        for text, labels in draw.sample(long, min(COPIES, len(long))):
+            put.append((kind, edit(text, draw), labels, text))
+    added = [(text, labels) for _, text, labels, _ in put]
+    # Every copy with its original alone in one file: within train, and from train to test.
+    inside = CheckContext({"train": Dataset.from_lists(*_columns([*base, *added]), task="multi")})
+    across = CheckContext(
+        {
+            "train": Dataset.from_lists(*_columns(base), task="multi"),
+            "test": Dataset.from_lists(*_columns([*held_out, *added]), task="multi"),
+        }
+    )
+    again = set(repeated(inside, "train")[0].tolist()) | set(near_repeats(inside, "train")[0].tolist())
+    leaked = set(equal(across, "train", "test")[0].tolist()) | set(alike(across, "train", "test")[0].tolist())
+    both = [text for _, edited, _, original in put for text in (edited, original)]
+    places = np.arange(0, len(both), 2)
+    likeness = np.concatenate([similarity(both[p : p + 200], places[:100], places[:100] + 1) for p in range(0, len(both), 200)])
+    kinds = {}
+    for kind in dict.fromkeys(kind for kind, *_ in put):
+        mine = [i for i, entry in enumerate(put) if entry[0] == kind]
+        near = [i for i in mine if likeness[i] >= NEAR]
+        kinds[kind] = {
+            "put_in": len(mine),
+            "alike_enough": len(near),
+            "duplicates_found": sum(len(base) + i in again for i in mine),
+            "duplicates_found_of_alike": sum(len(base) + i in again for i in near),
+            "leaks_found": sum(len(held_out) + i in leaked for i in mine),
+            "leaks_found_of_alike": sum(len(held_out) + i in leaked for i in near),
+        }
+    return {
+        "rows": {"train": len(whole), "test": len(test)},
+        "rows_without_copies": {"train": len(base), "test": len(held_out)},
+        "in_the_original": {
+            "duplicates": len(repeated(natural, "train")[0]),
+            "near_duplicates": len(near_repeats(natural, "train")[0]),
+            "leaks": len(equal(natural, "train", "test")[0]),
+            "near_leaks": len(alike(natural, "train", "test")[0]),
+        },
+        "kinds": kinds,
+        "false_alarms": {
+            "duplicates": sum(row < len(base) for row in again),
+            "leaks": sum(row < len(held_out) for row in leaked),
+        },
+    }
+
+
+def _columns(rows: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[list[str], list[tuple[str, ...]]]:
+    return [text for text, _ in rows], [labels for _, labels in rows]
+
+
+def noise(data: Path) -> list[dict[str, Any]]:
+    """The label-noise detector where right and wrong labels are known, beside ranking rows by the loss of a model."""
+    found = []
+    clean = load("hausa_news", data, "train")
+    distant = load("hausa_news", data, "train", "train_clean_noisy_labels.csv")
+    assert clean.texts == distant.texts
+    right, given = ([row[0] for row in labels or []] for labels in (clean.labels, distant.labels))
+    found.append({"set": "hausa_news", "noise": "its own (distant supervision)", **detected(clean.texts, given, right)})
+    for name, shares in DRAWN.items():
+        rows = load(name, data, "train")
+        right = [row[0] for row in rows.labels or []]
+        for share in shares:
+            wrong = mislabelled(right, share, random.Random(0))
+            found.append({"set": name, "noise": f"{share:.0%} drawn at random", **detected(rows.texts, wrong, right)})
+    return found
+
+
+def detected(texts: list[str], given: list[str], right: list[str]) -> dict[str, Any]:
+    """Precision and recall of what is flagged, and how well rows are ranked; mean over seeds of the folds."""
+    dataset = Dataset.from_lists(texts, [(label,) for label in given], task="single")
+    bad = np.array([a != b for a, b in zip(given, right, strict=True)])
+    _, x = TfidfFeatures.fit(texts)
+    gold = CheckContext({"train": dataset}).labels.rows["train"].indices.astype(np.int64)
+    fitted = losses(x, gold, np.zeros(len(gold), np.int64), held_out=False)
+    runs: list[dict[str, float]] = []
+    differences = []
+    for seed in SEEDS:
+        context = CheckContext({"train": dataset}, seed=seed)
+        flagged = suspects(context)
+        ours = -np.log(np.maximum(flagged.own, 1e-12))
+        cross = losses(x, gold, fold_of_rows(context), held_out=True)
+        hits = int(bad[flagged.rows].sum())
+        run = {"flagged": len(flagged.rows), "precision": hits / max(len(flagged.rows), 1), "recall": hits / int(bad.sum())}
+        for how, values in (("detector", ours), ("model_loss", fitted), ("cross_fitted_loss", cross)):
+            order = np.argsort(-values, kind="stable")
+            run[f"{how}_average_precision"] = float(average_precision_score(bad, values))
+            run[f"{how}_precision_at_flagged"] = float(bad[order[: len(flagged.rows)]].mean())
+            run[f"{how}_precision_at_wrong"] = float(bad[order[: int(bad.sum())]].mean())
+        runs.append(run)
+        if seed == 0:
+            differences = resampled(bad, ours, fitted)
+    mean = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
+    return {
+        "rows": len(texts),
+        "wrong": int(bad.sum()),
+        "seeds": len(runs),
+        **mean,
+        "average_precision_gain_interval": differences,
+        "runs": runs,
+    }
+
+
+def losses(x: Any, gold: npt.NDArray[np.int64], fold: npt.NDArray[np.int64], *, held_out: bool) -> npt.NDArray[np.float64]:
+    """−log p(given label) of each row under method tfidf's logistic regression: fitted on all rows, or on the other folds."""
+    n_labels = int(gold.max()) + 1
+    found = np.empty(len(gold))
+    for k in range(FOLDS if held_out else 1):
+        rows = np.flatnonzero(fold == k)
+        seen = np.flatnonzero(fold != k) if held_out else rows
+        model = fit_linear(x[seen].astype(np.float64), gold[seen], n_labels, "logistic", _LOSS_C, seed=0)
+        found[rows] = -log_softmax(model.score(x[rows]), axis=1)[np.arange(len(rows)), gold[rows]]
+    return found
+
+
+def resampled(bad: npt.NDArray[np.bool_], ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> list[float]:
+    """95 % interval of the gain in average precision, over rows drawn with replacement."""
+    rng = np.random.default_rng(0)
+    gains = []
+    for _ in range(500):
+        rows = rng.integers(0, len(bad), len(bad))
+        gains.append(average_precision_score(bad[rows], ours[rows]) - average_precision_score(bad[rows], theirs[rows]))
+    return [float(value) for value in np.quantile(gains, [0.025, 0.975])]
+
+
+def scale(rows: int) -> dict[str, Any]:
+    """All checks on generated rows of 5 to 15 words, in a process of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.csv"
+        generate(path, rows)
+        began = time.monotonic()
+        command = [sys.executable, "-c", _MEASURED, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds = time.monotonic() - began
+        size = path.stat().st_size
+    return {"rows": rows, "file_bytes": size, "wall_seconds": round(seconds, 1), **json.loads(done.stdout.splitlines()[-1])}
+
+
+_MEASURED = """
+import json, resource, sys
+import sortal
+report = sortal.check(sys.argv[1])
+values = report.to_json()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"seconds": values["seconds"], "peak_memory_bytes": peak, "findings": {f["check"]: f["count"] for f in values["findings"]}}))
+"""
+
+
+def generate(path: Path, rows: int) -> None:
+    """Texts of words with Zipf's frequencies, one of them telling the label, 20 labels, one copy in a hundred rows."""
+    rng = np.random.default_rng(0)
+    syllables = np.array("ka lo mi ter san du pe ri no va shi gor bel tu ex".split())
+    words = np.array(["".join(rng.choice(syllables, rng.integers(2, 5))) for _ in range(30_000)])
+    share = 1 / np.arange(1, len(words) + 1)
+    share /= share.sum()
+    last = ""
+    with path.open("w", encoding="utf-8") as file:
+        file.write("text,label\n")
+        for start in range(0, rows, 10_000):
+            n = min(10_000, rows - start)
+            lengths, labels = rng.integers(4, 15, n), rng.integers(0, 20, n)
+            drawn = words[rng.choice(len(words), int(lengths.sum()), p=share)]
+            ends = np.cumsum(lengths)
+            for row in range(n):
+                told = words[5_000 + labels[row] * 7 + row % 7]
+                line = f"{' '.join(drawn[ends[row] - lengths[row] : ends[row]])} {told},label {labels[row]}\n"
+                last = last if row % 100 == 99 else line
+                file.write(last)
+
+
+def markdown(results: dict[str, Any]) -> str:
+    lines = ["# What `sortal check` finds", "", "`python -m benchmarks.check` makes this file; check.json holds all figures.", ""]
+    if "copies" in results:
+        lines += _copies_lines(results["copies"])
+    if "noise" in results:
+        lines += _noise_lines(results["noise"])
+    if "scale" in results:
+        lines += _scale_lines(results["scale"])
+    return "\n".join(lines)
+
+
+def _copies_lines(sets: dict[str, Any]) -> list[str]:
+    lines = [
+        "## Copies put into real data",
+        "",
+        f"Rows of training files that had no copy left, changed in one place, put back into train (duplicates) and into test (leaks); only texts of at least {LEAST_CHARACTERS} characters. "
+        f"*Alike enough* are copies that are near-duplicates by definition (at least {NEAR:.0%} of all runs of four characters in common). False alarms are rows found that were not put in.",
+        "",
+        "| set | change | put in | alike enough | duplicates found (of those alike enough) | leaks found (of those alike enough) | false alarms: duplicates, leaks |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, entry in sets.items():
+        false = f"{entry['false_alarms']['duplicates']} of {entry['rows_without_copies']['train']:,}, {entry['false_alarms']['leaks']} of {entry['rows_without_copies']['test']:,}"
+        for kind, row in entry["kinds"].items():
+            shares = [
+                f"{_share(row[f'{what}_found'], row['put_in'])} ({_share(row[f'{what}_found_of_alike'], row['alike_enough'])})"
+                for what in ("duplicates", "leaks")
+            ]
+            lines.append(f"| {name} | {kind} | {row['put_in']} | {row['alike_enough']} | {shares[0]} | {shares[1]} | {false} |")
+            name = false = ""
+    lines += ["", "In the files as they are:", "", "| set | rows train / test | duplicates | near-duplicates | test rows in train | nearly |", "|---|---|---|---|---|---|"]
+    for name, entry in sets.items():
+        own = entry["in_the_original"]
+        lines.append(
+            f"| {name} | {entry['rows']['train']:,} / {entry['rows']['test']:,} | {own['duplicates']:,} | {own['near_duplicates']:,} | {own['leaks']:,} | {own['near_leaks']:,} |"
+        )
+    return [*lines, ""]
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "–"
+
+
+def _noise_lines(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "## Label noise",
+        "",
+        f"Flagged rows, means over {rows[0]['seeds']} seeds of the folds; average precision of all rows ranked by the detector, by the loss of method tfidf's logistic regression "
+        f"(C = {_LOSS_C:g}) fitted on the same rows, and by its loss on held-out folds. Gain: over the loss of the fitted model, 95 % bootstrap interval over rows. "
+        "Precision counts the file's own labels as right, which in Banking77 and 20 Newsgroups they are not always.",
+        "",
+        "| set | wrong labels | flagged | precision | recall | loss, as many rows: precision | average precision: detector | loss | held-out loss | gain |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        low, high = row["average_precision_gain_interval"]
+        lines.append(
+            f"| {row['set']} | {row['wrong']:,} of {row['rows']:,}, {row['noise']} | {row['flagged']:,.0f} | {row['precision']:.3f} | {row['recall']:.3f} "
+            f"| {row['model_loss_precision_at_flagged']:.3f} | {row['detector_average_precision']:.3f} | {row['model_loss_average_precision']:.3f} "
+            f"| {row['cross_fitted_loss_average_precision']:.3f} | [{low:+.3f}, {high:+.3f}] |"
+        )
+    return [*lines, ""]
+
+
+def _scale_lines(row: dict[str, Any]) -> list[str]:
+    slowest = sorted(row["seconds"].items(), key=lambda item: -item[1])[:5]
+    return [
+        "## Scale",
+        "",
+        f"{row['rows']:,} generated rows ({row['file_bytes'] / 1e6:.0f} MB) on one CPU core, other work beside it: {row['wall_seconds']:.0f} s, reading included, "
+        f"peak memory {row['peak_memory_bytes'] / 1e9:.2f} GB. Slowest: {', '.join(f'{name} {seconds:.0f} s' for name, seconds in slowest)}.",
+        "",
+    ]
+
+
+if __name__ == "__main__":
+    main()
