@@ -44,7 +44,13 @@ LEAST_CHARACTERS = 40  # of a text that is copied: in a shorter one, a changed w
 READING: dict[str, dict[str, Any]] = {
     "banking77": {"train": "train.csv", "test": "test.csv", "text": "text", "label": "category"},
     "hausa_news": {"train": "train_clean.csv", "test": "test.csv", "text": "news_title", "label": "label"},
-    "goemotions": {"train": "train.tsv", "test": "test.tsv", "text": "text", "label": "labels", "label_delimiter": ","},
+    "goemotions": {
+        "train": "train.tsv",
+        "test": "test.tsv",
+        "text": "text",
+        "label": "labels",
+        "label_delimiter": ",",
+    },
     "reuters21578": {"train": "train.jsonl", "test": "test.jsonl", "text": "text", "label": "topics"},
     "newsgroups20": {"train": "train.parquet", "test": "test.parquet", "text": "text", "label": "label"},
     "us_patents_ipc": {"train": "train.parquet", "test": "test.parquet", "text": "abstract", "label": "ipc"},
@@ -57,10 +63,14 @@ _LOSS_C = 3.0  # the first logistic candidate of method tfidf
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", default=["copies", "noise", "scale"], choices=["copies", "noise", "scale"])
+    parser.add_argument(
+        "--parts", nargs="+", default=["copies", "noise", "scale"], choices=["copies", "noise", "scale"]
+    )
     parser.add_argument("--sets", nargs="+", default=list(READING), choices=list(READING), help="for copies")
     parser.add_argument("--rows", type=int, default=1_000_000, help="for scale")
-    parser.add_argument("--data", type=Path, default=os.environ.get("SORTAL_DATA"), help="folder of the data sets")
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("SORTAL_DATA"), help="folder of the data sets"
+    )
     arguments = parser.parse_args()
     path = RESULTS / "check.json"
     results = json.loads(path.read_text()) if path.exists() else {}
@@ -94,7 +104,9 @@ def without_copies(dataset: Dataset, other: Dataset | None = None) -> list[tuple
     gone |= set(np.flatnonzero(first != np.arange(len(first))).tolist())
     gone |= set(near_repeats(context, part)[0].tolist())
     if other is not None:
-        gone |= set(equal(context, "train", part)[0].tolist()) | set(alike(context, "train", part)[0].tolist())
+        gone |= set(equal(context, "train", part)[0].tolist()) | set(
+            alike(context, "train", part)[0].tolist()
+        )
     kept = [row for row in range(len(dataset)) if row not in gone]
     labels = dataset.labels or []
     return [(text, labels[row]) for row, text in zip(kept, dataset.text_at(kept), strict=True)]
@@ -125,7 +137,9 @@ def copies(name: str, data: Path) -> dict[str, Any]:
     leaked = set(equal(across, "train", "test")[0].tolist()) | set(alike(across, "train", "test")[0].tolist())
     both = [text for _, edited, _, original in put for text in (edited, original)]
     places = np.arange(0, len(both), 2)
-    likeness = np.concatenate([similarity(both[p : p + 200], places[:100], places[:100] + 1) for p in range(0, len(both), 200)])
+    likeness = np.concatenate(
+        [similarity(both[p : p + 200], places[:100], places[:100] + 1) for p in range(0, len(both), 200)]
+    )
     kinds = {}
     for kind in dict.fromkeys(kind for kind, *_ in put):
         mine = [i for i, entry in enumerate(put) if entry[0] == kind]
@@ -166,13 +180,17 @@ def noise(data: Path) -> list[dict[str, Any]]:
     distant = load("hausa_news", data, "train", "train_clean_noisy_labels.csv")
     assert clean.texts == distant.texts
     right, given = ([row[0] for row in labels or []] for labels in (clean.labels, distant.labels))
-    found.append({"set": "hausa_news", "noise": "its own (distant supervision)", **detected(clean.texts, given, right)})
+    found.append(
+        {"set": "hausa_news", "noise": "its own (distant supervision)", **detected(clean.texts, given, right)}
+    )
     for name, shares in DRAWN.items():
         rows = load(name, data, "train")
         right = [row[0] for row in rows.labels or []]
         for share in shares:
             wrong = mislabelled(right, share, random.Random(0))
-            found.append({"set": name, "noise": f"{share:.0%} drawn at random", **detected(rows.texts, wrong, right)})
+            found.append(
+                {"set": name, "noise": f"{share:.0%} drawn at random", **detected(rows.texts, wrong, right)}
+            )
     return found
 
 
@@ -191,7 +209,11 @@ def detected(texts: list[str], given: list[str], right: list[str]) -> dict[str, 
         ours = -np.log(np.maximum(flagged.own, 1e-12))
         cross = losses(x, gold, fold_of_rows(context), held_out=True)
         hits = int(bad[flagged.rows].sum())
-        run = {"flagged": len(flagged.rows), "precision": hits / max(len(flagged.rows), 1), "recall": hits / int(bad.sum())}
+        run = {
+            "flagged": len(flagged.rows),
+            "precision": hits / max(len(flagged.rows), 1),
+            "recall": hits / int(bad.sum()),
+        }
         for how, values in (("detector", ours), ("model_loss", fitted), ("cross_fitted_loss", cross)):
             order = np.argsort(-values, kind="stable")
             run[f"{how}_average_precision"] = float(average_precision_score(bad, values))
@@ -211,7 +233,9 @@ def detected(texts: list[str], given: list[str], right: list[str]) -> dict[str, 
     }
 
 
-def losses(x: Any, gold: npt.NDArray[np.int64], fold: npt.NDArray[np.int64], *, held_out: bool) -> npt.NDArray[np.float64]:
+def losses(
+    x: Any, gold: npt.NDArray[np.int64], fold: npt.NDArray[np.int64], *, held_out: bool
+) -> npt.NDArray[np.float64]:
     """−log p(given label) of each row under method tfidf's logistic regression: fitted on all rows, or on the other folds."""
     n_labels = int(gold.max()) + 1
     found = np.empty(len(gold))
@@ -229,7 +253,9 @@ def resampled(bad: npt.NDArray[np.bool_], ours: npt.NDArray[Any], theirs: npt.ND
     gains = []
     for _ in range(500):
         rows = rng.integers(0, len(bad), len(bad))
-        gains.append(average_precision_score(bad[rows], ours[rows]) - average_precision_score(bad[rows], theirs[rows]))
+        gains.append(
+            average_precision_score(bad[rows], ours[rows]) - average_precision_score(bad[rows], theirs[rows])
+        )
     return [float(value) for value in np.quantile(gains, [0.025, 0.975])]
 
 
@@ -243,7 +269,12 @@ def scale(rows: int) -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         seconds = time.monotonic() - began
         size = path.stat().st_size
-    return {"rows": rows, "file_bytes": size, "wall_seconds": round(seconds, 1), **json.loads(done.stdout.splitlines()[-1])}
+    return {
+        "rows": rows,
+        "file_bytes": size,
+        "wall_seconds": round(seconds, 1),
+        **json.loads(done.stdout.splitlines()[-1]),
+    }
 
 
 _MEASURED = """
@@ -259,7 +290,9 @@ print(json.dumps({"seconds": values["seconds"], "peak_memory_bytes": peak, "find
 def generate(path: Path, rows: int) -> None:
     """Texts of words with Zipf's frequencies, one of them telling the label, 20 labels, one copy in a hundred rows."""
     rng = np.random.default_rng(0)
-    syllables = np.array("ka lo mi ter san du pe ri no va shi gor bel tu ex".split())
+    syllables = np.array(
+        ["ka", "lo", "mi", "ter", "san", "du", "pe", "ri", "no", "va", "shi", "gor", "bel", "tu", "ex"]
+    )
     words = np.array(["".join(rng.choice(syllables, rng.integers(2, 5))) for _ in range(30_000)])
     share = 1 / np.arange(1, len(words) + 1)
     share /= share.sum()
@@ -279,7 +312,12 @@ def generate(path: Path, rows: int) -> None:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    lines = ["# What `sortal check` finds", "", "`python -m benchmarks.check` makes this file; check.json holds all figures.", ""]
+    lines = [
+        "# What `sortal check` finds",
+        "",
+        "`python -m benchmarks.check` makes this file; check.json holds all figures.",
+        "",
+    ]
     if "copies" in results:
         lines += _copies_lines(results["copies"])
     if "noise" in results:
@@ -306,9 +344,17 @@ def _copies_lines(sets: dict[str, Any]) -> list[str]:
                 f"{_share(row[f'{what}_found'], row['put_in'])} ({_share(row[f'{what}_found_of_alike'], row['alike_enough'])})"
                 for what in ("duplicates", "leaks")
             ]
-            lines.append(f"| {name} | {kind} | {row['put_in']} | {row['alike_enough']} | {shares[0]} | {shares[1]} | {false} |")
+            lines.append(
+                f"| {name} | {kind} | {row['put_in']} | {row['alike_enough']} | {shares[0]} | {shares[1]} | {false} |"
+            )
             name = false = ""
-    lines += ["", "In the files as they are:", "", "| set | rows train / test | duplicates | near-duplicates | test rows in train | nearly |", "|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "In the files as they are:",
+        "",
+        "| set | rows train / test | duplicates | near-duplicates | test rows in train | nearly |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, entry in sets.items():
         own = entry["in_the_original"]
         lines.append(

@@ -20,7 +20,9 @@ def dataset(rows: Sequence[Row], source: str) -> Dataset:
     return Dataset.from_lists(texts, labels, task="single" if single else "multi", source=source)
 
 
-def context(train: Sequence[Row], *, dev: Sequence[Row] = (), test: Sequence[Row] = (), **more: Any) -> CheckContext:
+def context(
+    train: Sequence[Row], *, dev: Sequence[Row] = (), test: Sequence[Row] = (), **more: Any
+) -> CheckContext:
     """Parts named train.csv, dev.csv and test.csv."""
     parts = {"train": train} | {name: rows for name, rows in (("dev", dev), ("test", test)) if rows}
     return CheckContext({name: dataset(rows, f"{name}.csv") for name, rows in parts.items()}, **more)

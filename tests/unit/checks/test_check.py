@@ -65,7 +65,10 @@ def test_json_holds_counts_and_five_examples_with_file_and_row(tmp_path):
 
 
 def test_row_numbers_are_those_of_the_file_and_long_texts_are_cut(tmp_path):
-    path = put(tmp_path / "train.jsonl", "\n\n".join(json.dumps({"text": "x " * 500, "label": "a"}) for _ in range(3)))
+    path = put(
+        tmp_path / "train.jsonl",
+        "\n\n".join(json.dumps({"text": "x " * 500, "label": "a"}) for _ in range(3)),
+    )
     report = check(path, only=["duplicates"], say=quiet)
     examples = report.examples(report.findings[0])
     assert [example.row for example in examples] == [2, 3]
@@ -108,9 +111,31 @@ def test_the_data_is_never_written_to(data):
 
 
 def test_clean_data_has_no_findings(tmp_path):
-    words = "apple river stone cloud window garden letter music number planet silver wonder".split()
-    rows = "".join(f"{a} {b} {c},{'xy'[(i + j) % 2]}\n" for i, a in enumerate(words) for j, b in enumerate(words) for c in [words[(5 * i + 7 * j) % 12]])
-    report = check(put(tmp_path / "a.csv", f"text,label\n{rows}"), only=[n for n in REGISTRY if n not in ("label-noise", "near-duplicates")], say=quiet)
+    words = [
+        "apple",
+        "river",
+        "stone",
+        "cloud",
+        "window",
+        "garden",
+        "letter",
+        "music",
+        "number",
+        "planet",
+        "silver",
+        "wonder",
+    ]
+    rows = "".join(
+        f"{a} {b} {c},{'xy'[(i + j) % 2]}\n"
+        for i, a in enumerate(words)
+        for j, b in enumerate(words)
+        for c in [words[(5 * i + 7 * j) % 12]]
+    )
+    report = check(
+        put(tmp_path / "a.csv", f"text,label\n{rows}"),
+        only=[n for n in REGISTRY if n not in ("label-noise", "near-duplicates")],
+        say=quiet,
+    )
     assert report.findings == ()
 
 
@@ -130,7 +155,11 @@ def test_arguments_that_cannot_work_are_refused(data, arguments, message):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"label": "lable"}, "did you mean 'label'"), ({"date": "day"}, "no column 'day'"), ({"test": "nowhere.csv"}, "does not exist")],
+    [
+        ({"label": "lable"}, "did you mean 'label'"),
+        ({"date": "day"}, "no column 'day'"),
+        ({"test": "nowhere.csv"}, "does not exist"),
+    ],
 )
 def test_data_that_cannot_be_read_is_one_sentence(data, arguments, message):
     with pytest.raises(DataError, match=message):
@@ -144,12 +173,11 @@ def test_every_name_of_the_registry_is_a_check():
 
 
 def test_progress_is_told_of_every_pass(data):
+    started: list[str] = []
+
     class Told(NoProgress):
-        started: list[str] = []
-
         def start(self, what, total, done=0):
-            self.started.append(what)
+            started.append(what)
 
-    view = Told()
-    check(data, say=quiet, view=view)
-    assert {"comparing texts", "looking for near-duplicates", "measuring texts", "looking at scripts"} <= set(view.started)
+    check(data, say=quiet, view=Told())
+    assert {"comparing texts", "looking for near-duplicates", "measuring texts", "looking at scripts"} <= set(started)

@@ -39,7 +39,9 @@ def log_of(path: Path) -> list[dict[str, str]]:
 def fixed(tmp_path: Path, out: str = "clean.csv", **more):
     data = put(tmp_path / "data.csv")
     test = put(tmp_path / "test.csv", [("1", "A leaked  text", "anger", "")])
-    return check(data, test=test, label="label", text="text", fix=tmp_path / out, say=lambda line: None, **more)
+    return check(
+        data, test=test, label="label", text="text", fix=tmp_path / out, say=lambda line: None, **more
+    )
 
 
 def test_the_copy_keeps_all_columns_and_everything_that_needs_a_person(tmp_path):
@@ -116,7 +118,13 @@ def test_typed_columns_and_lists_survive_in_parquet_and_jsonl(tmp_path):
 def test_several_text_columns_are_repaired_each(tmp_path):
     rows = [("cafÃ©", "dÃ©jÃ\xa0 vu", "a"), ("fine", "naïve", "b")] * 2
     put(tmp_path / "d.csv", rows, ("title", "body", "label"))
-    check(tmp_path / "d.csv", text=["title", "body"], fix=tmp_path / "c.csv", only=["encoding"], say=lambda line: None)
+    check(
+        tmp_path / "d.csv",
+        text=["title", "body"],
+        fix=tmp_path / "c.csv",
+        only=["encoding"],
+        say=lambda line: None,
+    )
     again = read(tmp_path / "c.csv", text=["title", "body"], say=lambda line: None)
     assert again.texts[0] == "café\ndéjà vu"
     assert again.texts[1] == "fine\nnaïve"
@@ -145,7 +153,11 @@ def test_labels_are_renamed_inside_any_kind_of_cell(cell, delimiter, expected):
 def test_wide_columns_are_left_as_they_are(tmp_path):
     put(tmp_path / "w.csv", [("a", 1, 0), ("b", 0, 1), ("c", 1, 0)], ("text", "joy", "Joy"))
     report = check(
-        tmp_path / "w.csv", label_columns=["joy", "Joy"], fix=tmp_path / "c.csv", only=["label-spelling"], say=lambda line: None
+        tmp_path / "w.csv",
+        label_columns=["joy", "Joy"],
+        fix=tmp_path / "c.csv",
+        only=["label-spelling"],
+        say=lambda line: None,
     )
     assert (report.findings[0].check, report.cleaned.changed) == ("label-spelling", 0)
     assert (tmp_path / "c.csv").read_text() == "text,joy,Joy\na,1,0\nb,0,1\nc,1,0\n"

@@ -26,7 +26,10 @@ def test_several_labels_conflict_as_sets():
     given = context([("a", ("x", "y")), ("a", ("y", "x")), ("b", ("x",)), ("b", ()), ("c", ("z",))])
     (finding,) = found("conflicts", given)
     assert rows(finding) == [3, 4]
-    assert notes(finding) == ["'x' here, no label in row 4 of train.csv", "no label here, 'x' in row 3 of train.csv"]
+    assert notes(finding) == [
+        "'x' here, no label in row 4 of train.csv",
+        "no label here, 'x' in row 3 of train.csv",
+    ]
 
 
 def test_agreeing_copies_and_empty_texts_are_no_conflict():

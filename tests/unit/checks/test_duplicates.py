@@ -4,7 +4,9 @@ from checked import context, found, notes, rows
 
 
 def test_later_copies_are_found_with_the_row_they_repeat():
-    (finding,) = found("duplicates", context([("b", "x"), ("a", "x"), ("A ", "x"), ("c", "x"), ("b", "x"), ("a", "x")]))
+    (finding,) = found(
+        "duplicates", context([("b", "x"), ("a", "x"), ("A ", "x"), ("c", "x"), ("b", "x"), ("a", "x")])
+    )
     assert rows(finding) == [3, 5, 6]
     assert notes(finding) == [
         "the text and labels of row 2 of train.csv",
@@ -29,7 +31,9 @@ def test_sets_of_labels_are_compared_whatever_their_order():
 
 
 def test_parts_are_told_apart_and_only_train_is_repaired():
-    (finding,) = found("duplicates", context([("a", "x"), ("b", "x")], test=[("a", "x"), ("c", "x"), ("c", "x")]))
+    (finding,) = found(
+        "duplicates", context([("a", "x"), ("b", "x")], test=[("a", "x"), ("c", "x"), ("c", "x")])
+    )
     assert (finding.part, rows(finding)) == ("test", [3])
     assert finding.remedies == ()
 

@@ -6,7 +6,10 @@ from checked import context, found, notes, rows
 def test_mojibake_shows_what_is_meant_and_is_repaired_in_train_only():
     damaged = [("fine", "a"), ("the cafÃ© is open", "a"), ("café", "a")]
     findings = found("encoding", context(damaged, test=damaged))
-    assert [(f.part, f.severity, rows(f)) for f in findings] == [("train", "warning", [2]), ("test", "warning", [2])]
+    assert [(f.part, f.severity, rows(f)) for f in findings] == [
+        ("train", "warning", [2]),
+        ("test", "warning", [2]),
+    ]
     assert notes(findings[0]) == ["'Ã©' should be 'é'"]
     (remedy,) = findings[0].remedies
     assert remedy.repair("the cafÃ© is open") == "the café is open"

@@ -59,7 +59,10 @@ def test_unseen_labels_need_a_second_file():
 def test_ten_times_as_many_rows_is_a_note_with_the_rarest_labels_first():
     (finding,) = found("imbalance", context(many(a=60, b=6, c=20)))
     assert (finding.severity, finding.count) == ("note", 1)
-    assert "'a' has 60 rows (70%), 'b' 6: 10 times as many; always answering 'a' would be right in 70%" in finding.what
+    assert (
+        "'a' has 60 rows (70%), 'b' 6: 10 times as many; always answering 'a' would be right in 70%"
+        in finding.what
+    )
     assert notes(finding) == ["'b' has 6 rows", "'c' has 20 rows", "'a' has 60 rows"]
     assert "class_weight" in finding.advice
 

@@ -13,15 +13,26 @@ from sortal.checks.confident import suggestions, thresholds
 from sortal.checks.profiles import Profiles
 
 WORDS = {
-    "sport": "goal match team player league coach score win cup season".split(),
-    "health": "doctor nurse clinic patient drug vaccine disease hospital cure pain".split(),
-    "money": "bank loan credit interest market share price stock trade tax".split(),
+    "sport": ["goal", "match", "team", "player", "league", "coach", "score", "win", "cup", "season"],
+    "health": [
+        "doctor",
+        "nurse",
+        "clinic",
+        "patient",
+        "drug",
+        "vaccine",
+        "disease",
+        "hospital",
+        "cure",
+        "pain",
+    ],
+    "money": ["bank", "loan", "credit", "interest", "market", "share", "price", "stock", "trade", "tax"],
 }
 
 
 def news(n: int, seed: int = 0) -> list[tuple[str, str]]:
     draw = random.Random(seed)
-    shared = "the a of and in to for on with that".split()
+    shared = ["the", "a", "of", "and", "in", "to", "for", "on", "with", "that"]
     found_ = []
     for _ in range(n):
         label = draw.choice(list(WORDS))
@@ -106,7 +117,9 @@ def test_empty_texts_do_no_harm():
 
 
 def test_thresholds_and_suggestions_by_hand():
-    probabilities = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4]])
+    probabilities = np.array(
+        [[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4]]
+    )
     given = np.array([0, 0, 1, 1, 2])
     confident = thresholds(probabilities, given, 1)
     assert confident == pytest.approx([0.7, 0.45, 0.4])
@@ -119,7 +132,9 @@ def test_thresholds_and_suggestions_by_hand():
 def test_profiles_know_the_words_of_a_label():
     x = csr_matrix(np.array([[1, 0, 1], [1, 0, 0], [0, 1, 1], [0, 1, 0]], np.float32))
     gold = csr_matrix(np.array([[1, 0], [1, 0], [0, 1], [0, 1]]))
-    p = Profiles.fit(x, gold).probabilities(csr_matrix(np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]], np.float32)))
+    p = Profiles.fit(x, gold).probabilities(
+        csr_matrix(np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]], np.float32))
+    )
     assert p.sum(axis=1) == pytest.approx(np.ones(4))
     assert p[0, 0] > 0.9
     assert p[1, 1] > 0.9

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from checked import context, found, notes, rows
-from sortal.checks.label_spelling import edits, typos, twins
+from sortal.checks.label_spelling import edits, twins, typos
 
 
 def many(**counts: int) -> list[tuple[str, str]]:
@@ -29,7 +29,12 @@ def test_a_rare_name_one_edit_from_a_frequent_one_is_a_slip_that_is_not_repaired
 
 @pytest.mark.parametrize(
     ("rare", "frequent"),
-    [("poiltics", "politics"), ("politcs", "politics"), ("politicss", "politics"), ("card arival tme", "card_arrival_time")],
+    [
+        ("poiltics", "politics"),
+        ("politcs", "politics"),
+        ("politicss", "politics"),
+        ("card arival tme", "card_arrival_time"),
+    ],
 )
 def test_swaps_losses_and_additions_are_slips(rare, frequent):
     assert typos([rare, frequent], [1, 50]) == {rare: frequent}
@@ -58,7 +63,9 @@ def test_a_twin_that_only_test_has_is_found_but_train_needs_no_repair():
 
 
 def test_several_labels_per_row():
-    (finding,) = found("label-spelling", context([("a", ("joy", "fear")), ("b", ("Joy", "fear")), ("c", ("joy",))]))
+    (finding,) = found(
+        "label-spelling", context([("a", ("joy", "fear")), ("b", ("Joy", "fear")), ("c", ("joy",))])
+    )
     assert (rows(finding), notes(finding)) == ([2], ["'Joy'; 'joy' is more frequent"])
 
 
@@ -72,7 +79,14 @@ def test_clean_labels_have_no_finding():
 
 @pytest.mark.parametrize(
     ("left", "right", "expected"),
-    [("", "", 0), ("abc", "abc", 0), ("abc", "", 3), ("kitten", "sitting", 3), ("ab", "ba", 1), ("abcd", "acbd", 1)],
+    [
+        ("", "", 0),
+        ("abc", "abc", 0),
+        ("abc", "", 3),
+        ("kitten", "sitting", 3),
+        ("ab", "ba", 1),
+        ("abcd", "acbd", 1),
+    ],
 )
 def test_edit_distance(left, right, expected):
     assert edits(left, right) == edits(right, left) == expected

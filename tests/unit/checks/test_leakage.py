@@ -10,7 +10,8 @@ LONG = "please tell me when my new card will arrive at my home"
 
 def test_equal_texts_of_test_and_train_are_an_error_and_the_training_rows_go():
     given = context(
-        [("b", "x"), ("shared", "x"), ("Shared ", "y"), ("c", "x")], test=[("new", "x"), ("SHARED", "x"), ("b", "x")]
+        [("b", "x"), ("shared", "x"), ("Shared ", "y"), ("c", "x")],
+        test=[("new", "x"), ("SHARED", "x"), ("b", "x")],
     )
     (finding,) = found("leakage", given)
     assert (finding.severity, finding.part, rows(finding)) == ("error", "test", [2, 3])
@@ -27,7 +28,8 @@ def test_equal_texts_of_test_and_train_are_an_error_and_the_training_rows_go():
 
 def test_near_duplicates_are_a_warning_with_the_row_that_is_most_alike():
     given = context(
-        [("something else", "x"), (LONG + " in town soon", "x"), (LONG + "s", "x")], test=[(LONG, "x"), ("other", "x")]
+        [("something else", "x"), (LONG + " in town soon", "x"), (LONG + "s", "x")],
+        test=[(LONG, "x"), ("other", "x")],
     )
     (finding,) = found("leakage", given)
     assert (finding.severity, finding.part, rows(finding)) == ("warning", "test", [1])

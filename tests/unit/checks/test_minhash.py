@@ -60,7 +60,9 @@ def test_signatures_do_not_depend_on_how_texts_are_batched():
 
 
 def test_thousands_of_texts_that_are_all_alike_stay_cheap_and_are_all_found():
-    some = [f"Your order number {number:05} has been shipped and will arrive tomorrow" for number in range(3_000)]
+    some = [
+        f"Your order number {number:05} has been shipped and will arrive tomorrow" for number in range(3_000)
+    ]
     found = pairs_of(some)
     assert len(found) < 64 * len(some)
     assert {place for pair in found for place in pair} == set(range(len(some)))

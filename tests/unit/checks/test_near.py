@@ -18,7 +18,25 @@ def brute_force(texts: list[str]) -> set[frozenset[str]]:
 
 def test_all_pairs_of_all_parts_are_found_and_no_others():
     draw = random.Random(0)
-    words = "please tell me how long a transfer takes and what it costs in euro or dollar today".split()
+    words = [
+        "please",
+        "tell",
+        "me",
+        "how",
+        "long",
+        "a",
+        "transfer",
+        "takes",
+        "and",
+        "what",
+        "it",
+        "costs",
+        "in",
+        "euro",
+        "or",
+        "dollar",
+        "today",
+    ]
     texts = sorted({" ".join(draw.choices(words, k=7)) for _ in range(300)})
     draw.shuffle(texts)
     near = [text + draw.choice([" now", "s", " or"]) for text in texts[:60]]
@@ -37,7 +55,9 @@ def test_all_pairs_of_all_parts_are_found_and_no_others():
 
 
 def test_equal_texts_and_empty_ones_make_no_pair():
-    given = context([("", "a"), (" ", "b"), ("the same text", "a"), ("The  same text", "a"), ("something else", "a")])
+    given = context(
+        [("", "a"), (" ", "b"), ("the same text", "a"), ("The  same text", "a"), ("something else", "a")]
+    )
     assert len(given.near.texts) == 0
 
 

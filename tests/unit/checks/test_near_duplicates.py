@@ -9,7 +9,10 @@ def test_a_later_row_that_is_nearly_an_earlier_one_is_found():
     (finding,) = found("near-duplicates", context([(TEXT, "x"), ("other", "x"), (TEXT + "s", "x")]))
     assert (finding.severity, rows(finding)) == ("note", [3])
     assert notes(finding)[0].endswith("of row 1 of train.csv")
-    assert "1 row (33.3%) is nearly the same as an earlier row of train.csv, 0 of them with other labels" in finding.what
+    assert (
+        "1 row (33.3%) is nearly the same as an earlier row of train.csv, 0 of them with other labels"
+        in finding.what
+    )
 
 
 def test_those_with_other_labels_come_first_and_say_so():

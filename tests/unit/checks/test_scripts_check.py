@@ -8,7 +8,11 @@ LATIN = [(f"plain text {number}", "a") for number in range(8)]
 def test_rows_in_other_scripts_are_found_one_of_each_first():
     given = context([*LATIN, ("привет мир", "a"), ("ещё привет", "a"), ("שלום עולם", "a"), ("12345", "a")])
     (finding,) = found("scripts", given)
-    assert (finding.severity, rows(finding), notes(finding)) == ("note", [9, 11, 10], ["Cyrillic", "Hebrew", "Cyrillic"])
+    assert (finding.severity, rows(finding), notes(finding)) == (
+        "note",
+        [9, 11, 10],
+        ["Cyrillic", "Hebrew", "Cyrillic"],
+    )
     assert "3 rows (25.0%) are not in Latin script as most are: Cyrillic 2, Hebrew 1" in finding.what
 
 

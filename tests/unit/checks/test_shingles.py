@@ -32,7 +32,9 @@ def test_similarity_is_the_jaccard_of_runs_of_four_characters(left, right):
     assert alike(left, right) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("right", ["WHERE is  my card", "where is my card?!", "“Where, is my card”", "where\nis\tmy card"])
+@pytest.mark.parametrize(
+    "right", ["WHERE is  my card", "where is my card?!", "“Where, is my card”", "where\nis\tmy card"]
+)
 def test_case_punctuation_and_white_space_do_not_count(right):
     assert alike("Where is my card", right) == 1
 

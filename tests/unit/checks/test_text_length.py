@@ -14,7 +14,10 @@ def test_texts_without_a_visible_character_are_empty_and_removed():
 
 
 def test_one_or_two_characters_are_a_note():
-    (finding,) = found("text-length", context([("ok", "a"), ("?", "a"), ("yes", "a"), ("o k\u200b", "a"), ("好", "a"), ("👍", "a")]))
+    (finding,) = found(
+        "text-length",
+        context([("ok", "a"), ("?", "a"), ("yes", "a"), ("o k\u200b", "a"), ("好", "a"), ("👍", "a")]),
+    )
     assert (finding.severity, rows(finding)) == ("note", [1, 2, 4])
 
 
@@ -28,7 +31,10 @@ def test_what_max_length_cuts_longest_first():
     given = context([("one two three", "a")] * 40 + [("a b c d", "a"), ("a b c d e f", "a")], max_length=3)
     (finding,) = found("text-length", given)
     assert (finding.severity, rows(finding), notes(finding)) == ("note", [42, 41], ["6 words", "4 words"])
-    assert "2 rows (4.8%) would be cut at 3 words, 3.1% of all words; median 3, 99 % 6, longest 6" in finding.what
+    assert (
+        "2 rows (4.8%) would be cut at 3 words, 3.1% of all words; median 3, 99 % 6, longest 6"
+        in finding.what
+    )
 
 
 def test_many_cut_rows_are_a_warning():
@@ -37,7 +43,9 @@ def test_many_cut_rows_are_a_warning():
 
 
 def test_scripts_without_spaces_count_characters():
-    (finding,) = found("text-length", context([("猫が好きです", "a"), ("猫", "a"), ("猫が好", "a")], max_length=4))
+    (finding,) = found(
+        "text-length", context([("猫が好きです", "a"), ("猫", "a"), ("猫が好", "a")], max_length=4)
+    )
     assert notes(finding)[-1] == "6 words"
 
 
@@ -55,15 +63,25 @@ def test_tokens_of_a_model_with_its_template(tiny_models, family):
     tokenizer = load_tokenizer(path)
     template = make_template("summary", tokenizer)
     text = "how long does it take"
-    length = len(template.prefix) + len(tokenizer(text, add_special_tokens=False)["input_ids"]) + len(template.suffix)
+    length = (
+        len(template.prefix)
+        + len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        + len(template.suffix)
+    )
     rows_ = [(text, "a"), ("no", "a")]
-    assert found("text-length", context(rows_[:1], max_length=length, model=path, say=lambda line: None)) == []
-    (finding,) = found("text-length", context(rows_[:1], max_length=length - 1, model=path, say=lambda line: None))
+    assert (
+        found("text-length", context(rows_[:1], max_length=length, model=path, say=lambda line: None)) == []
+    )
+    (finding,) = found(
+        "text-length", context(rows_[:1], max_length=length - 1, model=path, say=lambda line: None)
+    )
     assert notes(finding) == [f"{length} tokens"]
     assert "with its template" in finding.what
 
 
 def test_tokens_of_an_encoder(tiny_encoders):
     path = str(tiny_encoders["bert"])
-    (finding,) = found("text-length", context([("how long", "a")], max_length=1, model=path, say=lambda line: None))
+    (finding,) = found(
+        "text-length", context([("how long", "a")], max_length=1, model=path, say=lambda line: None)
+    )
     assert "tokens" in finding.what

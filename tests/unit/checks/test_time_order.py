@@ -58,7 +58,9 @@ def dated(train, test=None):
 
 
 def test_rows_of_test_that_are_not_newer_than_training_are_an_error_oldest_first():
-    (finding,) = found("time-order", dated(["2024-01-01", "2024-06-01"], ["2024-07-01", "2024-05-01", "2024-03-01"]))
+    (finding,) = found(
+        "time-order", dated(["2024-01-01", "2024-06-01"], ["2024-07-01", "2024-05-01", "2024-03-01"])
+    )
     assert (finding.severity, finding.part, rows(finding)) == ("error", "test", [3, 2])
     assert notes(finding) == ["2024-03-01", "2024-05-01"]
     assert "2 rows of 3 with a date are not newer than the newest training row (2024-06-01)" in finding.what

@@ -12,7 +12,9 @@ from sortal.cli.main import main
 @pytest.fixture
 def data(tmp_path):
     path = tmp_path / "train.csv"
-    path.write_text("text,label\nHello [red]world[/red],a\nhello [red]world[/red],a\nother,b\nhello [red]World[/red],b\n")
+    path.write_text(
+        "text,label\nHello [red]world[/red],a\nhello [red]world[/red],a\nother,b\nhello [red]World[/red],b\n"
+    )
     return path
 
 
@@ -25,7 +27,11 @@ def test_findings_with_examples_for_people_and_one_line_for_programs(data, capsy
     assert "leakage was not checked" in shown.err
     assert "0 errors, 3 warnings, 0 notes in 4 rows" in " ".join(shown.err.split())
     (line,) = shown.out.splitlines()
-    assert {finding["check"] for finding in json.loads(line)["findings"]} == {"duplicates", "conflicts", "rare-labels"}
+    assert {finding["check"] for finding in json.loads(line)["findings"]} == {
+        "duplicates",
+        "conflicts",
+        "rare-labels",
+    }
 
 
 def test_without_json_stdout_is_empty(data, capsys):
@@ -43,7 +49,23 @@ def test_fix_says_what_was_written(data, capsys):
 
 
 def test_several_values_and_lists(data, capsys):
-    assert main(["check", str(data), "--text", "text", "--label", "label", "--only", "duplicates", "conflicts", "--json"]) == 0
+    assert (
+        main(
+            [
+                "check",
+                str(data),
+                "--text",
+                "text",
+                "--label",
+                "label",
+                "--only",
+                "duplicates",
+                "conflicts",
+                "--json",
+            ]
+        )
+        == 0
+    )
     assert list(json.loads(capsys.readouterr().out)["seconds"]) == ["duplicates", "conflicts"]
     assert main(["check", str(data), "--only", "duplicates,conflicts", "--json"]) == 0
     assert list(json.loads(capsys.readouterr().out)["seconds"]) == ["duplicates", "conflicts"]

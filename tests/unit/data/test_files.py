@@ -103,5 +103,9 @@ def test_given_files_win_over_those_of_a_folder(write, tmp_path):
     write("test.csv", CSV)
     other = write("other.csv", CSV)
     assert names(part_files(tmp_path)) == {"train": "train.csv", "test": "test.csv"}
-    assert names(part_files(tmp_path, other, other)) == {"train": "train.csv", "dev": "other.csv", "test": "other.csv"}
+    assert names(part_files(tmp_path, other, other)) == {
+        "train": "train.csv",
+        "dev": "other.csv",
+        "test": "other.csv",
+    }
     assert part_files("a.csv", test=other) == {"train": "a.csv", "test": str(other)}
