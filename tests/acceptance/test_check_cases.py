@@ -8,8 +8,8 @@ import random
 
 import numpy as np
 import pytest
-
 from benchmarks.injection import EDITS, mislabelled, retyped
+
 from sortal.checks.check import check
 from sortal.checks.label_noise import suspects
 from sortal.checks.shingles import similarity
@@ -61,7 +61,10 @@ def test_b5_copies_of_training_rows_in_test_are_reported_with_their_pairs(bankin
     assert len(expected) > 270
     assert len(found & expected) >= 0.99 * len(expected)
     place = {row: i for i, row in enumerate(alike.rows.tolist())}
-    named = sum(f"of row {train.index(originals[row - first - 100]) + 1:,} of" in alike.note(place[row]) for row in found & expected)
+    named = sum(
+        f"of row {train.index(originals[row - first - 100]) + 1:,} of" in alike.note(place[row])
+        for row in found & expected
+    )
     assert named >= 0.95 * len(expected)
 
 
@@ -93,9 +96,9 @@ def test_b5_fix_takes_the_leaked_rows_out_of_train(banking, tmp_path, capsys):
 
 def test_wrong_labels_of_hausa_news_are_found_better_than_by_chance_and_by_loss(data_root):
     """Half of the labels are wrong; benchmarks/results/check.md has the figures."""
+    from benchmarks.check import losses
     from sklearn.metrics import average_precision_score
 
-    from benchmarks.check import losses
     from sortal.checks.base import CheckContext
     from sortal.methods.tfidf_features import TfidfFeatures
 

@@ -52,7 +52,7 @@ def check(context: CheckContext) -> Iterator[Finding]:
             "conflicts",
             "warning",
             part,
-            f"{counted(len(here), 'row')} with {counted(texts, 'text')} {'has' if len(here) == 1 else 'have'} other labels elsewhere",
+            f"{counted(len(here), 'row')} {'shares' if len(here) == 1 else 'share'} {counted(texts, 'text')} with rows that have other labels",
             "decide which labels are right, or merge labels that people cannot tell apart",
             here,
             note,

@@ -27,9 +27,8 @@ def check(context: CheckContext) -> Iterator[Finding]:
     ratio, share = counts[most] / counts[least], counts[most] / n
     if ratio < RATIO and share < _ALMOST_ALL:
         return
-    rarest = order[:_SHOWN]
     frequent = f"{labels.names[most]!r} has {counted(int(counts[most]), 'row')} ({share:.0%})"
-    rows = np.array([labels.with_label("train", int(code))[0] for code in rarest], np.int64)
+    rows, of = labels.examples("train", order[:_SHOWN])
     yield Finding(
         "imbalance",
         "warning" if share >= _ALMOST_ALL else "note",
@@ -43,7 +42,7 @@ def check(context: CheckContext) -> Iterator[Finding]:
         "judge by macro-F1 and by label; weights may help rare labels "
         f"(--set {'class_weight' if labels.single else 'pos_weight'}=balanced)",
         rows,
-        lambda i: f"{labels.names[rarest[i]]!r} has {counted(int(counts[rarest[i]]), 'row')}",
+        lambda i: f"{labels.names[of[i]]!r} has {counted(int(counts[of[i]]), 'row')}",
         count=int((counts[present] * RATIO <= counts[most]).sum()),
         unit="label",
     )

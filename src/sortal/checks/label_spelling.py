@@ -15,7 +15,7 @@ from sortal.checks.remedies import Relabel
 from sortal.data.dataset import Indices
 from sortal.data.problems import counted, listed
 
-_SEPARATORS = re.compile(r"[\s_./-]+")
+_SEPARATORS = re.compile(r"(?<=\w)[\s_-]+(?=\w)")  # "-1" is not "1"
 # A slip is rare beside the name that was meant.
 _RARE = 0.1
 _LEAST_LETTERS = 5
@@ -96,7 +96,7 @@ def _deletions(name: str) -> set[str]:
 
 
 def _plain(name: str) -> str:
-    return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", name).casefold()).strip()
+    return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", name).casefold().strip())
 
 
 def _finding(context: CheckContext, merged: dict[str, str], how: str, *, twin: bool) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -65,6 +65,17 @@ class LabelCodes:
         columns = self._columns[part]
         found: Indices = columns.indices[columns.indptr[code] : columns.indptr[code + 1]].astype(np.int64)
         return found
+
+    def examples(self, part: str, codes: Sequence[int] | Indices, each: int = 1) -> tuple[Indices, Indices]:
+        """The first ``each`` rows of every label, the label's code beside each row; a row stands for one of its labels only.
+
+        Positions and codes, int64 ``[k]``, in the order of ``codes``.
+        """
+        owners = [self.with_label(part, int(code))[:each] for code in codes]
+        rows = np.concatenate([np.zeros(0, np.int64), *owners])
+        of = np.repeat(np.asarray(codes, np.int64), [len(found) for found in owners])
+        first = np.sort(np.unique(rows, return_index=True)[1])
+        return rows[first], of[first]
 
     @cached_property
     def _columns(self) -> dict[str, csc_matrix]:

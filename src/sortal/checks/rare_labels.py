@@ -39,9 +39,7 @@ def check(context: CheckContext) -> Iterator[Finding]:
         return
     rare = rare[np.argsort(counts[rare], kind="stable")]
     names = [f"{labels.names[code]} ({counts[code]})" for code in rare]
-    owners = [labels.with_label("train", int(code)) for code in rare]
-    rows = np.concatenate(owners)
-    of = np.repeat(rare, [len(found) for found in owners])
+    rows, of = labels.examples("train", rare, FEW)
     yield Finding(
         "rare-labels",
         "warning",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sortal.checks.base import CheckContext, Finding, NotChecked
+from sortal.checks.labelcodes import LabelCodes
 from sortal.data.dataset import Indices
 from sortal.data.problems import counted, listed
 
@@ -26,37 +27,46 @@ def check(context: CheckContext) -> Iterator[Finding]:
     for part in context.others:
         codes = np.flatnonzero((labels.counts(part) > 0) & ~trained)
         if len(codes):
-            names = [labels.names[code] for code in codes]
-            rows = np.concatenate([labels.with_label(part, int(code)) for code in codes])
-
-            def note(i: int, part: str = part, rows: Indices = rows) -> str:
-                return labels.shown(part, int(rows[i]))
-
-            yield Finding(
-                "unseen-labels",
-                "error",
-                part,
-                f"{counted(len(codes), 'label')} of {context.parts[part].source} {'does' if len(codes) == 1 else 'do'} not occur in "
-                f"{context.train.source}: {listed(names, _SHOWN)}",
-                "add training rows with them, correct the labels, or leave these rows out: training refuses them",
-                rows,
-                note,
-                count=len(codes),
-                unit="label",
-            )
-    last = context.others[-1]
-    codes = np.flatnonzero(trained & (labels.counts(last) == 0))
+            yield _unknown(context, part, codes)
+    measured = context.others[-1]  # test, or dev when there is no other
+    codes = np.flatnonzero(trained & (labels.counts(measured) == 0))
     if len(codes):
-        names = [labels.names[code] for code in codes]
-        rows = np.array([labels.with_label("train", int(code))[0] for code in codes], np.int64)
-        yield Finding(
-            "unseen-labels",
-            "note",
-            "train",
-            f"{counted(len(codes), 'label')} {'has' if len(codes) == 1 else 'have'} no row in {context.parts[last].source}: {listed(names, _SHOWN)}",
-            "add rows with them there: how well they are recognised is not measured, and they count as 0 in macro-F1",
-            rows,
-            lambda i: repr(names[i]),
-            count=len(codes),
-            unit="label",
-        )
+        yield _unmeasured(context, measured, codes)
+
+
+def _unknown(context: CheckContext, part: str, codes: Indices) -> Finding:
+    labels, source = context.labels, context.parts[part].source
+    rows, of = labels.examples(part, codes, len(context.parts[part]))
+    verb = "does" if len(codes) == 1 else "do"
+    return Finding(
+        "unseen-labels",
+        "error",
+        part,
+        f"{counted(len(codes), 'label')} of {source} {verb} not occur in {context.train.source}: {_named(labels, codes)}",
+        "add training rows with them, correct the labels, or leave these rows out: training refuses them",
+        rows,
+        lambda i: repr(labels.names[of[i]]),
+        count=len(codes),
+        unit="label",
+    )
+
+
+def _unmeasured(context: CheckContext, part: str, codes: Indices) -> Finding:
+    labels = context.labels
+    rows, of = labels.examples("train", codes)
+    verb = "has" if len(codes) == 1 else "have"
+    return Finding(
+        "unseen-labels",
+        "note",
+        "train",
+        f"{counted(len(codes), 'label')} {verb} no row in {context.parts[part].source}: {_named(labels, codes)}",
+        "add rows with them there: how well they are recognised is not measured, and they count as 0 in macro-F1",
+        rows,
+        lambda i: repr(labels.names[of[i]]),
+        count=len(codes),
+        unit="label",
+    )
+
+
+def _named(labels: LabelCodes, codes: Indices) -> str:
+    return listed([labels.names[code] for code in codes], _SHOWN)

@@ -180,4 +180,6 @@ def test_progress_is_told_of_every_pass(data):
             started.append(what)
 
     check(data, say=quiet, view=Told())
-    assert {"comparing texts", "looking for near-duplicates", "measuring texts", "looking at scripts"} <= set(started)
+    assert {"comparing texts", "looking for near-duplicates", "measuring texts", "looking at scripts"} <= set(
+        started
+    )

@@ -11,7 +11,7 @@ def test_equal_texts_with_different_labels_name_each_other():
         "'y' here, 'x' in row 1 of train.csv",
         "'y' here, 'x' in row 1 of train.csv",
     ]
-    assert "3 rows with 1 text have other labels elsewhere" in finding.what
+    assert "3 rows share 1 text with rows that have other labels" in finding.what
     assert finding.remedies == ()
 
 

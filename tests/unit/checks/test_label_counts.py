@@ -81,3 +81,10 @@ def test_weights_for_several_labels_have_their_own_name():
     (finding,) = found("imbalance", context([("x", ("a", "b")), *[("y", ("a",))] * 20]))
     assert "pos_weight" in finding.advice
     assert "always answering" not in finding.what
+
+
+def test_a_row_with_several_rare_labels_is_shown_once():
+    rows_ = [("x", ("a", "b", "c")), ("y", ("d",)), *[(f"z{n}", ("e",)) for n in range(9)]]
+    (finding,) = found("rare-labels", context(rows_))
+    assert (finding.count, rows(finding)) == (4, [1, 2])
+    assert notes(finding) == ["'a' has 1 row", "'d' has 1 row"]

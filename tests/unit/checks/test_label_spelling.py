@@ -49,6 +49,9 @@ def test_swaps_losses_and_additions_are_slips(rare, frequent):
         ("politics", "sports", [1, 50]),
         ("politics", "polotics", [20, 50]),
         ("positive", "negative", [1, 50]),
+        ("-1", "1", [1, 50]),
+        ("1.5", "1 5", [1, 50]),
+        ("A01B 1/02", "A01B 10/2", [1, 50]),
     ],
 )
 def test_codes_short_names_other_words_and_frequent_labels_are_left_alone(one, other, counts):
