@@ -3,7 +3,7 @@
     python -m benchmarks.check --parts copies noise scale
 
 Looks for the data sets in $SORTAL_DATA (or --data). Writes benchmarks/results/check.json and check.md; a part that is not
-asked for keeps its earlier result.
+asked for keeps its earlier result (``--parts`` alone writes check.md again).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ import numpy.typing as npt
 from scipy.special import log_softmax
 from sklearn.metrics import average_precision_score
 
-from benchmarks.injection import EDITS, mislabelled, retyped
+from benchmarks.check_tables import markdown
+from benchmarks.injection import EDITS, LEAST_CHARACTERS, mislabelled, retyped
 from sortal.checks.base import CheckContext
 from sortal.checks.duplicates import repeated
 from sortal.checks.label_noise import FOLDS, fold_of_rows, suspects
@@ -40,7 +41,6 @@ from sortal.methods.tfidf_features import TfidfFeatures
 
 RESULTS = Path(__file__).parent / "results"
 COPIES = 500  # of each kind
-LEAST_CHARACTERS = 40  # of a text that is copied: in a shorter one, a changed word is another text
 READING: dict[str, dict[str, Any]] = {
     "banking77": {"train": "train.csv", "test": "test.csv", "text": "text", "label": "category"},
     "hausa_news": {"train": "train_clean.csv", "test": "test.csv", "text": "news_title", "label": "label"},
@@ -64,7 +64,7 @@ _LOSS_C = 3.0  # the first logistic candidate of method tfidf
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--parts", nargs="+", default=["copies", "noise", "scale"], choices=["copies", "noise", "scale"]
+        "--parts", nargs="*", default=["copies", "noise", "scale"], choices=["copies", "noise", "scale"]
     )
     parser.add_argument("--sets", nargs="+", default=list(READING), choices=list(READING), help="for copies")
     parser.add_argument("--rows", type=int, default=1_000_000, help="for scale")
@@ -226,6 +226,7 @@ def detected(texts: list[str], given: list[str], right: list[str]) -> dict[str, 
     return {
         "rows": len(texts),
         "wrong": int(bad.sum()),
+        "loss_c": _LOSS_C,
         "seeds": len(runs),
         **mean,
         "average_precision_gain_interval": differences,
@@ -282,8 +283,8 @@ import json, resource, sys
 import sortal
 report = sortal.check(sys.argv[1])
 values = report.to_json()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"seconds": values["seconds"], "peak_memory_bytes": peak, "findings": {f["check"]: f["count"] for f in values["findings"]}}))
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps({"seconds": values["seconds"], "cpu_seconds": round(used.ru_utime + used.ru_stime, 1), "peak_memory_bytes": used.ru_maxrss * 1024, "findings": {f["check"]: f["count"] for f in values["findings"]}}))
 """
 
 
@@ -309,94 +310,6 @@ def generate(path: Path, rows: int) -> None:
                 line = f"{' '.join(drawn[ends[row] - lengths[row] : ends[row]])} {told},label {labels[row]}\n"
                 last = last if row % 100 == 99 else line
                 file.write(last)
-
-
-def markdown(results: dict[str, Any]) -> str:
-    lines = [
-        "# What `sortal check` finds",
-        "",
-        "`python -m benchmarks.check` makes this file; check.json holds all figures.",
-        "",
-    ]
-    if "copies" in results:
-        lines += _copies_lines(results["copies"])
-    if "noise" in results:
-        lines += _noise_lines(results["noise"])
-    if "scale" in results:
-        lines += _scale_lines(results["scale"])
-    return "\n".join(lines)
-
-
-def _copies_lines(sets: dict[str, Any]) -> list[str]:
-    lines = [
-        "## Copies put into real data",
-        "",
-        f"Rows of training files that had no copy left, changed in one place, put back into train (duplicates) and into test (leaks); only texts of at least {LEAST_CHARACTERS} characters. "
-        f"*Alike enough* are copies that are near-duplicates by definition (at least {NEAR:.0%} of all runs of four characters in common). False alarms are rows found that were not put in.",
-        "",
-        "| set | change | put in | alike enough | duplicates found (of those alike enough) | leaks found (of those alike enough) | false alarms: duplicates, leaks |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, entry in sets.items():
-        false = f"{entry['false_alarms']['duplicates']} of {entry['rows_without_copies']['train']:,}, {entry['false_alarms']['leaks']} of {entry['rows_without_copies']['test']:,}"
-        for kind, row in entry["kinds"].items():
-            shares = [
-                f"{_share(row[f'{what}_found'], row['put_in'])} ({_share(row[f'{what}_found_of_alike'], row['alike_enough'])})"
-                for what in ("duplicates", "leaks")
-            ]
-            lines.append(
-                f"| {name} | {kind} | {row['put_in']} | {row['alike_enough']} | {shares[0]} | {shares[1]} | {false} |"
-            )
-            name = false = ""
-    lines += [
-        "",
-        "In the files as they are:",
-        "",
-        "| set | rows train / test | duplicates | near-duplicates | test rows in train | nearly |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, entry in sets.items():
-        own = entry["in_the_original"]
-        lines.append(
-            f"| {name} | {entry['rows']['train']:,} / {entry['rows']['test']:,} | {own['duplicates']:,} | {own['near_duplicates']:,} | {own['leaks']:,} | {own['near_leaks']:,} |"
-        )
-    return [*lines, ""]
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else "–"
-
-
-def _noise_lines(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "## Label noise",
-        "",
-        f"Flagged rows, means over {rows[0]['seeds']} seeds of the folds; average precision of all rows ranked by the detector, by the loss of method tfidf's logistic regression "
-        f"(C = {_LOSS_C:g}) fitted on the same rows, and by its loss on held-out folds. Gain: over the loss of the fitted model, 95 % bootstrap interval over rows. "
-        "Precision counts the file's own labels as right, which in Banking77 and 20 Newsgroups they are not always.",
-        "",
-        "| set | wrong labels | flagged | precision | recall | loss, as many rows: precision | average precision: detector | loss | held-out loss | gain |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        low, high = row["average_precision_gain_interval"]
-        lines.append(
-            f"| {row['set']} | {row['wrong']:,} of {row['rows']:,}, {row['noise']} | {row['flagged']:,.0f} | {row['precision']:.3f} | {row['recall']:.3f} "
-            f"| {row['model_loss_precision_at_flagged']:.3f} | {row['detector_average_precision']:.3f} | {row['model_loss_average_precision']:.3f} "
-            f"| {row['cross_fitted_loss_average_precision']:.3f} | [{low:+.3f}, {high:+.3f}] |"
-        )
-    return [*lines, ""]
-
-
-def _scale_lines(row: dict[str, Any]) -> list[str]:
-    slowest = sorted(row["seconds"].items(), key=lambda item: -item[1])[:5]
-    return [
-        "## Scale",
-        "",
-        f"{row['rows']:,} generated rows ({row['file_bytes'] / 1e6:.0f} MB) on one CPU core, other work beside it: {row['wall_seconds']:.0f} s, reading included, "
-        f"peak memory {row['peak_memory_bytes'] / 1e9:.2f} GB. Slowest: {', '.join(f'{name} {seconds:.0f} s' for name, seconds in slowest)}.",
-        "",
-    ]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+LEAST_CHARACTERS = 40  # of a text that is copied: in a shorter one, a changed word is another text
 FILLERS = ("please", "now", "really", "again", "maybe")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
