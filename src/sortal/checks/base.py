@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from sortal.checks.labelcodes import LabelCodes
 from sortal.checks.near import NearPairs
@@ -125,8 +124,3 @@ class CheckContext:
         """``row 17 of train.csv``."""
         dataset = self.parts[part]
         return f"row {int(dataset.rows[position]):,} of {dataset.source}"
-
-    def flagged(self, part: str, doing: str, test: Callable[[str], bool]) -> npt.NDArray[np.int64]:
-        """0-based positions of the texts of a part that ``test`` is true of, int64 ``[k]``."""
-        found = [position for position, text in enumerate(self.texts(part, doing)) if test(text)]
-        return np.array(found, np.int64)

@@ -97,7 +97,7 @@ def clean(context: CheckContext, findings: Sequence[Finding], out: Path) -> Clea
 
     log = log_path(out)
     write_table(out, records.all_columns(), batches)
-    left = _write_log(log, context, findings, removed)
+    left = _write_log(log, context, findings)
     changed = len(edits.changed - set(np.flatnonzero(removed).tolist()))
     return Cleaned(str(out), str(log), int((~removed).sum()), int(removed.sum()), changed, left)
 
@@ -145,10 +145,9 @@ class _Edits:
         for place in range(batch.size):
             row = start + place
             if row in self.rewrites:
-                for name in schema.text:
-                    cell = columns[name][place]
-                    if isinstance(cell, str):
-                        columns[name][place] = self.rewrites[row](cell)
+                for cells in (columns[name] for name in schema.text if name in columns):
+                    if isinstance(cells[place], str):
+                        cells[place] = self.rewrites[row](cells[place])
             if row in self.relabelled and schema.label:
                 cells = columns[schema.label]
                 cells[place] = renamed(cells[place], self.names, schema.label_delimiter)
@@ -160,7 +159,7 @@ class _Edits:
         )
 
 
-def _write_log(path: Path, context: CheckContext, findings: Sequence[Finding], removed: Flags) -> int:
+def _write_log(path: Path, context: CheckContext, findings: Sequence[Finding]) -> int:
     """The log; returns how many lines say ``left``."""
     left = 0
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:

@@ -83,7 +83,10 @@ def check(context: CheckContext) -> Iterator[Finding]:
 def suspects(context: CheckContext) -> Suspects:
     """Cross-fit classifiers on the training file and compare its labels with their probabilities.
 
-    Every row is judged by classifiers that saw neither the row nor an equal text.
+    Every row is judged by a classifier that saw neither the row nor an equal text.
+
+    Raises:
+        NotChecked: no text has a word.
     """
     gold = context.labels.rows["train"]
     given, n_labels = gold.indices.astype(np.int64), gold.shape[1]
@@ -92,6 +95,8 @@ def suspects(context: CheckContext) -> Suspects:
     most = int(min(MAX_ROWS, max(_MAX_CELLS // n_labels, _LEAST_ROWS)))
     sample = np.sort(rng.permutation(len(given))[:most])
     transform, x = _features(context, context.train.text_at(sample), len(given))
+    if not x.shape[1]:
+        raise NotChecked("its texts have no words to judge by")
     kept = _most_frequent(x, _MAX_CELLS // n_labels)
     x = x[:, kept]
     models = [Profiles.fit(x[fold[sample] != k], gold[sample[fold[sample] != k]]) for k in range(FOLDS)]

@@ -29,7 +29,7 @@ def check(context: CheckContext) -> Iterator[Finding]:
     if merged:
         yield _finding(context, merged, "differ only in case or separators", twin=True)
     left = [name for name in names if name not in merged]
-    slips = typos(left, counts[[names.index(name) for name in left]])
+    slips = typos(left, counts[[context.labels.index[name] for name in left]])
     if slips:
         yield _finding(context, slips, "look like slips of the pen", twin=False)
 
@@ -101,7 +101,7 @@ def _plain(name: str) -> str:
 
 def _finding(context: CheckContext, merged: dict[str, str], how: str, *, twin: bool) -> Finding:
     labels = context.labels
-    codes = np.array([labels.names.index(name) for name in merged])
+    codes = np.array([labels.index[name] for name in merged])
     per_part = {part: labels.counts(part)[codes] for part in context.parts}
     part = max(per_part, key=lambda part: int(per_part[part].sum()))
     rows = _with_any(context, part, codes)

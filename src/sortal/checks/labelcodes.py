@@ -44,6 +44,11 @@ class LabelCodes:
             rows[part] = csr_matrix((np.ones(len(codes), np.int64), codes, ends), (len(counts), len(names)))
         return cls(tuple(names), rows, all(dataset.task == "single" for dataset in parts.values()))
 
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Name → code."""
+        return {name: code for code, name in enumerate(self.names)}
+
     def counts(self, part: str) -> npt.NDArray[np.int64]:
         """Rows of each label, int64 ``[L]``."""
         return np.asarray(self.rows[part].sum(axis=0), np.int64).ravel()

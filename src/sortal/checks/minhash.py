@@ -28,15 +28,17 @@ Pairs = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Signatures:
-    """What is kept of n texts, 184 bytes each.
+    """What is kept of n texts, 192 bytes each.
 
     Attributes:
         bands: uint32 ``[n, BANDS]``; texts with an equal number in one column are candidates.
         sketch: uint8 ``[n, SKETCH]``, the lowest byte of the first minima.
+        runs: int64 ``[n]``, how many runs each text has.
     """
 
     bands: npt.NDArray[np.uint32]
     sketch: npt.NDArray[np.uint8]
+    runs: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, batches: Iterable[Sequence[str]], n: int, seed: int) -> Signatures:
@@ -44,14 +46,16 @@ class Signatures:
         rng = np.random.default_rng(seed)
         masks = rng.integers(0, 2**32, BANDS * ROWS, dtype=np.uint32)
         factors = rng.integers(0, 2**31, BANDS * ROWS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
-        found = cls(np.empty((n, BANDS), np.uint32), np.empty((n, SKETCH), np.uint8))
+        found = cls(np.empty((n, BANDS), np.uint32), np.empty((n, SKETCH), np.uint8), np.empty(n, np.int64))
         done = 0
         for batch in batches:
             for texts in _limited(batch):
-                minima = _minima(texts, masks, factors)
+                runs, counts = shingles(texts)
+                minima = _minima(runs, counts, masks, factors)
                 rows = slice(done, done + len(texts))
                 found.bands[rows] = _folded(minima)
                 found.sketch[rows] = minima[:, :SKETCH].astype(np.uint8)
+                found.runs[rows] = counts
                 done += len(texts)
         return found
 
@@ -63,7 +67,7 @@ class Signatures:
     def candidates(self, least: float) -> Pairs:
         """Pairs that share a band and whose sketches agree in ``least`` of their bytes, int64 ``[k, 2]``, left < right.
 
-        Neither time nor memory grows faster than n: where more than 32 texts share a band, each meets its neighbours
+        Memory grows with n, and time hardly faster: where more than 32 texts share a band, each meets its neighbours
         only, in an order that puts like texts side by side.
         """
         n = len(self.bands)
@@ -112,12 +116,14 @@ def _limited(batch: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _minima(
-    texts: Sequence[str], masks: npt.NDArray[np.uint32], factors: npt.NDArray[np.uint32]
+    runs: npt.NDArray[np.uint32],
+    counts: npt.NDArray[np.int64],
+    masks: npt.NDArray[np.uint32],
+    factors: npt.NDArray[np.uint32],
 ) -> npt.NDArray[np.uint32]:
     """The smallest hash of each text's runs under every hash function, uint32 ``[n, functions]``."""
-    runs, counts = shingles(texts)
     starts = np.cumsum(counts) - counts
-    minima = np.empty((len(masks), len(texts)), np.uint32)
+    minima = np.empty((len(masks), len(counts)), np.uint32)
     hashed = np.empty_like(runs)
     for number, (mask, factor) in enumerate(zip(masks, factors, strict=True)):
         np.bitwise_xor(runs, mask, out=hashed)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from sortal.checks.minhash import Pairs, Signatures
-from sortal.checks.shingles import READ, similarity
+from sortal.checks.shingles import similarity
 from sortal.checks.textids import TextIds
 from sortal.data.dataset import Dataset, Indices
 from sortal.training.progress import ProgressView
@@ -20,7 +21,7 @@ NEAR = 0.7
 # 64 bytes estimate a similarity of 0.7 as less than this once in 5,000 times.
 _SKETCHED = 0.5
 _BATCH = 1_000
-_CHARACTERS_AT_ONCE = 4_000_000
+_RUNS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +47,25 @@ class NearPairs:
         signatures = Signatures.of(distinct.batches(view), len(distinct), seed)
         view.stop()
         pairs = signatures.candidates(_SKETCHED)
+        runs = signatures.runs
         del signatures
         found = np.empty(len(pairs))
         view.start("comparing near-duplicates", len(pairs))
-        done = 0
-        for rows in distinct.pieces(pairs):
+        for rows in _pieces(runs[pairs].sum(axis=1)):
             found[rows] = distinct.similarity(pairs[rows])
-            view.advance(rows.stop - done, 0)
-            done = rows.stop
+            view.advance(rows.stop - rows.start, 0)
         view.stop()
         near = found >= NEAR
         return cls(distinct.text[pairs[near]], found[near])
+
+
+def _pieces(runs: Indices) -> Iterator[slice]:
+    """Slices of pairs with ``runs`` each, int64 ``[k]``, that together have about `_RUNS_AT_ONCE` or are one pair."""
+    piece = np.cumsum(runs) // _RUNS_AT_ONCE
+    cuts = np.flatnonzero(np.diff(piece)) + 1
+    for start, stop in pairwise([0, *cuts.tolist(), len(runs)]):
+        if start < stop:
+            yield slice(start, stop)
 
 
 class _Distinct:
@@ -87,16 +96,6 @@ class _Distinct:
                 batch = self._parts[part].text_at(rows[start : start + _BATCH])
                 yield batch
                 view.advance(len(batch), 0)
-
-    def pieces(self, pairs: Pairs) -> Iterator[slice]:
-        """Slices of ``pairs`` with a bounded number of characters, judged by the longest texts of their surroundings."""
-        start, step = 0, _BATCH
-        while start < len(pairs):
-            sample = self.at(pairs[start : start + 16].ravel())
-            longest = max(min(len(text), READ) for text in sample)
-            step = int(np.clip(_CHARACTERS_AT_ONCE // (2 * max(longest, 1)), 16, 20_000))
-            yield slice(start, min(start + step, len(pairs)))
-            start += step
 
     def similarity(self, pairs: Pairs) -> npt.NDArray[np.float64]:
         """Similarity of each pair of positions, float64 ``[k]``."""

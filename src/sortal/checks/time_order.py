@@ -34,8 +34,7 @@ def check(context: CheckContext) -> Iterator[Finding]:
         return
     newest = np.nanmax(times["train"])
     for part in context.others:
-        with np.errstate(invalid="ignore"):
-            early = np.flatnonzero(times[part] <= newest).astype(np.int64)
+        early = np.flatnonzero(times[part] <= newest).astype(np.int64)
         if len(early):
             yield _early(context, part, times, early, newest)
     if not context.others:

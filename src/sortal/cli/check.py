@@ -55,6 +55,7 @@ def command(
     """Look for duplicates, leaks, conflicting and doubtful labels, broken texts and more."""
     from sortal.checks.check import check
     from sortal.checks.tables import findings_detail, findings_table, summary_line
+    from sortal.data.problems import counted
 
     report = check(
         data,
@@ -83,7 +84,7 @@ def command(
         done = report.cleaned
         output.say(
             f"{done.rows:,} rows written to {done.out} ({done.removed:,} removed, {done.changed:,} changed); "
-            f"every row is explained in {done.log}, {done.left:,} findings are left to decide"
+            f"{done.log} says why, and lists {counted(done.left, 'row')} left for you to decide"
         )
     if json:
         output.summary(report.to_json())

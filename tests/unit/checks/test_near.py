@@ -66,7 +66,7 @@ def test_pairs_are_compared_in_bounded_pieces(monkeypatch):
 
     texts = [(f"a long text about number {number} " * 20, "a") for number in range(40)]
     whole = context(texts).near
-    monkeypatch.setattr(near, "_CHARACTERS_AT_ONCE", 1)
+    monkeypatch.setattr(near, "_RUNS_AT_ONCE", 1)
     pieces = context(texts).near
     assert len(whole.texts) > 40
     assert pieces.texts.tolist() == whole.texts.tolist()
