@@ -16,29 +16,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy.special import log_softmax
-from sklearn.metrics import average_precision_score
 
+from benchmarks.check_noise import noise
 from benchmarks.check_tables import markdown
-from benchmarks.injection import EDITS, LEAST_CHARACTERS, mislabelled, retyped
+from benchmarks.injection import EDITS, LEAST_CHARACTERS, retyped
 from sortal.checks.base import CheckContext
 from sortal.checks.duplicates import repeated
-from sortal.checks.label_noise import FOLDS, fold_of_rows, suspects
 from sortal.checks.leakage import alike, equal
 from sortal.checks.near import NEAR
 from sortal.checks.near_duplicates import near_repeats
 from sortal.checks.shingles import similarity
 from sortal.data.dataset import Dataset
 from sortal.data.reading import read
-from sortal.data.splits import subsample
-from sortal.methods.linear import fit_linear
-from sortal.methods.tfidf_features import TfidfFeatures
 
 RESULTS = Path(__file__).parent / "results"
 COPIES = 500  # of each kind
@@ -56,13 +50,6 @@ READING: dict[str, dict[str, Any]] = {
     "newsgroups20": {"train": "train.parquet", "test": "test.parquet", "text": "text", "label": "label"},
     "us_patents_ipc": {"train": "train.parquet", "test": "test.parquet", "text": "abstract", "label": "ipc"},
 }
-# Wrong labels: those that came with the data, and drawn at random at these shares.
-DRAWN = {"hausa_news": (0.05, 0.1, 0.3), "banking77": (0.05,), "newsgroups20": (0.05,)}
-SEEDS = range(3)
-MOST_ROWS = (
-    4_000  # of the sets with wrong labels drawn at random: what takes long is the loss they are compared with
-)
-_LOSS_C = 3.0  # the first logistic candidate of method tfidf
 
 
 def main() -> None:
@@ -184,91 +171,6 @@ def copies(name: str, data: Path) -> dict[str, Any]:
 
 def _columns(rows: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[list[str], list[tuple[str, ...]]]:
     return [text for text, _ in rows], [labels for _, labels in rows]
-
-
-def noise(data: Path) -> Iterator[dict[str, Any]]:
-    """The label-noise detector where right and wrong labels are known, beside ranking rows by the loss of a model."""
-    clean = load("hausa_news", data, "train")
-    distant = load("hausa_news", data, "train", "train_clean_noisy_labels.csv")
-    assert clean.texts == distant.texts
-    right, given = ([row[0] for row in labels or []] for labels in (clean.labels, distant.labels))
-    yield {
-        "set": "hausa_news",
-        "noise": "its own (distant supervision)",
-        **detected(clean.texts, given, right),
-    }
-    for name, shares in DRAWN.items():
-        rows = subsample(load(name, data, "train"), MOST_ROWS)
-        right = [row[0] for row in rows.labels or []]
-        for share in shares:
-            wrong = mislabelled(right, share, random.Random(0))
-            yield {"set": name, "noise": f"{share:.0%} drawn at random", **detected(rows.texts, wrong, right)}
-
-
-def detected(texts: list[str], given: list[str], right: list[str]) -> dict[str, Any]:
-    """Precision and recall of what is flagged, and how well rows are ranked; mean over seeds of the folds."""
-    dataset = Dataset.from_lists(texts, [(label,) for label in given], task="single")
-    bad = np.array([a != b for a, b in zip(given, right, strict=True)])
-    _, x = TfidfFeatures.fit(texts)
-    gold = CheckContext({"train": dataset}).labels.rows["train"].indices.astype(np.int64)
-    fitted = losses(x, gold, np.zeros(len(gold), np.int64), held_out=False)
-    cross = losses(x, gold, fold_of_rows(CheckContext({"train": dataset})), held_out=True)
-    runs: list[dict[str, float]] = []
-    differences = []
-    for seed in SEEDS:
-        context = CheckContext({"train": dataset}, seed=seed)
-        flagged = suspects(context)
-        ours = -np.log(np.maximum(flagged.own, 1e-12))
-        hits = int(bad[flagged.rows].sum())
-        run = {
-            "flagged": len(flagged.rows),
-            "precision": hits / max(len(flagged.rows), 1),
-            "recall": hits / int(bad.sum()),
-        }
-        for how, values in (("detector", ours), ("model_loss", fitted), ("cross_fitted_loss", cross)):
-            order = np.argsort(-values, kind="stable")
-            run[f"{how}_average_precision"] = float(average_precision_score(bad, values))
-            run[f"{how}_precision_at_flagged"] = float(bad[order[: len(flagged.rows)]].mean())
-            run[f"{how}_precision_at_wrong"] = float(bad[order[: int(bad.sum())]].mean())
-        runs.append(run)
-        if seed == 0:
-            differences = resampled(bad, ours, fitted)
-    mean = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
-    return {
-        "rows": len(texts),
-        "wrong": int(bad.sum()),
-        "loss_c": _LOSS_C,
-        "seeds": len(runs),
-        **mean,
-        "average_precision_gain_interval": differences,
-        "runs": runs,
-    }
-
-
-def losses(
-    x: Any, gold: npt.NDArray[np.int64], fold: npt.NDArray[np.int64], *, held_out: bool
-) -> npt.NDArray[np.float64]:
-    """−log p(given label) of each row under method tfidf's logistic regression: fitted on all rows, or on the other folds."""
-    n_labels = int(gold.max()) + 1
-    found = np.empty(len(gold))
-    for k in range(FOLDS if held_out else 1):
-        rows = np.flatnonzero(fold == k)
-        seen = np.flatnonzero(fold != k) if held_out else rows
-        model = fit_linear(x[seen].astype(np.float64), gold[seen], n_labels, "logistic", _LOSS_C, seed=0)
-        found[rows] = -log_softmax(model.score(x[rows]), axis=1)[np.arange(len(rows)), gold[rows]]
-    return found
-
-
-def resampled(bad: npt.NDArray[np.bool_], ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> list[float]:
-    """95 % interval of the gain in average precision, over rows drawn with replacement."""
-    rng = np.random.default_rng(0)
-    gains = []
-    for _ in range(500):
-        rows = rng.integers(0, len(bad), len(bad))
-        gains.append(
-            average_precision_score(bad[rows], ours[rows]) - average_precision_score(bad[rows], theirs[rows])
-        )
-    return [float(value) for value in np.quantile(gains, [0.025, 0.975])]
 
 
 def scale(rows: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.injection import LEAST_CHARACTERS
+from sortal.checks.label_noise import ODDS
 from sortal.checks.near import NEAR
 
 
@@ -68,21 +69,28 @@ def _noise_lines(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         "## Label noise",
         "",
-        f"Flagged rows, means over {rows[0]['seeds']} seeds of the folds; average precision of all rows ranked by the detector, by the loss of method tfidf's logistic regression "
-        f"(C = {rows[0]['loss_c']:g}) fitted on the same rows, and by its loss on held-out folds. Gain: over the loss of the fitted model, 95 % bootstrap interval over rows. "
-        "Precision counts the file's own labels as right, which in Banking77 and 20 Newsgroups they are not always.",
+        f"Rows flagged by the detector (odds of {ODDS} to 1 against the label in the file), by confident learning's thresholds on the same probabilities, and as many rows with the highest loss "
+        f"of method tfidf's logistic regression (C = {rows[0]['loss_c']:g}), fitted on these rows; means over {rows[0]['seeds']} seeds of the folds. P is precision, R is recall. Average precision: of all rows, ranked by the detector, by that loss, and by the "
+        "loss on held-out folds; gain over the loss of the fitted model with 95 % bootstrap interval over rows. Labels of the files count as right, which in Banking77 and 20 Newsgroups they are not always.",
         "",
-        "| set | wrong labels | flagged | precision | recall | loss, as many rows: precision | average precision: detector | loss | held-out loss | gain |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| set | wrong labels | flagged | P | R | confident learning: flagged | P | R | highest loss: P | average precision | loss | held-out loss | gain |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        low, high = row["average_precision_gain_interval"]
-        lines.append(
-            f"| {row['set']} | {row['wrong']:,} of {row['rows']:,}, {row['noise']} | {row['flagged']:,.0f} | {row['precision']:.3f} | {row['recall']:.3f} "
-            f"| {row['model_loss_precision_at_flagged']:.3f} | {row['detector_average_precision']:.3f} | {row['model_loss_average_precision']:.3f} "
-            f"| {row['cross_fitted_loss_average_precision']:.3f} | [{low:+.3f}, {high:+.3f}] |"
-        )
+        cells = [row["set"], f"{row['wrong']:,} of {row['rows']:,}, {row['noise']}", f"{row['flagged']:,.0f}"]
+        cells += [_figure(row, "precision"), _figure(row, "recall"), f"{row['confident_flagged']:,.0f}"]
+        for key in ("confident_precision", "confident_recall", "model_loss_precision_at_flagged"):
+            cells.append(_figure(row, key))
+        for key in ("detector", "model_loss", "held_out_loss"):
+            cells.append(_figure(row, f"{key}_average_precision"))
+        gain = row["average_precision_gain_interval"]
+        cells.append(f"[{gain[0]:+.3f}, {gain[1]:+.3f}]" if gain else "–")
+        lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
+
+
+def _figure(row: dict[str, Any], key: str) -> str:
+    return f"{row[key]:.3f}" if key in row else "–"
 
 
 def _scale_lines(row: dict[str, Any]) -> list[str]:

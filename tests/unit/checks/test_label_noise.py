@@ -9,7 +9,6 @@ from scipy.sparse import csr_matrix
 from checked import context, found, notes
 from sortal.checks import label_noise
 from sortal.checks.base import NotChecked
-from sortal.checks.confident import suggestions, thresholds
 from sortal.checks.profiles import Profiles
 
 WORDS = {
@@ -104,7 +103,12 @@ def test_the_same_seed_gives_the_same_rows():
 
 @pytest.mark.parametrize(
     "rows",
-    [news(40), [(f"text {n}", ("a", "b")) for n in range(60)], [(f"text {n}", "a") for n in range(60)]],
+    [
+        news(40),
+        [(f"text {n}", ("a", "b")) for n in range(60)],
+        [(f"text {n}", "a") for n in range(60)],
+        [("", "ab"[n % 2]) for n in range(60)],
+    ],
 )
 def test_what_cannot_be_judged_is_not(rows):
     with pytest.raises(NotChecked):
@@ -116,17 +120,18 @@ def test_empty_texts_do_no_harm():
     found("label-noise", context(rows))
 
 
-def test_thresholds_and_suggestions_by_hand():
-    probabilities = np.array(
-        [[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4]]
-    )
-    given = np.array([0, 0, 1, 1, 2])
-    confident = thresholds(probabilities, given, 1)
-    assert confident == pytest.approx([0.7, 0.45, 0.4])
-    assert suggestions(probabilities, given, confident).tolist() == [-1, -1, 0, -1, -1]
-    rare = thresholds(probabilities, given, 2)
-    assert rare.tolist()[2] == np.inf
-    assert suggestions(np.array([[0.9, 0.1, 0.0]]), np.array([2]), rare).tolist() == [-1]
+def test_a_label_with_few_rows_is_not_judged():
+    rows = [*news(300), *[("goal match team player league", "rare")] * 9]
+    assert all(f.rows.max() < 300 for f in found("label-noise", context(rows)))
+
+
+def test_every_row_has_a_probability_and_the_flagged_ones_the_odds():
+    noisy, _ = with_noise(news(300), 0.1)
+    suspected = label_noise.suspects(context(noisy))
+    assert suspected.own.shape == (300,)
+    assert (suspected.instead >= label_noise.ODDS * suspected.given).all()
+    assert (np.diff(suspected.given) >= 0).all()
+    assert suspected.given == pytest.approx(suspected.own[suspected.rows])
 
 
 def test_profiles_know_the_words_of_a_label():
