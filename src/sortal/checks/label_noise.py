@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 from scipy.sparse import csr_matrix
 
 from sortal.checks.base import CheckContext, Finding, NotChecked
@@ -28,8 +29,9 @@ _LEAST_ROWS = 50
 _LEAST_OF_LABEL = 10  # of fewer rows, too little is learned to judge one by the others
 # Rows that classifiers are fitted on; all rows are judged. More of them cost time and hardly change who is suspected.
 MAX_ROWS = 30_000
-# From here on, runs of characters, which take ten times as long as words, are left out.
-CHARACTERS_TO = 100_000
+# Bytes of text: from the first on, runs of characters, which take ten times as long as words, are left out, and no more
+# than the second are learned from.
+CHARACTERS_TO, MAX_BYTES = 10_000_000, 30_000_000
 _MAX_CELLS = 50_000_000  # of rows × labels and of features × labels, 4 bytes each
 _MANY = 0.01
 _CHUNK = 2_000
@@ -98,11 +100,10 @@ def suspects(context: CheckContext) -> Suspects:
     """
     gold = context.labels.rows["train"]
     given, n_labels = gold.indices.astype(np.int64), gold.shape[1]
-    rng = np.random.default_rng(context.seed)
     fold = fold_of_rows(context)
-    most = int(min(MAX_ROWS, max(_MAX_CELLS // n_labels, _LEAST_ROWS)))
-    sample = np.sort(rng.permutation(len(given))[:most])
-    transform, x = _features(context, context.train.text_at(sample), len(given))
+    sizes = pc.binary_length(context.train.table.column("text")).to_numpy().astype(np.int64)
+    sample = _sample(sizes, n_labels, context.seed)
+    transform, x = _features(context, context.train.text_at(sample), characters=sizes.sum() <= CHARACTERS_TO)
     if not x.shape[1]:
         raise NotChecked("its texts have no words to judge by")
     kept = _most_frequent(x, _MAX_CELLS // n_labels)
@@ -134,11 +135,19 @@ def suspects(context: CheckContext) -> Suspects:
     return Suspects(rows, suggested[rows], own[rows].astype(float), instead[rows].astype(float), own)
 
 
+def _sample(sizes: Indices, n_labels: int, seed: int) -> Indices:
+    """Random rows to learn from, ascending: as many as time and memory allow; ``sizes`` are bytes of all rows' texts."""
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    fitting = int(np.searchsorted(np.cumsum(sizes[order]), MAX_BYTES, side="right"))
+    most = min(MAX_ROWS, max(min(_MAX_CELLS // n_labels, fitting), _LEAST_ROWS))
+    return np.sort(order[:most]).astype(np.int64)
+
+
 def _features(
-    context: CheckContext, texts: list[str], n: int
+    context: CheckContext, texts: list[str], *, characters: bool
 ) -> tuple[Callable[[list[str]], csr_matrix], csr_matrix]:
-    """The features of ``tfidf``, fitted on ``texts``: how other texts get them, and theirs ``[texts, F]``."""
-    if n <= CHARACTERS_TO:
+    """The features of ``tfidf``, fitted on ``texts`` and with or without runs of characters: how other texts get them, and theirs ``[texts, F]``."""
+    if characters:
         features, x = TfidfFeatures.fit(texts, context.view)
         return features.transform, x
     words, x = Block.fit("words", texts, context.view)

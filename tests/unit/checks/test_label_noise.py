@@ -77,9 +77,11 @@ def test_a_row_is_not_judged_by_its_own_copies():
     assert set(range(300, 312)) <= set(finding.rows.tolist())
 
 
-@pytest.mark.parametrize("limit", ["MAX_ROWS", "CHARACTERS_TO"])
-def test_large_data_is_judged_by_a_sample(monkeypatch, limit):
-    monkeypatch.setattr(label_noise, limit, 400)
+@pytest.mark.parametrize(
+    ("limit", "value"), [("MAX_ROWS", 400), ("CHARACTERS_TO", 400), ("MAX_BYTES", 20_000)]
+)
+def test_large_data_is_judged_by_a_sample(monkeypatch, limit, value):
+    monkeypatch.setattr(label_noise, limit, value)
     monkeypatch.setattr(label_noise, "_CHUNK", 64)
     noisy, wrong = with_noise(news(1_000), 0.1)
     (finding,) = found("label-noise", context(noisy))
