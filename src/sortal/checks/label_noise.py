@@ -32,7 +32,8 @@ MAX_ROWS = 30_000
 # Bytes of text: from the first on, runs of characters, which take ten times as long as words, are left out, and no more
 # than the second are learned from.
 CHARACTERS_TO, MAX_BYTES = 10_000_000, 30_000_000
-_MAX_CELLS = 50_000_000  # of rows × labels and of features × labels, 4 bytes each
+_MAX_CELLS = 20_000_000  # of features × labels; a classifier takes 4 bytes for each, fitting it 32
+_CELLS_AT_ONCE = 4_000_000  # of rows × labels
 _MANY = 0.01
 _CHUNK = 2_000
 
@@ -102,7 +103,7 @@ def suspects(context: CheckContext) -> Suspects:
     given, n_labels = gold.indices.astype(np.int64), gold.shape[1]
     fold = fold_of_rows(context)
     sizes = pc.binary_length(context.train.table.column("text")).to_numpy().astype(np.int64)
-    sample = _sample(sizes, n_labels, context.seed)
+    sample = _sample(sizes, context.seed)
     transform, x = _features(context, context.train.text_at(sample), characters=sizes.sum() <= CHARACTERS_TO)
     if not x.shape[1]:
         raise NotChecked("its texts have no words to judge by")
@@ -120,12 +121,15 @@ def suspects(context: CheckContext) -> Suspects:
         wrong = judged[given[rows]] & (instead[rows] >= ODDS * own[rows])
         suggested[rows] = np.where(wrong, best, -1)
 
-    keep(sample, _judge(models, x, fold[sample]))
+    step = max(1, min(_CHUNK, _CELLS_AT_ONCE // n_labels))
+    for start in range(0, len(sample), step):
+        rows = sample[start : start + step]
+        keep(rows, _judge(models, x[start : start + step], fold[rows]))
     if len(sample) < len(given):
         rest = np.ones(len(given), bool)
         rest[sample] = False
         start = 0
-        for texts in context.batches("train", "comparing labels", _CHUNK):
+        for texts in context.batches("train", "comparing labels", step):
             rows = np.flatnonzero(rest[start : start + len(texts)])
             chosen = transform([texts[row] for row in rows])[:, kept]
             keep(start + rows, _judge(models, chosen, fold[start + rows]))
@@ -135,12 +139,11 @@ def suspects(context: CheckContext) -> Suspects:
     return Suspects(rows, suggested[rows], own[rows].astype(float), instead[rows].astype(float), own)
 
 
-def _sample(sizes: Indices, n_labels: int, seed: int) -> Indices:
-    """Random rows to learn from, ascending: as many as time and memory allow; ``sizes`` are bytes of all rows' texts."""
+def _sample(sizes: Indices, seed: int) -> Indices:
+    """Random rows to learn from, ascending, at most `MAX_ROWS` and `MAX_BYTES`; ``sizes`` are bytes of all rows' texts."""
     order = np.random.default_rng(seed).permutation(len(sizes))
     fitting = int(np.searchsorted(np.cumsum(sizes[order]), MAX_BYTES, side="right"))
-    most = min(MAX_ROWS, max(min(_MAX_CELLS // n_labels, fitting), _LEAST_ROWS))
-    return np.sort(order[:most]).astype(np.int64)
+    return np.sort(order[: min(MAX_ROWS, max(fitting, _LEAST_ROWS))]).astype(np.int64)
 
 
 def _features(

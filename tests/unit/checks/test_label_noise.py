@@ -90,6 +90,15 @@ def test_large_data_is_judged_by_a_sample(monkeypatch, limit, value):
     assert len(flagged - wrong) <= 50
 
 
+def test_rows_are_judged_a_few_at_a_time_alike(monkeypatch):
+    noisy, _ = with_noise(news(300), 0.1)
+    whole = label_noise.suspects(context(noisy))
+    monkeypatch.setattr(label_noise, "_CELLS_AT_ONCE", 20)
+    pieces = label_noise.suspects(context(noisy))
+    assert pieces.rows.tolist() == whole.rows.tolist()
+    assert pieces.own == pytest.approx(whole.own)
+
+
 def test_features_are_bounded_by_the_number_of_labels(monkeypatch):
     monkeypatch.setattr(label_noise, "_MAX_CELLS", 300)
     found("label-noise", context(news(200)))
