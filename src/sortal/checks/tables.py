@@ -44,9 +44,7 @@ def findings_detail(report: CheckReport) -> RenderableType:
         blocks += [Text(), head, Padding(Text(f"→ {finding.advice}."), (0, 0, 0, 2))]
         for example in report.examples(finding):
             where = f"row {example.row:,}"
-            shown = Text(
-                f"{where}  {' '.join(example.text.split()) or '(empty)'}", no_wrap=True, overflow="ellipsis"
-            )
+            shown = Text(f"{where}  {_on_one_line(example.text)}", no_wrap=True, overflow="ellipsis")
             blocks.append(Padding(shown, (0, 0, 0, 4)))
             if example.note:
                 blocks.append(Padding(Text(example.note, style="dim"), (0, 0, 0, 6 + len(where))))
@@ -62,3 +60,8 @@ def summary_line(report: CheckReport) -> str:
     datasets = list(report.context.parts.values())
     rows = " and ".join(f"{counted(len(dataset), 'row')} of {dataset.source}" for dataset in datasets)
     return f"{', '.join(counts)} in {rows}"
+
+
+def _on_one_line(text: str) -> str:
+    # A text is data: an escape sequence in it must not reach the terminal.
+    return "".join(c if c.isprintable() else "·" for c in " ".join(text.split())) or "(empty)"

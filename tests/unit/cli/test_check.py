@@ -34,6 +34,16 @@ def test_findings_with_examples_for_people_and_one_line_for_programs(data, capsy
     }
 
 
+def test_a_text_cannot_control_the_terminal(tmp_path, capsys):
+    path = tmp_path / "train.csv"
+    path.write_text("text,label\n\x1b[2Jbell\x07 \u202eevil,a\n\x1b[2Jbell\x07 \u202eevil,a\n,b\n")
+    assert main(["check", str(path)]) == 0
+    shown = capsys.readouterr().err
+    assert "row 2  ·[2Jbell· ·evil" in shown
+    assert "row 3  (empty)" in shown
+    assert "\x1b[2J" not in shown
+
+
 def test_without_json_stdout_is_empty(data, capsys):
     assert main(["check", str(data)]) == 0
     assert capsys.readouterr().out == ""
