@@ -13,8 +13,8 @@ from sortal.checks.labelcodes import LabelCodes
 from sortal.checks.near import NearPairs
 from sortal.checks.remedies import Remedy
 from sortal.checks.textids import TextIds
+from sortal.checks.units import Unit, Words
 from sortal.data.dataset import Dataset, Indices
-from sortal.data.records import Say, say_on_stderr
 from sortal.training.progress import NoProgress, ProgressView
 
 Severity = Literal["error", "warning", "note"]
@@ -65,18 +65,17 @@ class CheckContext:
     Attributes:
         parts: ``train`` and, where they are given, ``dev`` and ``test``.
         dates: per part the cells of the date column as text, None where empty; None when no column was named.
-        max_length: tokens of ``model``, or words, that a text would be cut to.
-        model: spec of the model whose tokenizer counts.
+        max_length: how many of ``unit`` a text would be cut to.
+        unit: what lengths are counted in.
         seed: of everything random.
     """
 
     parts: Mapping[str, Dataset]
     dates: Mapping[str, list[str | None]] | None = None
     max_length: int | None = None
-    model: str | None = None
+    unit: Unit = field(default_factory=Words)
     seed: int = 0
     view: ProgressView = field(default_factory=NoProgress)
-    say: Say = say_on_stderr
 
     @property
     def train(self) -> Dataset:

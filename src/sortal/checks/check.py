@@ -12,6 +12,7 @@ from sortal.checks import get_checks
 from sortal.checks.base import SEVERITIES, CheckContext, Finding, NotChecked
 from sortal.checks.cleaning import Cleaned, clean, refuse_out
 from sortal.checks.dates import read_dates
+from sortal.checks.units import Tokens, Words
 from sortal.data.files import part_files
 from sortal.data.reading import read
 from sortal.data.records import Say, only_warnings, say_on_stderr
@@ -138,6 +139,7 @@ def check(
     files = part_files(data, dev, test)
     if fix is not None:
         refuse_out(Path(fix), files)
+    unit = Words() if model is None else Tokens.of(model, say)  # a model that is not there is told at once
     train = read(
         files["train"],
         text=text,
@@ -158,10 +160,9 @@ def check(
         parts,
         None if date is None else {part: read_dates(files[part], date, _silent) for part in parts},
         max_length,
-        model,
+        unit,
         seed,
         view or Patient(TerminalProgress()),
-        say,
     )
     findings: list[Finding] = []
     not_checked: dict[str, str] = {}

@@ -9,6 +9,7 @@ import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -151,12 +152,19 @@ class _Edits:
             if row in self.relabelled and schema.label:
                 cells = columns[schema.label]
                 cells[place] = renamed(cells[place], self.names, schema.label_delimiter)
+        if schema.task == "single" and schema.label:
+            # fastText's lists of one label would make another format's file look multi-label.
+            columns[schema.label] = [_alone(cell) for cell in columns[schema.label]]
         kept = np.flatnonzero(~removed[start : start + batch.size]).tolist()
         return Batch(
             {name: [cells[place] for place in kept] for name, cells in columns.items()},
             len(kept),
             batch.first_row,
         )
+
+
+def _alone(cell: Any) -> Any:
+    return cell[0] if isinstance(cell, list) and len(cell) == 1 else cell
 
 
 def _write_log(path: Path, context: CheckContext, findings: Sequence[Finding]) -> int:

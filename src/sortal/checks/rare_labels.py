@@ -19,7 +19,8 @@ def check(context: CheckContext) -> Iterator[Finding]:
     labels, source = context.labels, context.train.source
     counts = labels.counts("train")
     present = np.flatnonzero(counts)
-    if len(present) <= 1:
+    everywhere = [int(code) for code in present if counts[code] == len(context.train)]
+    if not len(present) or (len(present) == 1 and everywhere):
         name = labels.names[present[0]] if len(present) else ""
         yield Finding(
             "rare-labels",

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from sortal.checks.base import CheckContext, Finding
 from sortal.checks.remedies import Drop
-from sortal.checks.units import Lengths, measure
 from sortal.data.dataset import Indices
 from sortal.data.problems import counted
 
@@ -32,10 +31,9 @@ def check(context: CheckContext) -> Iterator[Finding]:
             yield _empty(context, part, empty.astype(np.int64))
         if len(short):
             yield _short(context, part, short.astype(np.int64))
-        lengths = measure(context, part)
-        found = (
-            _outliers(context, part, lengths) if context.max_length is None else _cut(context, part, lengths)
-        )
+        lengths = context.unit.lengths(context.texts(part, f"counting {context.unit.name}"))
+        find = _outliers if context.max_length is None else _cut
+        found = find(context, part, lengths)
         if found:
             yield found
 
@@ -80,41 +78,41 @@ def _short(context: CheckContext, part: str, rows: Indices) -> Finding:
     )
 
 
-def _outliers(context: CheckContext, part: str, lengths: Lengths) -> Finding | None:
-    middle = float(np.median(lengths.units))
-    rows = np.flatnonzero(lengths.units > max(_OUTLIER * middle, _OUTLIER_WORDS)).astype(np.int64)
+def _outliers(context: CheckContext, part: str, lengths: Indices) -> Finding | None:
+    middle = float(np.median(lengths))
+    rows = np.flatnonzero(lengths > max(_OUTLIER * middle, _OUTLIER_WORDS)).astype(np.int64)
     if not len(rows):
         return None
-    rows = rows[np.argsort(-lengths.units[rows], kind="stable")]
+    rows = rows[np.argsort(-lengths[rows], kind="stable")]
     return Finding(
         "text-length",
         "note",
         part,
         f"{_share(context, part, rows)} {'is' if len(rows) == 1 else 'are'} more than {_OUTLIER} times as long as the middle text "
-        f"({middle:,.0f} {lengths.name})",
+        f"({middle:,.0f} {context.unit.name})",
         "check for texts run together, such as by a quote that is never closed; --max-length shows what would be cut",
         rows,
-        lambda i: f"{lengths.units[rows[i]]:,} {lengths.name}",
+        lambda i: f"{lengths[rows[i]]:,} {context.unit.name}",
     )
 
 
-def _cut(context: CheckContext, part: str, lengths: Lengths) -> Finding | None:
+def _cut(context: CheckContext, part: str, lengths: Indices) -> Finding | None:
     limit = context.max_length or 0
-    rows = np.flatnonzero(lengths.units > limit).astype(np.int64)
+    rows = np.flatnonzero(lengths > limit).astype(np.int64)
     if not len(rows):
         return None
-    rows = rows[np.argsort(-lengths.units[rows], kind="stable")]
-    lost = int((lengths.units[rows] - limit).sum()) / max(int(lengths.units.sum()), 1)
-    long = int(np.quantile(lengths.units, 0.99, method="higher"))
+    rows = rows[np.argsort(-lengths[rows], kind="stable")]
+    lost = int((lengths[rows] - limit).sum()) / max(int(lengths.sum()), 1)
+    long = int(np.quantile(lengths, 0.99, method="higher"))
     return Finding(
         "text-length",
         "warning" if len(rows) > _MANY_CUT * len(context.parts[part]) else "note",
         part,
-        f"{_share(context, part, rows)} would be cut at {limit:,} {lengths.name}{lengths.beside}, {lost:.1%} of all {lengths.name}; "
-        f"median {np.median(lengths.units):,.0f}, 99 % {long:,}, longest {lengths.units.max():,}",
+        f"{_share(context, part, rows)} would be cut at {limit:,} {context.unit.name}{context.unit.beside}, {lost:.1%} of all {context.unit.name}; "
+        f"median {np.median(lengths):,.0f}, 99 % {long:,}, longest {lengths.max():,}",
         "raise --max-length, or choose with --truncation what a long text keeps (head, tail, head+tail)",
         rows,
-        lambda i: f"{lengths.units[rows[i]]:,} {lengths.name}",
+        lambda i: f"{lengths[rows[i]]:,} {context.unit.name}",
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 import sortal
 from sortal.checks import REGISTRY, get_checks
 from sortal.checks.check import check
-from sortal.errors import ConfigError, DataError
+from sortal.errors import ConfigError, DataError, ModelError
 from sortal.training.progress import NoProgress
 
 
@@ -145,11 +145,12 @@ def test_clean_data_has_no_findings(tmp_path):
         ({"only": ["leaks"]}, "unknown check 'leaks'"),
         ({"max_length": 0}, "less than one word"),
         ({"model": "smollm2-135m"}, "without max_length"),
+        ({"model": "nosuch", "max_length": 9, "test": "nowhere.csv"}, "unknown model 'nosuch'"),
         ({"task": "both"}, "'both' is not auto, single or multi"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(data, arguments, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, ModelError), match=message):
         check(data, say=quiet, **arguments)
 
 

@@ -115,6 +115,14 @@ def test_typed_columns_and_lists_survive_in_parquet_and_jsonl(tmp_path):
     assert json.loads(lines[1]) == {"text": "other", "labels": ["Joy"]}
 
 
+def test_one_label_per_line_of_fasttext_stays_one_label(tmp_path):
+    (tmp_path / "d.txt").write_text(
+        "__label__a hello there\n__label__b good morning\n__label__a hello there\n"
+    )
+    check(tmp_path / "d.txt", fix=tmp_path / "c.csv", say=lambda line: None)
+    assert (tmp_path / "c.csv").read_text() == "labels,text\na,hello there\nb,good morning\n"
+
+
 def test_several_text_columns_are_repaired_each(tmp_path):
     rows = [("cafÃ©", "dÃ©jÃ\xa0 vu", "a"), ("fine", "naïve", "b")] * 2
     put(tmp_path / "d.csv", rows, ("title", "body", "label"))

@@ -26,6 +26,10 @@ def test_a_single_class_is_an_error():
     assert "every row of train.csv has the label 'a'" in finding.what
 
 
+def test_one_label_that_some_rows_lack_is_a_yes_or_no_question():
+    assert found("rare-labels", context([("x", ("a",)), ("y", ())] * 6)) == []
+
+
 def test_no_labels_at_all_is_an_error():
     (finding,) = found("rare-labels", context([("x", ()), ("y", ())]))
     assert (finding.severity, finding.what) == ("error", "no row of train.csv has a label")

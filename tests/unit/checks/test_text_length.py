@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from checked import context, found, notes, rows
+from sortal.checks.units import Tokens
 
 
 def test_texts_without_a_visible_character_are_empty_and_removed():
@@ -69,19 +70,13 @@ def test_tokens_of_a_model_with_its_template(tiny_models, family):
         + len(template.suffix)
     )
     rows_ = [(text, "a"), ("no", "a")]
-    assert (
-        found("text-length", context(rows_[:1], max_length=length, model=path, say=lambda line: None)) == []
-    )
-    (finding,) = found(
-        "text-length", context(rows_[:1], max_length=length - 1, model=path, say=lambda line: None)
-    )
+    assert found("text-length", context(rows_[:1], max_length=length, unit=Tokens.of(path, print))) == []
+    (finding,) = found("text-length", context(rows_[:1], max_length=length - 1, unit=Tokens.of(path, print)))
     assert notes(finding) == [f"{length} tokens"]
     assert "with its template" in finding.what
 
 
 def test_tokens_of_an_encoder(tiny_encoders):
     path = str(tiny_encoders["bert"])
-    (finding,) = found(
-        "text-length", context([("how long", "a")], max_length=1, model=path, say=lambda line: None)
-    )
+    (finding,) = found("text-length", context([("how long", "a")], max_length=1, unit=Tokens.of(path, print)))
     assert "tokens" in finding.what
