@@ -1,8 +1,8 @@
 """Labels that are probably wrong: a classifier that has not seen them finds another label several times as likely.
 
 Out-of-fold probabilities are those of confident learning (Northcutt, Jiang and Chuang, JAIR 2021). Its rule, a threshold of each
-label's own, flags a third of the rows where the classifier is weak and labels are right; odds against the label in the file
-do not, and find more at the same precision elsewhere (benchmarks/results/check.md has both).
+label's own, flags a third of the rows where the classifier is weak; odds against the label in the file do not, and those
+they flag are wrong more often on all data measured (benchmarks/results/check.md has both).
 """
 
 from __future__ import annotations

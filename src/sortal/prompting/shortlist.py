@@ -256,7 +256,7 @@ def _indicator(gold: NDArray[Any], n: int, n_labels: int) -> csr_matrix:
 
 
 def deal(gold: csr_matrix, folds: int, rng: np.random.Generator) -> Ints:
-    """Fold of every row, int64 [n]; rows with the same rarest label are dealt out in turn, to spread them."""
+    """Fold of every row of 0/1 labels ``gold`` [n, L], int64 [n]; rows with the same rarest label are dealt out in turn, to spread them."""
     n, n_labels = gold.shape
     rarity = np.empty(n_labels, np.int64)
     rarity[np.argsort(np.asarray(gold.sum(axis=0)).ravel(), kind="stable")] = np.arange(n_labels)
