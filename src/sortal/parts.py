@@ -12,9 +12,10 @@ import numpy as np
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.duplicates import overlap
-from sortal.data.files import find_files, names_hub_data
+from sortal.data.files import part_files
 from sortal.data.labels import LabelSpace
 from sortal.data.reading import read
+from sortal.data.records import only_warnings
 from sortal.data.splitfile import save_split
 from sortal.data.splits import split, subsample
 from sortal.errors import DataError
@@ -63,7 +64,7 @@ def read_parts(config: RunConfig, say: Say) -> Parts:
     Raises:
         DataError: unreadable data, labels that occur only in dev or test, or too few rows to split.
     """
-    files = _files(config)
+    files = part_files(config.data, config.dev, config.test)
     whole = read(
         files["train"],
         text=config.text,
@@ -104,26 +105,11 @@ def read_parts(config: RunConfig, say: Say) -> Parts:
     return Parts(train, parts["dev"], parts["test"], space, whole, cut, settings)
 
 
-def _files(config: RunConfig) -> dict[str, str]:
-    files = {"train": config.data}
-    if Path(config.data).is_dir() or names_hub_data(config.data):
-        files = find_files(config.data)
-    for name, path in (("dev", config.dev), ("test", config.test)):
-        if path is not None:
-            files[name] = path
-    return files
-
-
 def _read_like(train: Dataset, source: str, space: LabelSpace, say: Say) -> Dataset:
     """Another file with the columns of the training file; its labels must be known."""
-    arguments = train.schema.arguments() | {"task": space.task, "say": _only_warnings(say)}
+    arguments = train.schema.arguments() | {"task": space.task, "say": only_warnings(say)}
     rows = read(source, **arguments)
     if len(rows) == 0:
         raise DataError(f"{source} has no rows", "give a file with labelled rows")
     space.check(rows)
     return rows
-
-
-def _only_warnings(say: Say) -> Say:
-    # What was inferred was said for the training file already.
-    return lambda line: say(line) if line.startswith("warning") else None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections import Counter
 from pathlib import Path
 
 import sortal
+from sortal.cli.main import main
 from sortal.data.duplicates import normalised
 from sortal.data.reading import read
 
@@ -33,6 +35,32 @@ def test_topics_are_multi_label_with_rows_that_have_none():
     assert topics.task == "multi"
     assert len({name for row in topics.labels for name in row}) == 12
     assert () in topics.labels
+
+
+def test_the_shop_corpus_is_checked_as_the_how_to_says(capsys):
+    files = [str(SHOP / f"{name}.csv") for name in ("train", "dev", "test")]
+    words = [
+        "check",
+        files[0],
+        "--dev",
+        files[1],
+        "--test",
+        files[2],
+        "--text",
+        "text",
+        "--label",
+        "intent",
+        "--json",
+    ]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {finding["check"] for finding in found["findings"]} <= {
+        "near-duplicates",
+        "leakage",
+        "label-noise",
+        "text-length",
+    }
+    assert found["counts"]["error"] == 0
 
 
 def test_ten_predictions_shows_messages_with_probabilities(tiny, tmp_path, capsys):

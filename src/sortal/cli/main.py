@@ -23,6 +23,7 @@ VERBS = {
     "predict": ("sortal.cli.predict:app", "label a file, or lines on stdin"),
     "serve": ("sortal.cli.serve:app", "answer HTTP requests with saved classifiers"),
     "compare": ("sortal.cli.compare:app", "several methods on one split: tables, tests, which to take"),
+    "check": ("sortal.cli.check:app", "what is wrong with labelled data: duplicates, leaks, doubtful labels"),
     "report": ("sortal.cli.report:app", "one page about a run or a comparison: figures, plots, mistakes"),
     "models": ("sortal.cli.models:app", "list, pull and show base models"),
     "doctor": (
@@ -179,7 +180,7 @@ def spread_lists(arguments: list[str], positionals: int = 1) -> list[str]:
 
 
 POSITIONALS = {"evaluate": 2, "predict": 2}
-LISTS = frozenset({"--text", "--label-columns"})
+LISTS = frozenset({"--text", "--label-columns", "--only"})
 SWITCHES = frozenset(
     {"--resume", "--dry-run", "--json", "--force", "--accept-terms", "--texts", "--no-texts"}
 )

@@ -137,6 +137,20 @@ def find_files(folder: str | Path) -> dict[str, str]:
     return candidates
 
 
+def part_files(
+    data: str | Path, dev: str | Path | None = None, test: str | Path | None = None
+) -> dict[str, str]:
+    """``{"train": …, "dev": …, "test": …}`` (those that exist): ``data`` or what is found in it, and ``dev`` and ``test`` where given.
+
+    Raises:
+        DataError: see `find_files`.
+    """
+    name = str(data)
+    files = find_files(data) if Path(name).is_dir() or names_hub_data(name) else {"train": name}
+    given = {"dev": dev, "test": test}
+    return files | {part: str(path) for part, path in given.items() if path is not None}
+
+
 def _part(name: str) -> str | None:
     return next((part for part, names in _PARTS.items() if name.lower() in names), None)
 

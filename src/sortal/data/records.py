@@ -19,6 +19,11 @@ def say_on_stderr(message: str) -> None:
     print(message, file=sys.stderr)
 
 
+def only_warnings(say: Say) -> Say:
+    """For a second file read like a first: what was inferred is not said again."""
+    return lambda line: say(line) if line.startswith("warning") else None
+
+
 @dataclass(frozen=True)
 class Batch:
     """Consecutive rows, column by column, as plain Python values.

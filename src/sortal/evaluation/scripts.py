@@ -11,6 +11,8 @@ _READ = 400  # characters, which settle it
 
 def script(text: str) -> str:
     """The script of most letters of ``text``, as Unicode names it (``Latin``, ``Cyrillic``, ``CJK`` …); "" without letters."""
+    if text.isascii():  # most texts, at a hundredth of the time
+        return "Latin" if any(map(str.isalpha, text[:_READ])) else ""
     found = Counter(_of(character) for character in text[:_READ] if character.isalpha())
     return found.most_common(1)[0][0] if found else ""
 

@@ -220,7 +220,7 @@ def cross_fitted(
     if folds < 2:
         raise ValueError(f"folds must be at least 2, got {folds}")
     indicator = _indicator(gold, len(texts), n_labels)
-    fold = _deal(indicator, folds, np.random.default_rng(seed))
+    fold = deal(indicator, folds, np.random.default_rng(seed))
     found = np.empty((len(texts), min(size, n_labels)), np.int64)
     for held_out in (np.flatnonzero(fold == k) for k in np.unique(fold)):
         seen = np.setdiff1d(np.arange(len(texts)), held_out)
@@ -255,8 +255,8 @@ def _indicator(gold: NDArray[Any], n: int, n_labels: int) -> csr_matrix:
     return csr_matrix((np.ones(n, np.uint8), columns, np.arange(n + 1)), shape=(n, n_labels))
 
 
-def _deal(gold: csr_matrix, folds: int, rng: np.random.Generator) -> Ints:
-    """Fold of every row, int64 [n]; rows with the same rarest label are dealt out in turn, to spread them."""
+def deal(gold: csr_matrix, folds: int, rng: np.random.Generator) -> Ints:
+    """Fold of every row of 0/1 labels ``gold`` [n, L], int64 [n]; rows with the same rarest label are dealt out in turn, to spread them."""
     n, n_labels = gold.shape
     rarity = np.empty(n_labels, np.int64)
     rarity[np.argsort(np.asarray(gold.sum(axis=0)).ravel(), kind="stable")] = np.arange(n_labels)

@@ -44,6 +44,23 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Yield the name of a temporary file that becomes ``path`` when the block ends without an exception; for what is streamed.
+
+    Raises:
+        ResourceError: as `write_bytes`; an earlier version is intact.
+    """
+    path = Path(path).resolve()
+    temporary = _sibling(path, "tmp")
+    with _readable_errors(path), _removed_on_failure(path, temporary, None):
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """`write_bytes` of ``text`` in UTF-8."""
     return write_bytes(path, text.encode("utf-8"))

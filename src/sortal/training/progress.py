@@ -55,6 +55,37 @@ class Within:
         """Nothing: the larger piece of work goes on."""
 
 
+class Patient:
+    """Lets a view show nothing until ``seconds`` have passed since this was made: what is over by then needs no bar."""
+
+    def __init__(self, view: ProgressView, seconds: float = 2.0) -> None:
+        self._view = view
+        self._from = time.monotonic() + seconds
+        self._shown = False
+
+    def start(self, what: str, total: int, done: int = 0) -> None:
+        """A piece of work begins; shown at once when the wait is over."""
+        self._what, self._total, self._done, self._shown = what, total, done, False
+        self._show()
+
+    def advance(self, units: int, tokens: int, note: str = "") -> None:
+        """Pass progress on, or remember it."""
+        if self._show():
+            self._view.advance(units, tokens, note)
+        self._done += units
+
+    def stop(self) -> None:
+        """The piece of work is over."""
+        if self._shown:
+            self._view.stop()
+
+    def _show(self) -> bool:
+        if not self._shown and time.monotonic() >= self._from:
+            self._shown = True
+            self._view.start(self._what, self._total, self._done)
+        return self._shown
+
+
 class TerminalProgress:
     """A bar on a terminal, a line now and then in a log file; always on stderr."""
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sortal.data.files import find_files
+from sortal.data.files import find_files, part_files
 from sortal.data.reading import read
 from sortal.errors import DataError
 
@@ -96,3 +96,16 @@ def test_file_without_extension_is_recognised_by_its_first_bytes(tmp_path, heard
 def test_impossible_paths_are_refused(heard, source):
     with pytest.raises(DataError, match="cannot be opened"):
         read(source, say=heard)
+
+
+def test_given_files_win_over_those_of_a_folder(write, tmp_path):
+    write("train.csv", CSV)
+    write("test.csv", CSV)
+    other = write("other.csv", CSV)
+    assert names(part_files(tmp_path)) == {"train": "train.csv", "test": "test.csv"}
+    assert names(part_files(tmp_path, other, other)) == {
+        "train": "train.csv",
+        "dev": "other.csv",
+        "test": "other.csv",
+    }
+    assert part_files("a.csv", test=other) == {"train": "a.csv", "test": str(other)}

@@ -17,6 +17,9 @@ from sortal.evaluation.scripts import script
         ("iPhone の注文はどこですか、まだ届いていません", "Hiragana"),
         ("12 €, 3 % :-)", ""),
         ("", ""),
+        ("123 ()", ""),
+        ("é" + "1" * 400, "Latin"),
+        ("1" * 500 + "a", ""),
         ("\ue000\ue001", ""),
     ],
 )

@@ -280,7 +280,7 @@ def test_labels_with_two_examples_are_spread_over_the_folds():
     texts = [f"the {word}" for word in WORDS for _ in range(2)]
     gold = np.repeat(np.arange(10), 2)
     for seed in range(5):
-        fold = module._deal(module._indicator(gold, 20, 10), 5, np.random.default_rng(seed))
+        fold = module.deal(module._indicator(gold, 20, 10), 5, np.random.default_rng(seed))
         assert np.bincount(fold).tolist() == [4] * 5
         assert (fold[::2] != fold[1::2]).all()
     assert not np.array_equal(

@@ -12,6 +12,7 @@ import pytest
 from sortal.errors import ResourceError
 from sortal.training import atomic
 from sortal.training.atomic import (
+    atomic_file,
     atomic_folder,
     discard_folder,
     remove_leftovers,
@@ -235,3 +236,17 @@ def test_discarding_a_folder_never_shows_it_half_empty(tmp_path, monkeypatch):
     monkeypatch.undo()
     remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_streamed_file_appears_at_the_end_or_not_at_all(tmp_path):
+    path = tmp_path / "rows.csv"
+    with atomic_file(path) as temporary, temporary.open("w") as file:
+        file.write("first")
+        assert not path.exists()
+    assert path.read_text() == "first"
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as temporary:
+        temporary.write_text(f"half {1 / 0}")
+    with pytest.raises(ResourceError, match="cannot write"), atomic_file(path) as temporary:
+        temporary.mkdir()
+    assert path.read_text() == "first"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["rows.csv"]

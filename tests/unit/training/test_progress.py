@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from sortal.training import progress
-from sortal.training.progress import NoProgress, TerminalProgress, Within
+from sortal.training.progress import NoProgress, Patient, TerminalProgress, Within
 
 
 class Clock:
@@ -123,3 +123,35 @@ def test_work_within_larger_work_only_moves_its_bar_on():
     inner.advance(2, 30, "note")
     inner.stop()
     assert seen.calls == [(2, 30, "note")]
+
+
+class _Told(NoProgress):
+    def __init__(self) -> None:
+        self.heard: list[tuple[object, ...]] = []
+
+    def start(self, what: str, total: int, done: int = 0) -> None:
+        self.heard.append(("start", what, total, done))
+
+    def advance(self, units: int, tokens: int, note: str = "") -> None:
+        self.heard.append(("advance", units))
+
+    def stop(self) -> None:
+        self.heard.append(("stop",))
+
+
+def test_short_work_shows_no_bar_and_long_work_one_from_where_it_is(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("sortal.training.progress.time.monotonic", lambda: now[0])
+    told = _Told()
+    view = Patient(told, seconds=2)
+    view.start("first", 10)
+    view.advance(4, 0)
+    view.stop()
+    assert told.heard == []
+    view.start("second", 10)
+    view.advance(3, 0)
+    now[0] = 102.0
+    view.advance(2, 0)
+    view.stop()
+    view.start("third", 5)
+    assert told.heard == [("start", "second", 10, 3), ("advance", 2), ("stop",), ("start", "third", 5, 0)]

@@ -1,0 +1,43 @@
+"""Small data to check, and what the checks say about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sortal.checks import get_checks
+from sortal.checks.base import CheckContext, Finding
+from sortal.data.dataset import Dataset
+
+Row = tuple[str, str | tuple[str, ...]]
+
+
+def dataset(rows: Sequence[Row], source: str) -> Dataset:
+    """Rows of (text, label) or, for several labels, (text, labels)."""
+    single = all(isinstance(label, str) for _, label in rows)
+    labels = [(label,) if isinstance(label, str) else label for _, label in rows]
+    texts = [text for text, _ in rows]
+    return Dataset.from_lists(texts, labels, task="single" if single else "multi", source=source)
+
+
+def context(
+    train: Sequence[Row], *, dev: Sequence[Row] = (), test: Sequence[Row] = (), **more: Any
+) -> CheckContext:
+    """Parts named train.csv, dev.csv and test.csv."""
+    parts = {"train": train} | {name: rows for name, rows in (("dev", dev), ("test", test)) if rows}
+    return CheckContext({name: dataset(rows, f"{name}.csv") for name, rows in parts.items()}, **more)
+
+
+def found(name: str, given: CheckContext) -> list[Finding]:
+    """What the check called ``name`` finds."""
+    return list(get_checks([name])[name](given))
+
+
+def rows(finding: Finding) -> list[int]:
+    """The rows of a finding, 1-based as a message names them."""
+    return [row + 1 for row in finding.rows.tolist()]
+
+
+def notes(finding: Finding) -> list[str]:
+    """What is said about each row."""
+    return [finding.note(i) for i in range(len(finding.rows))]
