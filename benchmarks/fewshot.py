@@ -15,8 +15,6 @@ import contextlib
 import csv
 import json
 import os
-import shlex
-import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -24,6 +22,8 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+
+from benchmarks.command import command
 
 RESULTS = Path(__file__).parent / "results"
 METHODS: dict[str, dict[str, Any] | None] = {
@@ -148,7 +148,7 @@ def keep(arguments: argparse.Namespace) -> None:
     from sortal.evaluation.predictions import read_predictions
     from sortal.evaluation.significance import compare_pairs
 
-    found: dict[str, Any] = {"command": command(), "seeds": arguments.seeds, "shots": {}}
+    found: dict[str, Any] = {"command": command("fewshot"), "seeds": arguments.seeds, "shots": {}}
     for shots in arguments.shots:
         folders = [arguments.runs / f"{shots}-shot-{seed}" for seed in range(arguments.seeds)]
         runs = {
@@ -178,13 +178,6 @@ def keep(arguments: argparse.Namespace) -> None:
     path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
     print(markdown(found))
-
-
-def command() -> str:
-    """What was asked for, without the places of files on this machine."""
-    words = iter(sys.argv[1:])
-    kept = [word for word in words if word not in ("--data", "--runs") or not next(words)]
-    return shlex.join(["python", "-m", "benchmarks.fewshot", *kept])
 
 
 def markdown(found: dict[str, Any]) -> str:

@@ -12,11 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import command
 from benchmarks.paper.sets import SETS, Sizes, write_set
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -81,20 +80,13 @@ def study(name: str, sizes: Sizes, arguments: argparse.Namespace) -> dict[str, A
         if cell["status"] == "finished"
     }
     return {
-        "command": _command(),
+        "command": command("paper"),
         "rows": rows,
         "words": sizes.words,
         "budget_minutes": arguments.budget or None,
         "environments": {method: run["environment"] for method, run in runs.items()},
         **{key: value for key, value in found.to_json().items() if key != "mistakes"},
     }
-
-
-def _command() -> str:
-    """What was asked for, without the places of files on this machine."""
-    words = iter(sys.argv[1:])
-    kept = [word for word in words if word not in ("--data", "--runs") or not next(words)]
-    return shlex.join(["python", "-m", "benchmarks.paper", *kept])
 
 
 def keep(name: str, found: dict[str, Any]) -> None:

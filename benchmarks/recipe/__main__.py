@@ -13,11 +13,10 @@ import argparse
 import json
 import multiprocessing
 import os
-import shlex
-import sys
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+from benchmarks.command import command
 from benchmarks.paper.sets import SETS, Sizes, write_set
 from benchmarks.recipe.cells import Cell, train
 from benchmarks.recipe.summary import markdown, summarise
@@ -100,7 +99,7 @@ def keep(cells: list[Cell], arguments: argparse.Namespace) -> None:
     plain = " ".join(f"{key} {value}" for key, value in VARIANTS[PLAIN].items())
     texts = f", {arguments.words} words of each text" if arguments.words else ""
     found = {
-        "command": _command(),
+        "command": command("recipe", ("--data", "--runs", "--jobs")),
         "about": f"smollm2-135m, {arguments.train or 'all'} training rows of each set{texts}, {arguments.seeds} seed(s); plain: {plain}.",
         "devices": sorted({cell.device for cell in cells if cell.finished}),
         **summarise(cells),
@@ -108,13 +107,6 @@ def keep(cells: list[Cell], arguments: argparse.Namespace) -> None:
     path = RESULTS / "recipe.json"
     path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
-
-
-def _command() -> str:
-    """What was asked for, without the places of files on this machine."""
-    words = iter(sys.argv[1:])
-    kept = [word for word in words if word not in ("--data", "--runs", "--jobs") or not next(words)]
-    return shlex.join(["python", "-m", "benchmarks.recipe", *kept])
 
 
 if __name__ == "__main__":
