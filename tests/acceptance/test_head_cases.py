@@ -1,24 +1,19 @@
-"""Cases of the embedding head, end to end on tiny random models: S1–S4, S7, S8, S10, S11, S14, S15, F9, F10."""
+"""Cases of the embedding head, end to end on tiny random models: S1, S2, S4, S7, S8, S10, S11, S14, S15, F9, F10."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-import subprocess
-import sys
 import warnings
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 import sortal
-from sortal.errors import DataError, ModelError
+from head_runs import LABELS, head_runs, read_json
+from sortal.errors import DataError
 from tiny_runs import (
     FAMILIES,
     HARD_TEXTS,
@@ -30,7 +25,6 @@ from tiny_runs import (
     write_csv,
 )
 
-LABELS = ("odd", "good", "bad")
 TOPICS = [
     ("parcel late", "delivery"),
     ("money back", "refund"),
@@ -52,25 +46,7 @@ def topics(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, tiny_models, data):
-    """``runs(family, **settings)``: a run, made once for every combination asked for."""
-    made: dict[tuple, SimpleNamespace] = {}
-
-    def run(family="llama", **settings):
-        key = (family, *sorted(settings.items()))
-        if key not in made:
-            base, out = tiny_models[family], tmp_path_factory.mktemp("run") / "out"
-            said: list[str] = []
-            result = fit(data, base, out, said=said, **settings)
-            made[key] = SimpleNamespace(
-                result=result, classifier=result.classifier, model=out / "model", base=base, said=said
-            )
-        return made[key]
-
-    return run
-
-
-def _json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
+    return head_runs(tmp_path_factory, tiny_models, data)
 
 
 # S1
@@ -141,160 +117,6 @@ def test_s2_the_text_of_a_special_token_is_a_text(runs, text):
     scores = run.classifier.scorer.score([text, "", text * 2])
     assert np.abs(scores[0] - scores[1]).max() > 1e-4
     assert np.abs(scores[0] - scores[2]).max() > 1e-4
-
-
-# S3
-
-_FRESH = """
-import sys, numpy as np, sortal
-texts = sys.stdin.read().split("\\x1f")
-for folder in sys.argv[1:]:
-    np.save(folder + "/../fresh.npy", sortal.load(folder).predict_proba(texts))
-"""
-
-
-def test_s3_a_fresh_process_gives_the_answers_given_before_saving(runs, tmp_path):
-    pytest.importorskip("bitsandbytes")
-    nf4 = {"quantization": "nf4", "nf4_backend": "bitsandbytes"}
-    several = [runs(family) for family in FAMILIES]
-    several += [runs("llama", dtype="bfloat16"), runs("gpt2", quantization="nf4"), runs("llama", **nf4)]
-    texts = [*HARD_TEXTS, *(text for text, _ in rows(20))]
-    subprocess.run(
-        [sys.executable, "-c", _FRESH, *(str(run.model) for run in several)],
-        input="\x1f".join(texts),
-        text=True,
-        check=True,
-        cwd=tmp_path,
-    )
-    for run in several:
-        before = run.classifier.predict_proba(texts)
-        after = np.load(run.model.parent / "fresh.npy")
-        np.testing.assert_allclose(after, before, rtol=0, atol=1e-6)
-        names = np.array(run.classifier.classes_)
-        assert names[after.argmax(1)].tolist() == run.classifier.predict(texts)
-
-
-@pytest.fixture
-def folder(runs, tmp_path):
-    """A copy of a model folder to damage."""
-    shutil.copytree(runs().model, tmp_path / "model")
-    return tmp_path / "model"
-
-
-def _rehash(folder):
-    path = folder / "adapter_model.safetensors"
-    meta = _json(folder / "sortal.json")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    edit_json(folder / "sortal.json", files={**meta["files"], path.name: digest})
-
-
-def _edit_tensors(folder, change):
-    path = folder / "adapter_model.safetensors"
-    tensors = load_file(path)
-    change(tensors)
-    save_file(tensors, path, metadata={"format": "pt"})
-
-
-A = "base_model.model.model.layers.1.mlp.up_proj.lora_A.weight"
-B = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
-SCORE = "base_model.model.score.weight"
-
-
-@pytest.mark.parametrize("rehash", [True, False])
-@pytest.mark.parametrize(
-    ("name", "complaint"),
-    [(SCORE, "no weights of the score head"), (A, "lacks 1 of 29"), (B, "lacks 1 of 29")],
-)
-def test_s3_a_missing_tensor_is_refused(folder, name, complaint, rehash):
-    """With the hash repaired too, so that each check is seen at work."""
-    _edit_tensors(folder, lambda tensors: tensors.pop(name))
-    if rehash:
-        _rehash(folder)
-    with pytest.raises(ModelError, match=complaint if rehash else "SHA-256 differs"):
-        sortal.load(folder)
-
-
-def test_s3_a_missing_layer_is_refused(folder):
-    """Every target still occurs once; a check by target name would let it pass."""
-    _edit_tensors(folder, lambda t: [t.pop(k) for k in list(t) if ".layers.1." in k])
-    _rehash(folder)
-    with pytest.raises(ModelError, match=r"lacks 14 of 29 tensors, .*layers\.1\."):
-        sortal.load(folder)
-
-
-def test_s3_a_tensor_without_a_place_is_refused(folder):
-    _edit_tensors(folder, lambda t: t.update({A.replace("layers.1", "layers.7"): t[A].clone()}))
-    _rehash(folder)
-    with pytest.raises(ModelError, match="no place for"):
-        sortal.load(folder)
-
-
-def test_s3_a_missing_or_damaged_adapter_file_is_refused(folder):
-    path = folder / "adapter_model.safetensors"
-    path.write_bytes(path.read_bytes()[:-7])
-    _rehash(folder)
-    with pytest.raises(ModelError, match="is damaged"):
-        sortal.load(folder)
-    path.unlink()
-    with pytest.raises(ModelError, match="is missing"):
-        sortal.load(folder)
-
-
-@pytest.mark.parametrize(
-    "change", [{"r": 4}, {"target_modules": ["q_proj"]}, {"target_modules": ["no_proj"]}]
-)
-def test_s3_an_adapter_config_of_another_adapter_is_refused(folder, change):
-    edit_json(folder / "adapter_config.json", **change)
-    with pytest.raises(ModelError, match="adapter"):
-        sortal.load(folder)
-
-
-def test_s3_a_wrong_number_of_labels_is_refused(folder):
-    config = _json(folder / "config.json")
-    four = {**config["id2label"], "3": "extra"}
-    edit_json(folder / "config.json", id2label=four, label2id={v: int(k) for k, v in four.items()})
-    with pytest.raises(ModelError, match=r"config\.json and sortal\.json disagree"):
-        sortal.load(folder)
-    edit_json(folder / "sortal.json", labels=[*_json(folder / "sortal.json")["labels"], "extra"])
-    with pytest.raises(ModelError, match=r"score is \(3, 32\), expected \(4, 32\)"):
-        sortal.load(folder)
-
-
-@pytest.mark.parametrize("file", ["config.json", "sortal.json"])
-def test_s3_another_label_order_is_refused(folder, file):
-    names = _json(folder / "sortal.json")["labels"]
-    turned = [*names[1:], names[0]]
-    if file == "config.json":
-        edit_json(folder / file, id2label={str(i): name for i, name in enumerate(turned)})
-    else:
-        edit_json(folder / file, labels=turned)
-    with pytest.raises(ModelError, match="disagree about the labels"):
-        sortal.load(folder)
-
-
-def test_s3_an_edited_template_or_tokenizer_is_refused(folder):
-    meta = _json(folder / "sortal.json")
-    edit_json(folder / "sortal.json", template={**meta["template"], "suffix": meta["template"]["suffix"][1:]})
-    with pytest.raises(ModelError, match="template does not match its hash"):
-        sortal.load(folder)
-    edit_json(folder / "sortal.json", template=meta["template"])
-    edit_json(folder / "tokenizer.json", post_processor=None)
-    with pytest.raises(ModelError, match="does not apply the template"):
-        sortal.load(folder)
-
-
-def test_s3_another_base_is_refused(folder, tiny_models, tmp_path):
-    """Another family, another shape, or the same model tuned further in the same place."""
-    meta = _json(folder / "sortal.json")
-    tuned = tmp_path / "tuned"
-    shutil.copytree(tiny_models["llama"], tuned)
-    weights = load_file(tuned / "model.safetensors")
-    weights["model.layers.0.mlp.up_proj.weight"] += 1e-3
-    save_file(weights, tuned / "model.safetensors", metadata={"format": "pt"})
-    for base in (tiny_models["gpt2"], tiny_models["qwen3"], tuned):
-        edit_json(folder / "sortal.json", base_model={**meta["base_model"], "spec": str(base)})
-        with pytest.raises(ModelError, match="was tuned on other weights"):
-            sortal.load(folder)
 
 
 # S4, F9
@@ -431,7 +253,7 @@ def test_s7_one_label_order_everywhere(tiny, tmp_path, labels):
     classifier, model = result.classifier, tmp_path / "run" / "model"
     names = classifier.classes_
     assert set(names) == set(labels)
-    assert tuple(_json(model / "sortal.json")["labels"]) == names
+    assert tuple(read_json(model / "sortal.json")["labels"]) == names
     assert AutoConfig.from_pretrained(model).id2label == dict(enumerate(names))
     assert sortal.load(model).classes_ == names
     columns = pq.read_table(result.folder / "predictions.parquet").column_names
@@ -450,7 +272,9 @@ def test_s7_one_label_order_everywhere(tiny, tmp_path, labels):
 def test_s8_a_single_label_answer_is_exactly_one_label(tiny, tmp_path, labels):
     lines = [(f"{'xyz'[i % len(labels)] * 5} {i}", labels[i % len(labels)]) for i in range(45)]
     result = fit(write_csv(tmp_path / "data.csv", lines), tiny, tmp_path / "run")
-    assert _json(tmp_path / "run" / "model" / "config.json")["problem_type"] == "single_label_classification"
+    assert (
+        read_json(tmp_path / "run" / "model" / "config.json")["problem_type"] == "single_label_classification"
+    )
     for classifier in (result.classifier, sortal.load(tmp_path / "run" / "model")):
         probabilities = classifier.predict_proba(list(HARD_TEXTS))
         assert probabilities.shape == (len(HARD_TEXTS), len(labels))
@@ -467,7 +291,7 @@ def test_s8_one_single_label_class_is_refused_with_a_way_out(tiny, tmp_path):
 def test_s8_multi_label_uses_sigmoids(tiny, topics, tmp_path):
     result = fit(topics, tiny, tmp_path / "run", label_delimiter="|", epochs=3)
     classifier, model = result.classifier, tmp_path / "run" / "model"
-    assert _json(model / "config.json")["problem_type"] == "multi_label_classification"
+    assert read_json(model / "config.json")["problem_type"] == "multi_label_classification"
     scores = classifier.scorer.score(HARD_TEXTS)
     expected = 1 / (1 + np.exp(-scores.astype(np.float64) / classifier.decision.temperature))
     for found in (classifier, sortal.load(model)):
@@ -481,7 +305,7 @@ def test_s8_one_multi_label_label(tiny, tmp_path):
     result = fit(data, tiny, tmp_path / "run", label_columns=["urgent"], epochs=6)
     classifier, model = sortal.load(tmp_path / "run" / "model"), tmp_path / "run" / "model"
     assert classifier.classes_ == ("urgent",)
-    assert _json(model / "config.json")["problem_type"] == "multi_label_classification"
+    assert read_json(model / "config.json")["problem_type"] == "multi_label_classification"
     probabilities = classifier.predict_proba(["urgent now text", "text"])
     assert probabilities.shape == (2, 1)
     np.testing.assert_allclose(
@@ -498,11 +322,11 @@ def test_s10_tuned_thresholds_are_saved_and_decide_everywhere(tiny, topics, tmp_
 
     result = fit(topics, tiny, tmp_path / "run", label_delimiter="|", thresholds="per_label", epochs=2)
     model = tmp_path / "run" / "model"
-    thresholds = _json(model / "sortal.json")["decision"]["thresholds"]
+    thresholds = read_json(model / "sortal.json")["decision"]["thresholds"]
     assert len(thresholds) == 2
     assert tuple(thresholds) == result.classifier.decision.thresholds
     # Thresholds nobody would take by accident, to see who reads them.
-    decision = _json(model / "sortal.json")["decision"]
+    decision = read_json(model / "sortal.json")["decision"]
     texts, chosen = [text for text, _ in TOPICS] * 3, []
     for limits in ([0.0, 1.0], [1.0, 0.0]):
         edit_json(model / "sortal.json", decision={**decision, "thresholds": limits})
@@ -603,15 +427,3 @@ def test_s15_the_loss_sees_the_rows_of_the_dry_run(tiny, data, tmp_path, monkeyp
     for row in shown["rows"]:
         assert seen[tuple(row["ids"])] == row["target"]
     assert len(seen) == shown["train_rows"]
-
-
-def test_s3_a_run_with_relative_paths_loads_from_anywhere(tiny, data, tmp_path, monkeypatch):
-    here, there = tmp_path / "here", tmp_path / "there"
-    shutil.copytree(tiny, here / "base")
-    there.mkdir()
-    monkeypatch.chdir(here)
-    result = fit(data, Path("base"), Path("run"))
-    shutil.move(here / "run" / "model", there / "moved")
-    monkeypatch.chdir(there)
-    found = sortal.load("moved").scorer.score(HARD_TEXTS)
-    np.testing.assert_allclose(found, result.classifier.scorer.score(HARD_TEXTS), atol=1e-6)
