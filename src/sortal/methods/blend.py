@@ -25,6 +25,7 @@ from sortal.methods.tuning import dev_figures
 from sortal.training.progress import ProgressView
 
 _LEAST = 0.01  # a smaller share is left out
+_USUAL, _DOUBT = 1 / 3, 0.25  # of the share, before dev has said anything
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,10 @@ def blend_with_tfidf(fitted: Fitted, context: FitContext) -> Fitted:
 
 
 def best_share(a: NDArray[Any], b: NDArray[Any], gold: NDArray[Any], task: Task) -> float:
-    """The w in [0, 1] that makes ``gold`` most likely under ``(1 − w) · a + w · b``; the loss is convex in w.
+    """The w in [0, 1] that makes ``gold`` most likely under ``(1 − w) · a + w · b``.
+
+    Minimises the summed negative log-likelihood, convex in w, plus a Gaussian prior's: it weighs as much as a handful of rows, which
+    alone would say 0 or 1, and does not show on hundreds.
 
     Args:
         a, b: scores ``[n, L]``, each at its own temperature.
@@ -124,7 +128,7 @@ def best_share(a: NDArray[Any], b: NDArray[Any], gold: NDArray[Any], task: Task)
     if len(gold) == 0:
         return 0.0
     found = minimize_scalar(
-        lambda w: _loss((1 - w) * a + w * b, gold, task),
+        lambda w: _loss((1 - w) * a + w * b, gold, task) + 0.5 * ((w - _USUAL) / _DOUBT) ** 2,
         bounds=(0.0, 1.0),
         method="bounded",
         options={"xatol": 1e-3},
@@ -133,11 +137,11 @@ def best_share(a: NDArray[Any], b: NDArray[Any], gold: NDArray[Any], task: Task)
 
 
 def _loss(scores: NDArray[Any], gold: NDArray[Any], task: Task) -> float:
-    """Mean −log p of the gold labels."""
+    """Summed −log p of the gold labels."""
     z = scores.astype(np.float64)
     if task == "single":
-        return float((logsumexp(z, axis=1) - z[np.arange(len(z)), gold]).mean())
-    return float((np.logaddexp(0.0, z) - gold * z).mean())
+        return float((logsumexp(z, axis=1) - z[np.arange(len(z)), gold]).sum())
+    return float((np.logaddexp(0.0, z) - gold * z).sum())
 
 
 def load_blend(tuned: Scorer, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> BlendScorer:

@@ -64,12 +64,14 @@ def begin_at_names(
     view.stop()
     names, texts = states[: len(space)], states[len(space) :]
     directions = names - names.mean(0)
-    if directions.norm(dim=1).max() < _ALIKE * names.norm(dim=1).max():
-        return
     common = nn.functional.normalize(texts.mean(0), dim=0)
     # What all states have in common says nothing about labels.
     directions -= torch.outer(directions @ common, common)
-    weight = directions * (_SPREAD / (texts @ directions.T).std(correction=0))
+    spread = float((texts @ directions.T).std(correction=0))
+    alike = bool(directions.norm(dim=1).max() < _ALIKE * names.norm(dim=1).max())
+    if context.processes.any(alike or not spread > 0):
+        return
+    weight = directions * (_SPREAD / spread)
     offset = -(texts @ weight.T).mean(0)
     if space.task == "multi":
         offset += torch.from_numpy(log_odds(label_counts(gold, len(space)), len(gold))).to(offset)

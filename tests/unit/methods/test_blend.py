@@ -80,6 +80,13 @@ def test_the_share_minimises_the_loss_over_a_grid():
     assert abs(share - grid[np.argmin([loss(w) for w in grid])]) < 0.01
 
 
+def test_a_handful_of_dev_rows_does_not_give_all_to_one():
+    """Three rows that only one of the two knows anything about."""
+    gold, knows, nothing = np.array([0, 1, 2]), 2.0 * np.eye(3), np.zeros((3, 3))
+    assert 0.4 < best_share(nothing, knows, gold, "single") < 0.6
+    assert 0.1 < best_share(knows, nothing, gold, "single") < 0.3
+
+
 def test_no_dev_rows_leave_the_tuned_model_alone():
     empty = np.zeros((0, 3))
     assert best_share(empty, empty, np.zeros(0, np.int64), "single") == 0.0
