@@ -161,7 +161,7 @@ def keep(arguments: argparse.Namespace) -> None:
             ]
             for method in arguments.methods
         }
-        pairs = compare_pairs(runs, "accuracy", seedless=["tfidf", "probe", "names"]) if len(runs) > 1 else []
+        pairs = compare_pairs(runs, "accuracy") if len(runs) > 1 else []
         found["shots"][shots] = {
             "test_rows": len(next(iter(runs.values()))[0].ids),
             "methods": {
