@@ -67,7 +67,10 @@ class DataConfig(Section):
     task: Task = Field("auto", description="single-label, multi-label, or inferred from the labels")
     dev_size: float = Field(0.1, gt=0, lt=1, description="share of rows for dev when no dev file is given")
     test_size: float = Field(
-        0.15, gt=0, lt=1, description="share of rows for test when no test file is given"
+        0.15,
+        ge=0,
+        lt=1,
+        description="share of rows for test when no test file is given; 0: none, and nothing is measured",
     )
     split_seed: int | None = Field(
         None, ge=0, lt=2**32, description="seed of the split and of max_train_rows; default: the run's seed"
