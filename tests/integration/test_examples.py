@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +15,14 @@ from sortal.data.reading import read
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "examples" / "shop"
+
+
+def script(name: str):
+    """A script of examples/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def quiet(line: str) -> None:
@@ -68,10 +77,16 @@ def test_ten_predictions_shows_messages_with_probabilities(tiny, tmp_path, capsy
     data = {"dev": str(SHOP / "dev.csv"), "test": str(SHOP / "test.csv")}
     settings = {"label": "intent", "model": str(tiny), "epochs": 1, "max_train_rows": 64, "max_length": 96}
     sortal.train(SHOP / "train.csv", **data, **settings, n_resamples=100, out=str(out))
-    spec = importlib.util.spec_from_file_location("ten", ROOT / "examples" / "ten_predictions.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    script.main(str(out / "model"), str(SHOP / "test.csv"))
+    script("ten_predictions").main(str(out / "model"), str(SHOP / "test.csv"))
     shown = capsys.readouterr().out
     assert "Ten test messages" in shown
     assert shown.count("├") == 9  # the lines between ten messages
+
+
+def test_scikit_learn_searches_and_learns_topics(capsys):
+    script("scikit_learn").main(str(SHOP))
+    shown = capsys.readouterr().out
+    majority, plain, cleaned = (float(line.split()[-1]) for line in shown.splitlines()[1:4])
+    assert majority < 0.05 < min(plain, cleaned)
+    assert float(re.search(r"micro-F1 on test: (\d\.\d+)", shown)[1]) > 0.5
+    assert "from the saved folder: ('delivery'" in shown
