@@ -187,11 +187,18 @@ def test_what_cannot_be_trained_on_is_a_value_error_that_says_what_to_do():
         SortalClassifier().predict(["a"])
 
 
-def test_it_is_quiet_and_warns_of_what_needs_attention(tiny_head, capfd):
+@pytest.mark.parametrize("method", ["head", "encoder"])
+def test_it_shows_nothing_unless_asked(method, tiny_head, tiny_encoders, capfd):
+    estimator = clone(tiny_head)
+    if method == "encoder":
+        estimator.set_params(method=method, model=str(tiny_encoders["bert"]))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        clone(tiny_head).fit(TEXTS, GOLD).predict(TEXTS)
+        estimator.fit(TEXTS, GOLD).predict(TEXTS)
     assert capfd.readouterr() == ("", "")
+
+
+def test_it_warns_of_what_needs_attention_and_can_tell_all(capfd):
     with pytest.warns(UserWarning, match="1 label with a single example"):
         SortalClassifier("majority").fit([*TEXTS, "alone"], [*GOLD, "rare"])
     SortalClassifier("majority", verbose=1).fit(TEXTS, GOLD)
@@ -247,12 +254,14 @@ def test_the_policy_for_what_the_model_does_not_know(fitted):
     assert (found.tolist(), found.dtype) == ([best[0], None], object)
     assert unsure.classifier_.predict(texts) == [best[0], None]
     assert unsure.score(texts, best) == 0.5
+    assert unsure.score(texts, best, sample_weight=[3, 1]) == 0.75
     assert unsure.set_params(on_abstain="ignore").predict(texts).tolist() == best
     with pytest.warns(UserWarning, match="1 of 2 texts have no label as probable as abstain_below, 0.6"):
         assert unsure.set_params(on_abstain="warn").predict(texts).tolist() == best
     with pytest.raises(InputError, match="1 of 2 texts have no label"):
         unsure.set_params(on_abstain="raise").predict(texts)
     assert unsure.predict(texts[:1]).tolist() == best[:1]
+    assert unsure.set_params(on_abstain="return_none").predict(texts[:1]).dtype == object
 
 
 # inside scikit-learn

@@ -85,7 +85,8 @@ def _array(y: Any) -> npt.NDArray[Any]:
         if _is_matrix(rows):
             return np.array([list(row) for row in rows])
         values = np.empty(len(rows), object)
-        values[:] = rows
+        for position, row in enumerate(rows):
+            values[position] = row
     alike = values.dtype == object and not any(
         isinstance(value, (str, *_COLLECTIONS)) or is_gap(value) for value in values.flat
     )
@@ -93,13 +94,13 @@ def _array(y: Any) -> npt.NDArray[Any]:
 
 
 def _is_matrix(rows: list[Any]) -> bool:
-    nested = bool(rows) and all(isinstance(row, list | np.ndarray) for row in rows)
-    numbers = (bool, int, float, np.number, np.bool_)
-    return (
-        nested
-        and len({len(row) for row in rows}) == 1
-        and all(isinstance(v, numbers) for row in rows for v in row)
-    )
+    """Rows of one number each, or of 0 and 1."""
+    if not rows or not all(isinstance(row, list | np.ndarray) for row in rows):
+        return False
+    widths = {len(row) for row in rows}
+    cells = [cell for row in rows for cell in row]
+    numbers = all(isinstance(cell, bool | int | float | np.number | np.bool_) for cell in cells)
+    return len(widths) == 1 and numbers and (widths == {1} or all(cell in (0, 1) for cell in cells))
 
 
 def _labels(y: npt.NDArray[Any], name: str) -> Answers:
@@ -120,9 +121,8 @@ def _collections(y: npt.NDArray[Any], name: str) -> Answers:
                 f"{name}, row {number:,}: {row!r} is no list of labels",
                 "give a list, [] for a text without labels",
             )
-    rows = [
-        tuple(dict.fromkeys(np.asarray(row).tolist() if isinstance(row, np.ndarray) else row)) for row in y
-    ]
+    plain = (row.tolist() if isinstance(row, np.ndarray) else row for row in y)
+    rows = [tuple(dict.fromkeys(row)) for row in plain]
     return Answers("lists", rows, _sorted({label for row in rows for label in row}, name))
 
 

@@ -129,8 +129,7 @@ class SortalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             out = str(Path(place) / "run")
             config = run_config(self.get_params(deep=False), targets, split=X_dev is None, out=out)
             template = config.text_template
-            train = _dataset(columns, template, targets.labels(answers), targets, "X", groups)
-            data = {"train": train}
+            data = {"train": _dataset(columns, template, targets.labels(answers), targets, "X", groups)}
             if X_dev is not None:
                 dev = read_columns(self, X_dev, reset=False)
                 labels = targets.labels(read_answers(y_dev, dev.n, "y_dev"))
@@ -154,8 +153,10 @@ class SortalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             InputError: a text that the model does not know, with ``on_abstain="raise"``.
         """
-        check_is_fitted(self)
-        return self._targets.decode(self._answers(self._texts(X)))
+        decision = self.classifier_.decision
+        answers = self._targets.decode(self._answers(self._texts(X)))
+        may_be_none = decision.abstain_below is not None and self.on_abstain == "return_none"
+        return answers.astype(object) if may_be_none else answers
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
         """Calibrated probabilities ``[n, L]``, columns as in ``classes_``; rows sum to one when there is one label per row."""

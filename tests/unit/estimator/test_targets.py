@@ -89,10 +89,21 @@ def test_lists_of_labels_come_back_as_tuples_in_label_order(y):
     assert targets.decode([tuple(sorted(row)) for row in labels]) == [("b",), ("a", "c"), ()]
 
 
-def test_lists_of_numbers_that_are_no_matrix_are_labels():
-    targets, labels = learn([[7], [3, 7], []])
-    assert targets.classes.tolist() == [3, 7]
-    assert targets.decode(labels) == [(7,), (3, 7), ()]
+@pytest.mark.parametrize(
+    ("y", "classes"),
+    [
+        ([[7], [3, 7], []], [3, 7]),
+        ([[7, 9], [3, 7], [3, 9]], [3, 7, 9]),
+        ([["a"], ["b"], ["a"]], ["a", "b"]),
+        ([["a", "b"], ["b", "c"], ["a", "c"]], ["a", "b", "c"]),
+        ([(0, 1), (1,), ()], [0, 1]),
+    ],
+)
+def test_lists_that_are_no_matrix_of_0_and_1_are_labels(y, classes):
+    targets, labels = learn(y)
+    assert targets.task == "multi"
+    assert targets.classes.tolist() == classes
+    assert targets.decode(labels) == [tuple(row) for row in y]
 
 
 @pytest.mark.parametrize(
