@@ -18,14 +18,14 @@ SHOP = Path(__file__).parent / "shop"
 
 
 def main(out: str = "runs/shop-methods", console: Console | None = None, **settings: Any) -> None:
-    """Compare the floor, a linear model and a small encoder that is tuned whole, on 400 training rows to have it in a minute.
+    """Compare the floor, a linear model and a small encoder that is tuned whole, on 400 training rows to keep it short.
 
     Args:
         settings: of the runs, as for `sortal.compare`; ``{"encoder.epochs": 8}`` is for one method.
     """
     console = console or Console(width=120)
     given = {"dev": str(SHOP / "dev.csv"), "test": str(SHOP / "test.csv"), "text": "text", "label": "intent"}
-    given |= {"max_train_rows": 400, "encoder.epochs": 3}
+    given |= {"max_train_rows": 400, "encoder.epochs": 2}
     found = sortal.compare(
         str(SHOP / "train.csv"),
         methods=["majority", "tfidf", "encoder"],
