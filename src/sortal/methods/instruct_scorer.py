@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sortal.backbone.joined import alphabetical
 from sortal.backbone.language_model import LanguageModel
 from sortal.backbone.packing import microbatches
 from sortal.methods.base import Scores
@@ -152,11 +153,7 @@ class InstructScorer:
         everything = np.arange(self.n_labels)
         with torch.inference_mode():
             shared = self._shared_prompt(trunks.shared)
-            costs = trunks.lengths[mine] + self._tree_tokens
-            # Grown trees of a part overlap, so that forwards stay full until its last trees.
-            at_once = self.max_tokens * (_OVERLAPPING if self._grows and self.prompt.form == "label" else 1)
-            for part in microbatches(costs.tolist(), at_once):
-                rows = mine[part]
+            for rows in self._parts(trunks, mine):
                 labels = [everything if trunks.candidates is None else trunks.candidates[i] for i in rows]
                 for i, value in zip(
                     rows.tolist(), work(shared, [trunks[i] for i in rows], labels), strict=True
@@ -165,6 +162,18 @@ class InstructScorer:
                 view.advance(len(rows), int(trunks.lengths[rows].sum()))
         view.stop()
         return found
+
+    def _parts(self, trunks: Trunks, rows: Ints) -> Iterator[Ints]:
+        """``rows`` in microbatches: of similar length, or, where trees grow together, of texts that begin alike."""
+        costs = trunks.lengths[rows] + self._tree_tokens
+        if not (self._grows and self.prompt.form == "label"):
+            for part in microbatches(costs.tolist(), self.max_tokens):
+                yield rows[part]
+            return
+        order = alphabetical([trunks[i] for i in rows])
+        # Grown trees of a part overlap, so that forwards stay full until its last trees.
+        number = np.cumsum(costs[order]) // (_OVERLAPPING * self.max_tokens)
+        yield from np.split(rows[order], np.flatnonzero(np.diff(number)) + 1)
 
     def _shared_prompt(self, ids: Ints) -> SharedPrompt:
         if not self.frozen:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sortal.backbone.joined import common_beginning, join
 from sortal.backbone.language_model import LanguageModel
 from sortal.backbone.trees import Memory, TreeRow
 from sortal.prompting.trie import Trie
@@ -58,9 +59,10 @@ def answer_logprobs(
         tries: each text's answers; may be one object many times.
         tolerance: 0 opens every node in one forward; above 0, answers that are left out share their branch's probability equally, and
             the normalised probabilities are off by at most about this much. Infinity opens only what may hold an answer likelier than
-            the best one found: the largest value is at the likeliest answer, and the others say little.
+            the best one found: the largest value is at the likeliest answer, and no value is a probability.
         wanted: bool ``[answers]`` per text, those that the tolerance is measured against; the others' values may be anything.
         budget: with a tolerance, tokens of a forward: texts begin where others' trees leave room. None: all begin together.
+            Neighbours that begin alike share what they have in common (`joined.alphabetical` is the order for it).
 
     Returns:
         per text, float64 ``[answers]``.
@@ -72,7 +74,6 @@ def answer_logprobs(
 
 def _whole(shared: SharedPrompt, trunks: Sequence[Ints], tries: Sequence[Trie]) -> list[Floats]:
     rows = [trie.row(trunk, trie.inner[1:]) for trunk, trie in zip(trunks, tries, strict=True)]
-    states = shared.model.states(rows, shared.ids, shared.memory)
     at, parents, tokens = [], [], []
     start = found = 0
     for trunk, trie, row in zip(trunks, tries, rows, strict=True):
@@ -83,9 +84,8 @@ def _whole(shared: SharedPrompt, trunks: Sequence[Ints], tries: Sequence[Trie]) 
         tokens.append(trie.token[trie.edges])
         start += len(row.ids)
         found += len(trie.inner)
-    edges = _edge_logprobs(
-        shared.model, states, np.concatenate(at), np.concatenate(parents), np.concatenate(tokens)
-    )
+    states = shared.model.states(rows, shared.ids, shared.memory, read=np.concatenate(at))
+    edges = _edge_logprobs(shared.model, states, np.concatenate(parents), np.concatenate(tokens))
     result, start = [], 0
     for trie in tries:
         result.append(trie.accumulate(edges[None, start : start + len(trie.edges)])[0, trie.ends])
@@ -93,15 +93,24 @@ def _whole(shared: SharedPrompt, trunks: Sequence[Ints], tries: Sequence[Trie]) 
     return result
 
 
-def _edge_logprobs(
-    model: LanguageModel, states: torch.Tensor, at: Ints, parents: Ints, tokens: Ints
-) -> Floats:
+def _edge_logprobs(model: LanguageModel, states: torch.Tensor, parents: Ints, tokens: Ints) -> Floats:
     device = states.device
-    chosen = states.index_select(0, torch.from_numpy(at).to(device))
     found = model.edge_logprobs(
-        chosen, torch.from_numpy(parents).to(device), torch.from_numpy(tokens).to(device)
+        states, torch.from_numpy(parents).to(device), torch.from_numpy(tokens).to(device)
     )
     return found.double().cpu().numpy()
+
+
+def _first_edges(model: LanguageModel, states: torch.Tensor, tries: Sequence[Trie]) -> list[Floats]:
+    """Per text, log-probabilities of its answers' first tokens among themselves.
+
+    Against log p they lack a constant of the text, a sum over the vocabulary, on which the likeliest answer does not depend.
+    """
+    firsts = [trie.token[trie.children_of(np.zeros(1, np.int64))] for trie in tries]
+    tokens = np.unique(np.concatenate(firsts))
+    logits = model.token_logits(states, tokens.tolist()).double().cpu().numpy()
+    chosen = [row[np.searchsorted(tokens, first)] for row, first in zip(logits, firsts, strict=True)]
+    return [row - np.logaddexp.reduce(row) for row in chosen]
 
 
 @dataclass
@@ -198,49 +207,82 @@ def _grown(
     waiting = deque(growths)
     growing: list[tuple[_Growth, Ints]] = []  # with the nodes to open next
     while growing or waiting:
-        active, used = growing, sum(len(nodes) for _, nodes in growing)
-        while waiting and (budget is None or not active or used + len(waiting[0].trunk) <= budget):
-            used += len(waiting[0].trunk)
-            active.append((waiting.popleft(), np.zeros(1, np.int64)))
-        rows = [growth.row(nodes) if len(growth.kept) else TreeRow(growth.trunk) for growth, nodes in active]
-        lengths = np.array([len(row.ids) for row in rows])
-        ends = np.cumsum(lengths)
-        slots = memory.tokens + ends - lengths
-        states = shared.model.states(rows, shared.ids, memory)
-        at, parents, tokens, counts, found = [], [], [], [], 0
-        for (growth, nodes), end in zip(active, ends.tolist(), strict=True):
-            at.append(
-                end - len(nodes) + np.arange(len(nodes))
-            )  # the root's state is the trunk's last token's
-            below = growth.trie.children_of(nodes)
-            parents.append(found + np.searchsorted(nodes, growth.trie.parent[below]))
-            tokens.append(growth.trie.token[below])
-            counts.append(len(below))
-            found += len(nodes)
-        edges = _edge_logprobs(
-            shared.model, states, np.concatenate(at), np.concatenate(parents), np.concatenate(tokens)
-        )
+        rows = [growth.row(nodes) for growth, nodes in growing]
+        used = sum(len(row.ids) for row in rows)
+        begun: list[_Growth] = []
+        previous = np.zeros(0, np.int64)
+        while waiting:
+            trunk = waiting[0].trunk
+            new = len(trunk) - common_beginning(previous, trunk)
+            if budget is not None and (rows or begun) and used + new > budget:
+                break
+            used, previous = used + new, trunk
+            begun.append(waiting.popleft())
+        joined = join([growth.trunk for growth in begun])
+        rows += [texts.row for texts in joined]
+        starts = np.cumsum([0, *(len(row.ids) for row in rows)])
+        # Where every tree's new tokens are in this forward; the last ones are those of its nodes. A text's last token is its root.
+        active = [*growing, *((growth, np.zeros(1, np.int64)) for growth in begun)]
+        places = [
+            start + np.arange(len(row.ids))
+            for start, row in zip(starts.tolist(), rows[: len(growing)], strict=False)
+        ]
+        for start, texts in zip(starts[len(growing) :].tolist(), joined, strict=False):
+            places += [start + path for path in texts.paths]
+        read = [place[-len(nodes) :] for place, (_, nodes) in zip(places, active, strict=True)]
+        before = memory.tokens
+        states = shared.model.states(rows, shared.ids, memory, read=np.concatenate(read))
+        edges = _edges(shared.model, states, active, len(growing), normalized=tolerance < np.inf)
         growing = []
-        for (growth, nodes), part, slot, row in zip(
-            active, np.split(edges, np.cumsum(counts)[:-1]), slots.tolist(), rows, strict=True
-        ):
+        for (growth, nodes), place, part in zip(active, places, edges, strict=True):
             growth.learn(nodes, part)
             if len(growth.kept):
                 growth.opened = np.concatenate([growth.opened, nodes])
-            growth.kept = np.concatenate([growth.kept, slot + np.arange(len(row.ids))])
+            growth.kept = np.concatenate([growth.kept, before + place])
             if len(opening := growth.to_open(tolerance)):
                 growing.append((growth, opening))
         _forget_finished(memory, [growth for growth, _ in growing])
     return [growth.answers() for growth in growths]
 
 
+def _edges(
+    model: LanguageModel,
+    states: torch.Tensor,
+    active: Sequence[tuple[_Growth, Ints]],
+    grown: int,
+    normalized: bool,
+) -> list[Floats]:
+    """Log-probabilities of the edges below every tree's nodes, whose states are ``states``, tree after tree.
+
+    Args:
+        grown: the trees before this place have been begun; the others' nodes are their roots.
+        normalized: False leaves out what the edges below one root have in common.
+    """
+    below = [growth.trie.children_of(nodes) for growth, nodes in active]
+    if not normalized and grown < len(active):
+        roots = len(active) - grown
+        first = _first_edges(
+            model, states[len(states) - roots :], [growth.trie for growth, _ in active[grown:]]
+        )
+        active, states, below = active[:grown], states[: len(states) - roots], below[:grown]
+    else:
+        first = []
+    if not active:
+        return first
+    parents, found = [], 0
+    for (growth, nodes), children in zip(active, below, strict=True):
+        parents.append(found + np.searchsorted(nodes, growth.trie.parent[children]))
+        found += len(nodes)
+    tokens = [growth.trie.token[children] for (growth, _), children in zip(active, below, strict=True)]
+    edges = _edge_logprobs(model, states, np.concatenate(parents), np.concatenate(tokens))
+    return [*np.split(edges, np.cumsum([len(children) for children in below])[:-1]), *first]
+
+
 def _forget_finished(memory: Memory, growing: Sequence[_Growth]) -> None:
     """Leave the tokens of trees that grow in ``memory``, once they are the smaller part of it."""
-    needed = sum(len(growth.kept) for growth in growing)
-    if 2 * needed > memory.tokens:
+    slots = np.unique(np.concatenate([np.zeros(0, np.int64), *(growth.kept for growth in growing)]))
+    if 2 * len(slots) > memory.tokens:
         return
-    memory.keep(np.concatenate([np.zeros(0, np.int64), *(growth.kept for growth in growing)]))
-    start = 0
+    memory.keep(slots)
     for growth in growing:
-        growth.kept = start + np.arange(len(growth.kept))
-        start += len(growth.kept)
+        growth.kept = np.searchsorted(slots, growth.kept)
