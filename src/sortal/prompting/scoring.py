@@ -7,9 +7,9 @@ answers' probability, which a fine-tuned model reaches after a few nodes.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from sortal.prompting.trie import Trie
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Began = Callable[[Sequence[int]], None]
 # Before any answer is complete, what is opened: branches at least this likely, relative to the likeliest one.
 _FIRST_LOOK = 0.05
 _FIRST_LOOK_FOR_BEST = 0.5
@@ -51,6 +52,7 @@ def answer_logprobs(
     tolerance: float = 0.0,
     wanted: Sequence[Bools] | None = None,
     budget: int | None = None,
+    began: Began = lambda texts: None,
 ) -> list[Floats]:
     """log p of every answer below every text.
 
@@ -63,13 +65,16 @@ def answer_logprobs(
         wanted: bool ``[answers]`` per text, those that the tolerance is measured against; the others' values may be anything.
         budget: with a tolerance, tokens of a forward: texts begin where others' trees leave room. None: all begin together.
             Neighbours that begin alike share what they have in common (`joined.alphabetical` is the order for it).
+        began: told the positions of texts that a forward has begun, forward after forward; of all texts at once without a tolerance.
 
     Returns:
         per text, float64 ``[answers]``.
     """
     if tolerance > 0 and shared.memory is not None:
-        return _grown(shared, trunks, tries, tolerance, wanted or [None] * len(trunks), budget)
-    return _whole(shared, trunks, tries)
+        return _grown(shared, trunks, tries, tolerance, wanted or [None] * len(trunks), budget, began)
+    found = _whole(shared, trunks, tries)
+    began(range(len(trunks)))
+    return found
 
 
 def _whole(shared: SharedPrompt, trunks: Sequence[Ints], tries: Sequence[Trie]) -> list[Floats]:
@@ -115,8 +120,9 @@ def _first_edges(model: LanguageModel, states: torch.Tensor, tries: Sequence[Tri
 
 @dataclass
 class _Growth:
-    """What is known of one text's tree."""
+    """What is known of one text's tree; ``text``: its position among the texts."""
 
+    text: int
     trie: Trie
     trunk: Ints
     wanted: Bools | None
@@ -196,6 +202,7 @@ def _grown(
     tolerance: float,
     wanted: Sequence[Bools | None],
     budget: int | None,
+    began: Began,
 ) -> list[Floats]:
     """Every forward holds the next nodes of trees that grow and, up to ``budget`` tokens, new texts.
 
@@ -203,32 +210,25 @@ def _grown(
     """
     assert shared.memory is not None
     memory = shared.memory.with_prompt_only(grow=True)
-    growths = [_Growth(*given) for given in zip(tries, trunks, wanted, strict=True)]
-    waiting = deque(growths)
+    found: list[Floats] = [np.zeros(0)] * len(trunks)
     growing: list[tuple[_Growth, Ints]] = []  # with the nodes to open next
-    while growing or waiting:
+    first = 0  # of the texts that are not begun
+    while growing or first < len(trunks):
         rows = [growth.row(nodes) for growth, nodes in growing]
-        used = sum(len(row.ids) for row in rows)
-        begun: list[_Growth] = []
-        previous = np.zeros(0, np.int64)
-        while waiting:
-            trunk = waiting[0].trunk
-            new = len(trunk) - common_beginning(previous, trunk)
-            if budget is not None and (rows or begun) and used + new > budget:
-                break
-            used, previous = used + new, trunk
-            begun.append(waiting.popleft())
-        joined = join([growth.trunk for growth in begun])
+        after = first + _fitting(islice(trunks, first, None), budget, sum(len(row.ids) for row in rows))
+        joined = join(trunks[first:after])
         rows += [texts.row for texts in joined]
-        starts = np.cumsum([0, *(len(row.ids) for row in rows)])
+        starts = np.cumsum([0, *(len(row.ids) for row in rows)]).tolist()
         # Where every tree's new tokens are in this forward; the last ones are those of its nodes. A text's last token is its root.
-        active = [*growing, *((growth, np.zeros(1, np.int64)) for growth in begun)]
-        places = [
-            start + np.arange(len(row.ids))
-            for start, row in zip(starts.tolist(), rows[: len(growing)], strict=False)
+        active = growing + [
+            (_Growth(i, tries[i], trunks[i], wanted[i]), np.zeros(1, np.int64)) for i in range(first, after)
         ]
-        for start, texts in zip(starts[len(growing) :].tolist(), joined, strict=False):
-            places += [start + path for path in texts.paths]
+        places = [start + np.arange(end - start) for start, end in pairwise(starts[: len(growing) + 1])]
+        places += [
+            start + path
+            for start, texts in zip(starts[len(growing) :], joined, strict=False)
+            for path in texts.paths
+        ]
         read = [place[-len(nodes) :] for place, (_, nodes) in zip(places, active, strict=True)]
         before = memory.tokens
         states = shared.model.states(rows, shared.ids, memory, read=np.concatenate(read))
@@ -241,8 +241,24 @@ def _grown(
             growth.kept = np.concatenate([growth.kept, before + place])
             if len(opening := growth.to_open(tolerance)):
                 growing.append((growth, opening))
+            else:
+                found[growth.text] = growth.answers()
         _forget_finished(memory, [growth for growth, _ in growing])
-    return [growth.answers() for growth in growths]
+        if first < after:
+            began(range(first, after))
+        first = after
+    return found
+
+
+def _fitting(trunks: Iterable[Ints], budget: int | None, used: int) -> int:
+    """How many of ``trunks`` begin in a forward of ``budget`` tokens, ``used`` of which are taken; at least one where none is."""
+    number, previous = 0, np.zeros(0, np.int64)
+    for trunk in trunks:
+        used += len(trunk) - common_beginning(previous, trunk)
+        if budget is not None and used > budget and used > len(trunk):
+            break
+        number, previous = number + 1, trunk
+    return number
 
 
 def _edges(

@@ -41,7 +41,9 @@ def test_the_states_that_are_read_are_the_models(classifiers, family):
         whole, few = token_states(base, rows), token_states(base, rows, rows.last)
     torch.testing.assert_close(few[rows.last], whole[rows.last], rtol=1e-5, atol=1e-5)
     others = np.setdiff1d(np.arange(rows.tokens), rows.last.numpy())
-    assert not torch.isclose(few[others], whole[others]).all(1).any(), "everywhere else something was left out"
+    assert not torch.isclose(few[others], whole[others]).all(1).any(), (
+        "everywhere else something was left out"
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
