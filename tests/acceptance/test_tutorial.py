@@ -40,7 +40,7 @@ def walked(tiny, tmp_path_factory):
     shutil.copytree(ROOT / "examples", folder / "examples")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for line in "".join(blocks("sh")).splitlines():
+        for line in "".join(blocks("sh")).replace("\\\n", " ").splitlines():
             words = shlex.split(line)
             if words[:1] == ["echo"]:
                 patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{words[1]}\n".encode())))
