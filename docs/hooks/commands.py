@@ -21,7 +21,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def _verb(verb: str) -> Iterator[str]:
-    command = definition(verb)
+    command = _definition(verb)
     yield f"\n## sortal {verb}\n"
     yield f"{_sentence(command.help)}\n"
     subverbs = getattr(command, "commands", {})
@@ -33,7 +33,7 @@ def _verb(verb: str) -> Iterator[str]:
         yield from _usage(below, f"sortal {verb} {name}")
 
 
-def definition(verb: str) -> Any:
+def _definition(verb: str) -> Any:
     """The command of a verb, as `sortal.cli.main` makes it."""
     module, _, attribute = VERBS[verb][0].partition(":")
     target = getattr(import_module(module), attribute)
@@ -70,7 +70,7 @@ def _option(item: Any) -> str:
 
 
 def _default(value: Any) -> str:
-    if callable(value) or value in (None, "", (), [], False):
+    if callable(value) or value is None or value is False or value in ("", (), []):
         return ""
     return f" (default: {'on' if value is True else value})"
 

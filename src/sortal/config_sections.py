@@ -101,7 +101,7 @@ class ModelConfig(Section):
     )
     quantization: Literal["none", "nf4"] = Field(
         "none",
-        description="nf4: the frozen base in 4 bits (NF4, double quantisation), a quarter of the memory of 16 bits for weights that are rounded",
+        description="nf4: the frozen base in 4 bits (NF4, double quantisation), on a GPU a quarter of the memory of 16 bits, for weights that are rounded",
     )
     nf4_backend: Literal["auto", "bitsandbytes"] = Field(
         "auto",
@@ -113,7 +113,7 @@ class ModelConfig(Section):
     )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto",
-        description="compute type; auto: bfloat16 where the device is fast at it; float32 repeats and resumes bit for bit on a CPU, and is slower",
+        description="compute type; auto: bfloat16 where the device is fast at it; float32 repeats and resumes bit for bit on a CPU, and is slower where bfloat16 is fast",
     )
     template: str = Field(
         "auto",
@@ -144,7 +144,7 @@ class LoraConfig(Section):
     )
     lora_targets: tuple[str, ...] = Field(
         (),
-        description="names of the adapted modules; default: every linear projection; fewer train faster and learn less",
+        description="names of the adapted modules; default: every linear projection; fewer are less to train",
     )
     lora_top_layers: int | None = Field(
         None,
@@ -207,7 +207,7 @@ class EncoderConfig(Section):
 
     tuning: Literal["full", "lora"] = Field(
         "full",
-        description="all weights, or LoRA adapters that are merged when training ends and need less memory",
+        description="all weights, or LoRA adapters that are merged when training ends",
     )
     encoder_dropout: float = Field(
         0.0,
@@ -350,7 +350,7 @@ class TrainConfig(Section):
     )
     pos_weight: Literal["none", "balanced"] | PositiveFloat | dict[str, PositiveFloat] = Field(
         "none",
-        description="multi-label: weight of a label's positive rows; balanced: negatives per positive, which finds more and is wrong more often",
+        description="multi-label: weight of a label's positive rows; balanced: negatives per positive, which trades precision for recall; probabilities are recalibrated on dev",
     )
     early_stopping_patience: int = Field(
         2,
@@ -359,7 +359,7 @@ class TrainConfig(Section):
     )
     metric_for_best_model: Metric = Field(
         "f1_macro",
-        description="dev figure that decides which weights are kept: f1_macro counts every label alike, f1_micro and accuracy every row, loss looks at probabilities",
+        description="dev figure that decides what is kept (weights, layer, C): f1_macro counts every label alike, f1_micro and accuracy every row, loss looks at probabilities",
     )
     eval_per_epoch: int = Field(
         1,
@@ -385,7 +385,7 @@ class DecisionConfig(Section):
 
     temperature_scaling: bool = Field(
         True,
-        description="divide scores by a number fitted on dev, so that probabilities are true; labels of single-label tasks stay the same",
+        description="divide scores by a number fitted on dev, so that probabilities are true; the most probable label stays the same",
     )
     thresholds: Literal["auto", "global", "per_label", "none"] = Field(
         "auto",
@@ -402,7 +402,7 @@ class DecisionConfig(Section):
         description="single-label: below this probability the answer is null: fewer answers, more of them right",
     )
     n_resamples: int = Field(
-        1000, ge=100, description="bootstrap resamples of the intervals; 1,000 take seconds"
+        1000, ge=100, description="bootstrap resamples of the intervals; fewer are faster and rougher"
     )
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import typer
 
 import sortal
 from sortal.cli import train as train_verb
 from sortal.cli.main import POSITIONALS, VERBS, main, spread_lists
+from sortal.comparison import cells
 from sortal.comparison import compare as comparison
-from sortal.config import applies
+from sortal.config import RunConfig
 from sortal.config_files import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -48,45 +51,54 @@ EVERY = [
 
 @pytest.mark.parametrize("words", EVERY)
 def test_a_command_of_the_docs_is_accepted(words, monkeypatch):
-    reached = []
+    if words[0] == "train":
+        settings = trained(words, monkeypatch)
+    elif words[0] == "compare":
+        settings = compared(words, monkeypatch)
+    elif words[0].startswith("-"):
+        assert words in (["--version"], ["--help"])
+        return
+    else:
+        parse(words)
+        return
+    assert all(isinstance(item, RunConfig) for item in settings)
+    assert settings
 
-    def checked(overrides, config_file=None, **_):
-        reached.append(load_config(config_file, overrides))
 
-    def compared(data, **settings):
-        chosen = {name: settings.pop(name) for name in ("methods", "seeds", "out", "metric", "jobs", "say")}
-        settings = {name.rpartition(".")[2]: value for name, value in settings.items()}
-        for method in (name.removesuffix("+tfidf") for name in chosen["methods"]):
-            given = {name: value for name, value in settings.items() if applies(name, method)}
-            reached.append(load_config(None, {**given, "data": data, "method": method}))
+def trained(words, monkeypatch):
+    """The settings of a run that is not started."""
+    found = []
+    monkeypatch.setattr(
+        train_verb, "train", lambda given, file=None, **_: found.append(load_config(file, given))
+    )
+    assert main(words) == 0
+    return found
+
+
+def compared(words, monkeypatch):
+    """The settings of each method of a comparison that is not started."""
+    planned = []
+
+    def plan(data, *, methods, seeds, out, metric, jobs, say, **settings):
+        planned.extend(cells.plan({**settings, "data": data}, list(methods), seeds, Path(out)))
         raise KeyboardInterrupt  # far enough
 
-    if words[0].startswith("-"):
-        return
-    assert words[0] in VERBS
-    if words[0] == "train":
-        monkeypatch.setattr(train_verb, "train", checked)
-        assert main(words) == 0
-    elif words[0] == "compare":
-        monkeypatch.setattr(comparison, "compare", compared)
-        assert main(words) == 130
-    else:
-        from importlib import import_module
+    monkeypatch.setattr(comparison, "compare", plan)
+    assert main(words) == 130
+    return [cell.config for cell in planned]
 
-        import typer
 
-        module, _, attribute = VERBS[words[0]][0].partition(":")
-        target = getattr(import_module(module), attribute)
-        if not isinstance(target, typer.Typer):
-            function, target = target, typer.Typer(add_completion=False)
-            target.command()(function)
-        given = spread_lists(words, POSITIONALS.get(words[0], 1))[1:]
-        command = typer.main.get_command(target)
-        if hasattr(command, "commands") and given:
-            command, given = command.commands[given[0]], given[1:]
-        command.make_context(f"sortal {words[0]}", given)
-        return
-    assert reached
+def parse(words):
+    """The words of any other verb, as its own parser takes them."""
+    module, _, attribute = VERBS[words[0]][0].partition(":")
+    target = getattr(import_module(module), attribute)
+    if not isinstance(target, typer.Typer):
+        function, target = target, typer.Typer(add_completion=False)
+        target.command()(function)
+    command, given = typer.main.get_command(target), spread_lists(words, POSITIONALS.get(words[0], 1))[1:]
+    if hasattr(command, "commands") and given:
+        command, given = command.commands[given[0]], given[1:]
+    command.make_context(f"sortal {words[0]}", given)
 
 
 PYTHON = [

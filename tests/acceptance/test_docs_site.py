@@ -85,6 +85,13 @@ def test_every_option_that_help_shows_is_in_the_reference(site, capsys, monkeypa
     assert {option for option in options if not re.search(rf"{option}(?![\w-])", part)} == set()
 
 
+def test_defaults_of_options_are_in_the_reference(site):
+    text = Page(site / "reference" / "cli.html").text
+    assert re.search(r"--port VALUE .{0,80}\(default: 8000\)", text)
+    assert re.search(r"--seed VALUE of the bootstrap \(default: 0\)", text)
+    assert re.search(r"--texts / --no-texts show texts of test rows \(default: on\)", text)
+
+
 def test_every_setting_is_in_the_reference_with_what_it_does(site):
     html = (site / "reference" / "settings.html").read_text(encoding="utf-8")
     text = Page(site / "reference" / "settings.html").text

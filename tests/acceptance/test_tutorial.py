@@ -80,6 +80,13 @@ def test_what_it_says_of_the_baseline_is_what_comes_out(walked):
     low, high = metrics["intervals"]["accuracy"]
     assert f"accuracy                  {metrics['accuracy']:.3f}   {low:.3f} – {high:.3f}" in PAGE
     assert f"So {metrics['accuracy']:.3f} is something" in PAGE
+    assert f"for the baseline from {low:.3f} to {high:.3f}" in PAGE
+    assert f"off by {metrics['ece']:.2f} on average" in PAGE
+    (worst,) = (label for label in metrics["per_label"] if label["label"] == "damaged_or_defective")
+    assert f"in {round(worst['recall'] * worst['support'])} of {worst['support']} messages" in PAGE
+    run = json.loads((walked.folder / "runs/shop-tfidf/run.json").read_text())
+    dev = max(run["training"]["candidates"], key=lambda found: found["f1_macro"])["accuracy"]
+    assert f"which had {dev:.3f} there" in PAGE
 
 
 def test_what_it_says_of_asking_and_measuring_is_what_comes_out(walked):
