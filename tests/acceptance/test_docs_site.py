@@ -22,7 +22,8 @@ LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The built pages; ``strict`` makes a warning, such as a link that leads nowhere, an error."""
-    pytest.importorskip("mkdocs", reason="needs the extra docs (pip install 'sortal[docs]')")
+    for package in ("mkdocs", "material", "mkdocstrings_handlers.python"):
+        pytest.importorskip(package, reason="needs the extra docs (pip install 'sortal[docs]')")
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 
