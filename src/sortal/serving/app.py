@@ -119,12 +119,14 @@ def make_app(asking: Asking, reports: Reports, keys: bool) -> FastAPI:
         began, space = time.monotonic(), asking.model(body.model).classifier.label_space
         if body.labels is not None and not set(body.labels) <= space.index.keys():
             raise Refusal(422, "labels holds one that the model does not have; /info has those there are")
-        most = min(MOST, limits.texts_of_a_request - 1)
-        if not most:
-            raise Refusal(
-                413, "to leave words out takes two texts or more, and this server takes one a request"
-            )
         text = clean(body.inputs)[0]  # as the model reads it; a lone surrogate cannot be sent back
+        # Never more work than a request of /predict may bring, in texts and in bytes.
+        copies = limits.max_body_bytes // max(1, len(text.encode()))
+        most = min(MOST, limits.texts_of_a_request - 1, copies - 1)
+        if most < 1:
+            raise Refusal(
+                413, "the limits leave no room to score this text again without its words; shorten it"
+            )
         parts = words(text, most)
         model, answers = await asking(request.scope, body.model, [text, *without_each(parts)])
         reply = explained(answers, parts, body.labels, space)

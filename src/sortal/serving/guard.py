@@ -23,9 +23,8 @@ NOTES = "sortal.notes"
 REQUEST_ID = "sortal.request_id"
 """Key in a scope: the client's X-Request-Id, or one of ours."""
 ANSWERING = frozenset({"/predict", "/classify", "/explain"})
-OPEN = frozenset(
-    {"/health", "/ready", *FILES}
-)  # asked by whoever restarts and balances, and before a key is typed
+# Asked by whoever restarts and balances, who has no key, and by the page before it has one.
+OPEN = frozenset({"/health", "/ready", *FILES})
 PATHS = ANSWERING | OPEN | {"/info", "/metrics", "/openapi.json", REPORT}
 _ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _GONE = 499  # what nginx logs for a client that did not wait for its answer

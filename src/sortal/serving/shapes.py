@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from sortal.data.labels import LabelSpace
@@ -24,6 +24,12 @@ def _check_texts(value: Any) -> Any:
                 )
     elif not isinstance(value, str):
         raise PydanticCustomError("texts", "must be a text or a list of texts")
+    return value
+
+
+def _check_once(value: list[str] | None) -> list[str] | None:
+    if value is not None and len(set(value)) < len(value):
+        raise PydanticCustomError("labels", "must name each label once")
     return value
 
 
@@ -117,6 +123,7 @@ class ExplainRequest(Strict):
     labels: Annotated[
         list[str] | None,
         Field(min_length=1, description="what is asked about; default: the most probable label"),
+        AfterValidator(_check_once),
     ] = None
     model: ModelName = None
 

@@ -77,6 +77,13 @@ def test_a_long_text_takes_no_more_texts_than_a_request_may_have(both, single):
         refused(served.client.post("/explain", json={"inputs": long}), 413)
 
 
+def test_it_never_scores_more_bytes_than_a_request_may_have(single):
+    with serving(single, max_body_bytes=1000) as served:
+        reply = served.client.post("/explain", json={"inputs": "word " * 50}).json()
+        assert (reply["texts"], len(reply["words"])) == (4, 3)
+        refused(served.client.post("/explain", json={"inputs": "word " * 150}), 413)
+
+
 def test_its_texts_count_for_the_queue(single, monkeypatch):
     with serving(single, max_queue=6) as served:
         hold, answers = Hold(monkeypatch), []
@@ -96,6 +103,7 @@ def test_its_texts_count_for_the_queue(single, monkeypatch):
     [
         ({"inputs": ["a", "b"]}, 422, "inputs"),
         ({"inputs": "a", "labels": []}, 422, "labels"),
+        ({"inputs": "a", "labels": ["good", "good"]}, 422, "labels must name each label once"),
         ({"inputs": "a", "labels": ["nonsense"]}, 422, "one that the model does not have"),
         ({"inputs": "a", "model": "other"}, 404, "no such model"),
         ({"labels": ["good"]}, 422, "inputs is missing"),
