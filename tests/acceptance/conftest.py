@@ -19,7 +19,7 @@ from instruct_runs import (
 )
 from served import Served
 from tiny_runs import fit, rows, write_csv
-from visits import Visit, open_server
+from visits import SETTLED, Visit, open_server
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +124,7 @@ def browser() -> Iterator[Any]:
     """Chromium, driven by Playwright."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright (pip install playwright)")
     path = chromium()
+    sync_api.expect.set_options(timeout=SETTLED)
     with sync_api.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield started
