@@ -12,7 +12,7 @@ import torch
 
 from sortal.backbone import loading
 from sortal.backbone.language_model import LanguageModel, enable_trees
-from sortal.backbone.lora import add_lora, fuse
+from sortal.backbone.lora import add_lora, freeze, fuse
 from sortal.backbone.sharding import shard_frozen
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
@@ -286,9 +286,8 @@ class InstructMethod:
         base = loading.load_language_model(check_base(folder, meta).path, settings, **weights)
         shares = enable_trees(base)
         model = LanguageModel(attach_adapter(base, folder), shares)
-        model.requires_grad_(False)
         fuse(model)
-        model.eval()
+        freeze(model)
         budget = default_max_tokens(settings, weights["dtype"], weights["device"])
         return InstructScorer(model, prompt, len(label_space), scoring, budget, shortlist, frozen=True)
 
