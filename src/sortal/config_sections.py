@@ -78,9 +78,9 @@ class DataConfig(Section):
     )
     test_size: float = Field(
         0.15,
-        gt=0,
+        ge=0,
         lt=1,
-        description="share of rows for test when no test file is given; more rows give shorter intervals and leave fewer to learn from",
+        description="share of rows for test when no test file is given; more rows give shorter intervals and leave fewer to learn from; 0: none, and nothing is measured",
     )
     split_seed: int | None = Field(
         None, ge=0, lt=2**32, description="seed of the split and of max_train_rows; default: the run's seed"
