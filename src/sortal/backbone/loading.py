@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
-from sortal.backbone import attention
+from sortal.backbone import attention, held
 from sortal.backbone.packing import pack
 from sortal.backbone.pooling import pool, token_states
 from sortal.backbone.quiet import quiet
@@ -225,7 +225,8 @@ def _load(
         del model.config.quantization_config
     model.requires_grad_(False)
     model.eval()
-    return model if extra else model.to(device)
+    held.place(model, None if extra else device)
+    return model
 
 
 def fresh_score(model: Any, config: Any, device: torch.device) -> None:

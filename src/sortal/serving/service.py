@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sortal.backbone.held import HeldWeights
 from sortal.serving.batcher import BatchDone, Batcher
 from sortal.serving.logs import JsonLog
 from sortal.serving.metrics import Metrics
@@ -87,12 +88,20 @@ class Service:
 
     def _work(self) -> None:
         try:
+            weights = HeldWeights()
             for name, folder in self._folders.items():
-                began = time.monotonic()
-                model = ServedModel.load(name, folder, self._limits.max_batch_tokens)
+                began, spared = time.monotonic(), weights.spared
+                with weights.sharing():
+                    model = ServedModel.load(name, folder, self._limits.max_batch_tokens)
                 self.models[name] = model
                 seconds = round(time.monotonic() - began, 3)
-                self._log("loaded", model=name, batch_tokens=model.batch_tokens, seconds=seconds)
+                self._log(
+                    "loaded",
+                    model=name,
+                    batch_tokens=model.batch_tokens,
+                    shared_mb=round((weights.spared - spared) / 1e6),
+                    seconds=seconds,
+                )
             self._loaded.set()
             self._log("ready", models=list(self.models))
             self._batcher.run()

@@ -19,8 +19,8 @@ class Limits:
     """How much is accepted and how it is batched.
 
     max_queue: texts accepted and not answered yet; past it 429. max_batch_tokens: tokens scored together; None takes what one
-    forward of the model holds. max_latency_ms: how long a text waits for others while the models are idle. max_texts: of one
-    request. max_body_bytes: of one request's body. body_seconds: how long a client may take to send it.
+    forward of the model holds, on a CPU 1,024 at most. max_latency_ms: how long a text waits for others while the models are idle.
+    max_texts: of one request. max_body_bytes: of one request's body. body_seconds: how long a client may take to send it.
 
     Raises:
         ConfigError: values that cannot work.

@@ -18,6 +18,10 @@ def model(request, tiny_models, tmp_path_factory):
     return ServedModel.load("m", folder / "run" / "model")
 
 
+def test_on_a_cpu_a_batch_is_no_larger_than_what_is_faster(model):
+    assert model.batch_tokens == min(model.classifier.scorer.max_tokens, 1024)
+
+
 def test_its_estimate_comes_to_its_own_tokens(model):
     assert model.size("") == model.answer([""])[0].tokens
     assert model.size("word " * 1000) == 64

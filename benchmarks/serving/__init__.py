@@ -1,0 +1,1 @@
+"""The parts of `benchmarks.serve`: servers as processes, clients, faults, memory."""

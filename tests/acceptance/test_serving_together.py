@@ -1,0 +1,59 @@
+"""Several models in one server: each answers what it answers alone, and what they have in common is held once."""
+
+from __future__ import annotations
+
+import pytest
+
+from instruct_runs import LABELS
+from served import serving
+from tiny_runs import HARD_TEXTS, fit, rows
+
+TEXTS = [*HARD_TEXTS, *(text for text, _ in rows(12, LABELS)), "long " * 200]
+KINDS = (
+    *("head", "head, multi", "head, blended", "probe", "instruct, label", "instruct, each"),
+    *("head, bf16", "encoder", "tfidf"),
+)
+
+
+@pytest.fixture(scope="module")
+def folders(made, one_label, tiny_models, tmp_path_factory):
+    """Models of every kind, and two heads more: one on another template, one cut at its first layer."""
+    out = tmp_path_factory.mktemp("more")
+    more = {"plain": {"template": "eos"}, "short": {"keep_layers": 1}}
+    for name, settings in more.items():
+        fit(one_label, tiny_models["llama"], out / name, **settings)
+    return {kind.replace(", ", "-"): made(kind) for kind in KINDS} | {
+        name: out / name / "model" for name in more
+    }
+
+
+def answers(served, name):
+    """Bodies of replies, in batches and alone: what a client sees, to the last digit."""
+    asked = [{"inputs": TEXTS, "model": name}, *({"inputs": text, "model": name} for text in TEXTS[:3])]
+    return [served.client.post("/predict", json=body).text for body in asked]
+
+
+def frozen(model):
+    """The pretrained weights of a served model by identity: no adapters, no score."""
+    scorer = model.classifier.scorer
+    network = getattr(scorer, "tuned", scorer).model
+    named = (network.base if hasattr(network, "base") else network).named_parameters()
+    return {id(p): p for name, p in named if "lora_" not in name and "score." not in name}
+
+
+def test_models_on_one_base_answer_what_they_answer_alone_and_hold_it_once(folders):
+    alone = {}
+    for name, folder in folders.items():
+        with serving({name: folder}) as served:
+            alone[name] = answers(served, name)
+    with serving(folders) as served:
+        for _ in range(2):  # what one has answered changes nothing for the others
+            assert {name: answers(served, name) for name in folders} == alone
+        models = served.service.models
+        held = {name: frozen(models[name]).keys() for name in folders if name != "tfidf"}
+    whole = held["head"]
+    assert held["head-multi"] == held["head-blended"] == held["plain"] == whole
+    assert held["instruct-label"] == held["instruct-each"] > whole  # and an output layer, held once
+    assert held["short"] < whole
+    assert held["probe"] <= whole
+    assert not (held["head-bf16"] | held["encoder"]) & whole
