@@ -13,12 +13,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sortal.bulk.inputs import Input
 from sortal.bulk.plan import Plan, Rows, plan
 from sortal.bulk.progress import TokenCount
+from sortal.bulk.storage import is_url
 from sortal.bulk.workers import Crew, crew
 from sortal.data.records import Say
 from sortal.errors import MissingDependencyError, ResourceError, SortalError
@@ -30,9 +32,8 @@ if TYPE_CHECKING:
     from sortal.bulk.scoring import ShardScorer
     from sortal.bulk.work import Place
 
-_OBJECT_STORE = (
-    256 << 20
-)  # bytes of a cluster made for one prediction; shards on their way are bounded by `SHARD_CHARACTERS`
+# Bytes, for a cluster made for one prediction: the shards on their way are few, and bounded.
+_OBJECT_STORE = 256 << 20
 _POLL = 0.2
 
 
@@ -55,14 +56,14 @@ def ray_engine(
 
     @contextmanager
     def made(stop: StopRequest) -> Iterator[Engine]:
-        with cluster(address, workers):
+        with cluster(address):
             yield RayEngine(crew(_nodes(), workers), stop)
 
     return made
 
 
 @contextmanager
-def cluster(address: str | None, workers: int | None) -> Iterator[None]:
+def cluster(address: str | None) -> Iterator[None]:
     """A connection to a running cluster (``address``, or else RAY_ADDRESS), or else a cluster on this machine that ends with the block."""
     import ray
 
@@ -108,6 +109,7 @@ class RayEngine:
         """See `Engine.plan`; the inputs are read on the workers, side by side."""
         import ray
 
+        inputs = [replace(each, source=_everywhere(each.source)) for each in inputs]
         task = ray.remote(num_cpus=1)(_planned)
         asked = [task.remote(each, how) for each, how in zip(inputs, reading, strict=True)]
         left = list(asked)
@@ -129,6 +131,8 @@ class RayEngine:
         pending = job.pending(finished)
         if not pending:
             return
+        work = replace(job.work, folder=_everywhere(job.work.folder))
+        job = replace(job, model_dir=_everywhere(job.model_dir), work=work)
         with _a_block_per_shard():
             rows = _dataset(job, finished, pending, self.crew)
         receipts: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
@@ -195,6 +199,11 @@ def _a_block_per_shard() -> Iterator[None]:
         yield
     finally:
         context.target_max_block_size, context.enable_progress_bars = before
+
+
+def _everywhere(name: str) -> str:
+    """A path as workers understand it, which run in another folder; URLs and hub ids stay."""
+    return str(Path(name).absolute()) if not is_url(name) and Path(name).exists() else name
 
 
 def _planned(item: Input, reading: dict[str, Any]) -> tuple[Plan, list[str]]:

@@ -61,7 +61,12 @@ class LocalStorage:
     def appearing(self, name: str) -> Iterator[IO[bytes]]:
         """See `Storage.appearing`."""
         path = Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResourceError(
+                f"{path.parent} cannot be made: {error.strerror}", "choose another --out"
+            ) from error
         for entry in path.parent.iterdir():  # what a killed process left of the same file
             if is_leftover(entry.name) and entry.name.startswith(f".{path.name}.tmp-"):
                 entry.unlink(missing_ok=True)

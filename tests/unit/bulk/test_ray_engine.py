@@ -31,3 +31,12 @@ def test_an_error_of_ray_is_a_sentence():
     with pytest.raises(ResourceError, match="Ray gave up: ") as raised, _our_errors():
         raise RayTaskError("read", "Traceback …", ValueError("x"))
     assert "\n" not in raised.value.what
+
+
+def test_workers_get_paths_that_do_not_depend_on_their_folder(tmp_path, monkeypatch):
+    from sortal.bulk.ray_engine import _everywhere
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d.csv").touch()
+    assert _everywhere("d.csv") == str(tmp_path / "d.csv")
+    assert [_everywhere(name) for name in ("s3://b/d.csv", "owner/data")] == ["s3://b/d.csv", "owner/data"]

@@ -46,6 +46,13 @@ def test_a_file_appears_when_it_is_complete_or_not_at_all(place):
     assert store.files(join(place, "f")) == ["p.csv"]
 
 
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    name = str(tmp_path / "file" / "p.csv")
+    with pytest.raises(ResourceError, match="file cannot be made"), storage(name).appearing(name):
+        pass
+
+
 def test_what_a_killed_process_left_goes_when_the_file_is_written(tmp_path):
     (tmp_path / ".p.csv.tmp-123-0123abcd").write_text("half")
     (tmp_path / ".q.csv.tmp-123-0123abcd").write_text("of another file")
