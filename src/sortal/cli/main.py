@@ -20,7 +20,7 @@ from sortal import __version__
 VERBS = {
     "train": ("sortal.cli.train:app", "fine-tune, calibrate and evaluate a classifier on a labelled file"),
     "evaluate": ("sortal.cli.evaluate:app", "measure a saved classifier on labelled data, with intervals"),
-    "predict": ("sortal.cli.predict:app", "label a file, or lines on stdin"),
+    "predict": ("sortal.cli.predict:app", "label files, or lines on stdin"),
     "serve": ("sortal.cli.serve:app", "answer HTTP requests with saved classifiers"),
     "compare": ("sortal.cli.compare:app", "several methods on one split: tables, tests, which to take"),
     "check": ("sortal.cli.check:app", "what is wrong with labelled data: duplicates, leaks, doubtful labels"),
