@@ -37,6 +37,11 @@ class AdapterFormat:
         refuse_method(
             subject, "adapter", ("head", "instruct"), "it has no adapter; export with --to hf or --to onnx"
         )
+        if subject.meta["quantization"] != "none":
+            raise ModelError(
+                f"{subject.folder} was tuned on a base in 4 bits, and on the 16-bit base its adapter gives other answers",
+                "export with --to hf, whose weights hold the values it was tuned on",
+            )
         if subject.meta.get("pooling", "last") != "last":
             raise ModelError(
                 f"{subject.folder} reads the mean of its tokens' states, and transformers' classifiers have no place for that",
@@ -90,8 +95,8 @@ class AdapterFormat:
         )
 
     def facts(self, subject: Subject) -> dict[str, Any]:
-        """The base model."""
-        return {"base_model": subject.meta["base_model"]}
+        """The answers of an ``instruct`` model; the base model is named for every export."""
+        return language.answer_facts(subject) if subject.method == "instruct" else {}
 
 
 def _source(subject: Subject) -> ModelSource:

@@ -15,7 +15,7 @@ from sortal.classifier import load
 from sortal.errors import ConfigError, ModelError, ResourceError
 from sortal.exporting.agreement import Agreement, compare
 from sortal.exporting.formats import Format, get_format
-from sortal.exporting.reference import Reference, parameters, reference, tuned_scorer
+from sortal.exporting.reference import parameters, reference, tuned_scorer
 from sortal.exporting.subject import Subject, read_subject
 from sortal.exporting.texts import CheckTexts, check_texts
 from sortal.provenance import versions
@@ -118,10 +118,22 @@ def export(
         written = round(time.monotonic() - started, 1)
         say(f"asking the export, in {form.runtime}")
         theirs = form.probabilities(subject, temporary, texts.texts, view)
-        made = _result(subject, form, to, target, texts, ours, theirs, limit, written)
-        _hold(made, texts, compare(ours.exact, theirs, subject.decision))
-        seconds = round(time.monotonic() - began, 1)
-        made = Export(**{**made.to_json(), "bytes": folder_bytes(temporary), "seconds": seconds})
+        found = compare(ours.exact, theirs, subject.decision)
+        _hold(found, limit, texts, subject)
+        made = Export(
+            folder=str(target),
+            format=to,
+            method=subject.method,
+            dtype=subject.stored,
+            runtime=form.runtime,
+            bytes=folder_bytes(temporary),
+            checked=_described(texts),
+            agreement=found.to_json(),
+            as_run=None if ours.as_run is None else compare(ours.as_run, theirs, subject.decision).to_json(),
+            limit=limit,
+            write_seconds=written,
+            seconds=round(time.monotonic() - began, 1),
+        )
         write_json(temporary / NAME, _record(made, subject, form))
         write_text(temporary / "README.md", _readme(made, subject, form))
     return made
@@ -129,7 +141,7 @@ def export(
 
 def _limit(subject: Subject, asked: float | None) -> float:
     if asked is None:
-        return LIMITS["int8" if subject.int8 else subject.dtype]
+        return LIMITS[subject.stored]
     if not 0 <= asked <= 1:
         raise ConfigError(
             f"max_difference is {asked}, and probabilities differ by 0 to 1", "use for example 0.01"
@@ -164,53 +176,28 @@ def _described(texts: CheckTexts) -> str:
     return f"{texts.rows} texts from {texts.source}, and {len(texts.texts) - texts.rows} hard ones"
 
 
-def _result(
-    subject: Subject,
-    form: Format,
-    to: str,
-    target: Path,
-    texts: CheckTexts,
-    ours: Reference,
-    theirs: Any,
-    limit: float,
-    written: float,
-) -> Export:
-    as_run = None if ours.as_run is None else compare(ours.as_run, theirs, subject.decision).to_json()
-    exact = compare(ours.exact, theirs, subject.decision).to_json()
-    return Export(
-        folder=str(target),
-        format=to,
-        method=subject.method,
-        dtype="int8" if subject.int8 else subject.dtype,
-        runtime=form.runtime,
-        bytes=0,
-        checked=_described(texts),
-        agreement=exact,
-        as_run=as_run,
-        limit=limit,
-        write_seconds=written,
-        seconds=0.0,
-    )
-
-
-def _hold(made: Export, texts: CheckTexts, found: Agreement) -> None:
+def _hold(found: Agreement, limit: float, texts: CheckTexts, subject: Subject) -> None:
     """Refuse answers that are too far from Sortal's."""
-    if found.largest <= made.limit:
+    if found.largest <= limit:
         return
     text = texts.texts[found.worst]
     shown = text if len(text) <= 80 else f"{text[:77]}…"
     raise ModelError(
-        f"the export in {made.dtype} gives other answers: {found.agreeing} of {found.rows} labels agree, and a probability differs by "
-        f"{found.largest:.4f}, more than {made.limit:g} (text {shown!r}); nothing was written",
-        "store more exactly (--dtype float32), or allow more with --max-difference",
+        f"the export in {subject.stored} gives other answers: {found.agreeing} of {found.rows} decisions agree, and a probability differs by "
+        f"{found.largest:.4f}, more than {limit:g} (text {shown!r}); nothing was written",
+        "allow more with --max-difference"
+        if subject.stored == "float32"
+        else "store more exactly (float32, no --int8), or allow more with --max-difference",
     )
 
 
 def _record(made: Export, subject: Subject, form: Format) -> dict[str, Any]:
     """The content of export.json."""
+    name = Path(made.folder).name
+    facts = form.facts(subject).items()
     return {
         **made.to_json(),
-        **form.facts(subject),
+        **{key: value.replace("FOLDER", name) if isinstance(value, str) else value for key, value in facts},
         "model": str(subject.folder),
         "task": subject.space.task,
         "labels": list(subject.space.names),

@@ -71,9 +71,7 @@ class GgufFormat:
         """The file, and a request with a grammar of the labels."""
         model = read_language_model(subject)
         write_model(model, loading.load_tokenizer(str(subject.folder)), subject, folder / MODEL)
-        body = language.llama_cpp_request(subject)
-        server = "llama.cpp's llama-server, POST /completion"
-        write_json(folder / language.REQUESTS, language.requests(subject, server, body))
+        write_json(folder / language.REQUEST, language.llama_cpp_request(subject))
 
     def probabilities(self, subject: Subject, folder: Path, texts: list[str], view: ProgressView) -> Floats:
         """The weights as transformers reads them back, de-quantised; the tokenizer stays the model folder's."""
@@ -82,13 +80,16 @@ class GgufFormat:
     def notes(self, subject: Subject) -> str:
         """The command, and what was not tested."""
         return (
-            f"```sh\nllama-server -m FOLDER/{MODEL}\n```\n\n"
+            f"```sh\nllama-server -m FOLDER/{MODEL}\n"
+            "curl http://127.0.0.1:8080/completion -H 'Content-Type: application/json' "
+            f"-d @FOLDER/{language.REQUEST}\n```\n\n"
             "The weights were read back and compared; llama.cpp itself was not run, nor its reading of the tokenizer.\n\n"
-        ) + language.cautions(subject)
+        ) + language.cautions(subject, "llama-server")
 
     def facts(self, subject: Subject) -> dict[str, Any]:
         """What kind of file it is."""
-        return {"tensor_type": tensor_type(subject), "llama_cpp_was_run": False}
+        kind = {"tensor_type": tensor_type(subject), "llama_cpp_was_run": False}
+        return {**language.answer_facts(subject), **kind}
 
 
 def tensor_type(subject: Subject) -> str:

@@ -52,10 +52,7 @@ class HfFormat:
             model = sequence_classifier(read_network(subject), subject)
         save_model(model, subject, folder)
         if subject.method == "instruct":
-            body = language.vllm_request(subject)
-            write_json(
-                folder / language.REQUESTS, language.requests(subject, "vLLM, POST /v1/completions", body)
-            )
+            write_json(folder / language.REQUEST, language.vllm_request(subject))
 
     def probabilities(self, subject: Subject, folder: Path, texts: list[str], view: ProgressView) -> Floats:
         """By ``pipeline("text-classification")`` in a process of its own; an ``instruct`` model through Sortal's exact scoring."""
@@ -76,7 +73,7 @@ class HfFormat:
     def facts(self, subject: Subject) -> dict[str, Any]:
         """What the config says about the answers."""
         if subject.method == "instruct":
-            return {"architecture": "ForCausalLM"}
+            return language.answer_facts(subject)
         return {"architecture": "ForSequenceClassification", "problem_type": PROBLEM_TYPE[subject.space.task]}
 
 

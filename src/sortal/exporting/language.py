@@ -20,7 +20,7 @@ from sortal.training.distributed import processes
 from sortal.training.progress import ProgressView
 
 EXAMPLE = "The text to classify."
-REQUESTS = "requests.json"
+REQUEST = "request.json"
 SERVED = "sortal"  # what the model is called in requests
 
 
@@ -65,12 +65,12 @@ def adds_first_token(prompt: Prompt) -> bool:
     return bool(prompt.head.tolist()[:1] != plain[:1])
 
 
-def answer_choices(prompt: Prompt) -> dict[str, str]:
-    """What the model may say, in the words of its tokens, and the label that it stands for; form ``each``: yes and no."""
+def answer_choices(prompt: Prompt) -> list[str]:
+    """What the model may say, with the white space of its first token; form ``each``: yes or no."""
     if prompt.form == "each":
-        return {" yes": "given", " no": "not given"}
+        return [" yes", " no"]
     lead = "" if prompt.text.format == "chat" or prompt.text.after.rstrip(" ")[-1:].isspace() else " "
-    return {f"{lead}{answer}": answer for answer in prompt.verbalizer.answers}
+    return [f"{lead}{answer}" for answer in prompt.verbalizer.answers]
 
 
 def vllm_request(subject: Subject) -> dict[str, Any]:
@@ -87,48 +87,50 @@ def vllm_request(subject: Subject) -> dict[str, Any]:
 
 
 def llama_cpp_request(subject: Subject) -> dict[str, Any]:
-    """A body for llama.cpp's ``/completion`` with a grammar of the labels."""
+    """A body for llama.cpp's ``/completion`` that can only be answered with labels."""
     prompt = read_prompt(subject)
-    choices = " | ".join(f'"{_escaped(words)}"' for words in answer_choices(prompt))
-    more = ""
-    if prompt.form == "list":
-        later = " | ".join(
-            f'"{_escaped(f"{prompt.separator_text} {answer}")}"' for answer in prompt.verbalizer.answers
-        )
-        more = f" ({later})*"
     return {
         "prompt": _asked(prompt),
         "n_predict": prompt.longest_answer,
         "temperature": 0,
-        "grammar": f"root ::= ({choices}){more}",
+        "grammar": grammar(prompt),
     }
 
 
-def requests(subject: Subject, server: str, body: dict[str, Any]) -> dict[str, Any]:
-    """The content of ``requests.json``."""
+def grammar(prompt: Prompt) -> str:
+    """The answers in llama.cpp's GBNF."""
+    answers = " | ".join(_quoted(words) for words in answer_choices(prompt))
+    if prompt.form != "list":
+        return f"root ::= ({answers})"
+    later = " | ".join(_quoted(f"{prompt.separator_text} {each}") for each in prompt.verbalizer.answers)
+    return f"root ::= ({answers}) ({later})*"
+
+
+def answer_facts(subject: Subject) -> dict[str, Any]:
+    """For ``export.json``: the label of every answer and, in form ``each``, how a prompt ends that asks for it."""
     prompt = read_prompt(subject)
     found: dict[str, Any] = {
-        "server": server,
-        "request": body,
-        "labels": dict(zip(prompt.verbalizer.answers, subject.space.names, strict=True)),
+        "architecture": "ForCausalLM",
+        "answers": dict(zip(prompt.verbalizer.answers, subject.space.names, strict=True)),
     }
     if prompt.form == "each":
-        lead = "" if prompt.text.format == "chat" else "\n"
-        found["ask_for_each_label"] = [f"{lead}{answer}:" for answer in prompt.verbalizer.answers]
+        found["ask_for_each_label"] = [
+            f"{_each_lead(prompt)}{answer}:" for answer in prompt.verbalizer.answers
+        ]
     return found
 
 
-def cautions(subject: Subject) -> str:
-    """Where a server's answers may differ from Sortal's."""
+def cautions(subject: Subject, server: str) -> str:
+    """What ``request.json`` is, and where a server's answers may differ from Sortal's."""
     prompt = read_prompt(subject)
     lines = [
-        f"`{REQUESTS}` holds a request: put the text where {EXAMPLE!r} stands. A server decodes token by token and keeps the best one each "
-        "time; Sortal scores whole labels, so a label whose first token is likely and whose rest is not can win there and not here.",
-        "Sortal cuts long texts; a server reads them whole.",
+        f"`{REQUEST}` is a request for {server}: put the text where {EXAMPLE!r} stands. `export.json` names the label of every answer.",
+        "A server decodes token by token and keeps the best one each time; Sortal scores whole labels, so a label whose first token is "
+        "likely and whose rest is not can win there and not here. Sortal cuts long texts; a server reads them whole.",
     ]
     if prompt.form == "each":
         lines.append(
-            "Ask once for every label, with its line of `ask_for_each_label` at the prompt's end; the answer is yes or no."
+            "Ask once for every label, with its line of `ask_for_each_label` in `export.json` at the prompt's end; the answer is yes or no."
         )
     if subject.meta["shortlist"] is not None:
         lines.append(
@@ -146,19 +148,20 @@ def notes(subject: Subject) -> str:
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
         'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```\n\n'
-    ) + cautions(subject)
+    ) + cautions(subject, "vLLM")
 
 
 def _asked(prompt: Prompt) -> str:
     words = words_before(prompt, EXAMPLE)
-    if prompt.form == "each":
-        lead = "" if prompt.text.format == "chat" else "\n"
-        words += f"{lead}{prompt.verbalizer.answers[0]}:"
-    return words
+    return words + f"{_each_lead(prompt)}{prompt.verbalizer.answers[0]}:" if prompt.form == "each" else words
+
+
+def _each_lead(prompt: Prompt) -> str:
+    return "" if prompt.text.format == "chat" else "\n"
 
 
 def _constraint(prompt: Prompt) -> dict[str, Any]:
-    choices = list(answer_choices(prompt))
+    choices = answer_choices(prompt)
     if prompt.form != "list":
         return {"choice": choices}
     first = "|".join(re.escape(words) for words in choices)
@@ -166,5 +169,6 @@ def _constraint(prompt: Prompt) -> dict[str, Any]:
     return {"regex": f"({first})({re.escape(prompt.separator_text)}({later}))*"}
 
 
-def _escaped(words: str) -> str:
-    return words.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def _quoted(words: str) -> str:
+    escaped = words.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

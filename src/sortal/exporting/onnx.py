@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -82,9 +83,12 @@ class OnnxFormat:
                 "abstain_below": subject.decision.abstain_below,
             },
         )
-        trace(network, folder / MODEL)
-        if subject.int8:
-            quantise(folder)
+        if not subject.int8:
+            trace(network, folder / MODEL)
+            return
+        with tempfile.TemporaryDirectory(dir=folder) as wide:
+            trace(network, Path(wide) / MODEL)
+            quantise(Path(wide) / MODEL, folder / MODEL)
 
     def probabilities(self, subject: Subject, folder: Path, texts: list[str], view: ProgressView) -> Floats:
         """By the program in `notes`, in batches of texts of similar length."""
@@ -187,16 +191,12 @@ def trace(network: Answers, path: Path) -> None:
         ) from error
 
 
-def quantise(folder: Path) -> None:
+def quantise(wide: Path, path: Path) -> None:
     """Weights of matrix products in 8 bits, one scale per output channel; activations are quantised as they come."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    wide = folder / f"wide-{MODEL}"
-    for path in folder.glob(f"{MODEL}*"):
-        path.rename(folder / f"wide-{path.name}" if path.name == MODEL else path)
     with _hushed():
-        quantize_dynamic(wide, folder / MODEL, weight_type=QuantType.QInt8, per_channel=True)
-    wide.unlink()
+        quantize_dynamic(wide, path, weight_type=QuantType.QInt8, per_channel=True)
 
 
 @contextmanager

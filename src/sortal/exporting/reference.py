@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -44,7 +44,8 @@ def reference(scorer: Scorer, decision: Decision, texts: list[str], view: Progre
     model.float()
     if hasattr(model, "dtype"):  # of an encoder, whose products are autocast
         model.dtype = torch.float32
-    return Reference(decision.probabilities(scorer.score(texts, view)), as_run, is_exact)
+    wide: Scorer = replace(cast(Any, scorer))  # without a prompt that was computed in the run's dtype
+    return Reference(decision.probabilities(wide.score(texts, view)), as_run, is_exact)
 
 
 def run_dtype(model: Any) -> torch.dtype:

@@ -37,6 +37,11 @@ class Subject:
         return str(self.meta["method"])
 
     @property
+    def stored(self) -> str:
+        """How weights are stored: the dtype, or ``int8``."""
+        return "int8" if self.int8 else self.dtype
+
+    @property
     def max_length(self) -> int | None:
         """Tokens that a text with its template or prompt may have."""
         length: int | None = self.meta["max_length"]
@@ -58,7 +63,7 @@ def read_subject(folder: Path, to: str, dtype: str | None, *, int8: bool, withou
     if method not in MODELS:
         raise ModelError(
             f"{folder} is a model of method {method}, which no export format holds: it has no network",
-            "sortal predict and sortal serve run it without torch's help; export a head, probe, encoder or instruct model",
+            "use sortal predict or sortal serve, which run it without a pretrained model",
         )
     if "blend" in meta and not without_blend:
         raise ModelError(

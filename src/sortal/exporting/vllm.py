@@ -6,7 +6,6 @@ vLLM (0.10 and later) turns ``…ForSequenceClassification`` into a pooling mode
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,7 +37,7 @@ class VllmFormat:
     def write(self, subject: Subject, folder: Path) -> None:
         """The files of `hf` and a request."""
         self._hf.write(subject, folder)
-        write_json(folder / language.REQUESTS, _requests(subject))
+        write_json(folder / language.REQUEST, _request(subject))
 
     def probabilities(self, subject: Subject, folder: Path, texts: list[str], view: ProgressView) -> Floats:
         """In transformers, as `hf`."""
@@ -47,21 +46,14 @@ class VllmFormat:
     def notes(self, subject: Subject) -> str:
         """The command, a request, and what was not tested."""
         path = "/v1/completions" if subject.method == "instruct" else "/classify"
-        shown = {key: value for key, value in _request(subject).items() if key != "prompt"}
         lines = [
             f"```sh\n{serve_command(subject)}\n"
-            f"curl http://127.0.0.1:8000{path} -H 'Content-Type: application/json' -d @request.json\n```\n",
-            f"`request.json` is the object `request` in `{language.REQUESTS}`"
-            + (
-                f"; without its prompt:\n\n```json\n{json.dumps(shown, ensure_ascii=False)[:600]}\n```\n"
-                if subject.method == "instruct"
-                else f": `{json.dumps(shown)}`\n"
-            ),
+            f"curl http://127.0.0.1:8000{path} -H 'Content-Type: application/json' -d @FOLDER/{language.REQUEST}\n```\n",
             "The folder was loaded and compared in transformers; vLLM itself was not run. Options are those of vLLM 0.12: before 0.10, "
             "`--runner pooling` is `--task classify`; before 0.12, `structured_outputs: {choice: […]}` is `guided_choice: […]`.\n",
         ]
         if subject.method == "instruct":
-            lines.append(language.cautions(subject))
+            lines.append(language.cautions(subject, "vLLM"))
         else:
             activation = "sigmoids" if subject.space.task == "multi" else "a softmax"
             lines.append(
@@ -90,9 +82,3 @@ def _request(subject: Subject) -> dict[str, Any]:
         "input": [language.EXAMPLE, "Another one."],
         "truncate_prompt_tokens": subject.max_length,
     }
-
-
-def _requests(subject: Subject) -> dict[str, Any]:
-    if subject.method == "instruct":
-        return language.requests(subject, "vLLM, POST /v1/completions", _request(subject))
-    return {"server": "vLLM, POST /classify", "request": _request(subject)}
