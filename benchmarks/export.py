@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import sortal
-from benchmarks.command import command
 from sortal.errors import SortalError
 from sortal.provenance import versions
 
+KINDS = ("head", "probe", "encoder", "instruct")
 RESULTS = Path(__file__).parent / "results"
 CLASSIFIER: tuple[dict[str, Any], ...] = (
     {"to": "hf"},
@@ -44,23 +44,23 @@ LANGUAGE: tuple[dict[str, Any], ...] = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for kind in ("head", "encoder", "instruct"):
+    for kind in KINDS:
         parser.add_argument(f"--{kind}", type=Path, action="append", default=[], metavar="MODEL_DIR")
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--only", nargs="*", help="formats, as in the table: hf float32, onnx int8 …")
     parser.add_argument("--note", default="", help="what else the machine did, for the report")
     arguments = parser.parse_args()
-    known = read_results()
-    for folder in (*arguments.head, *arguments.encoder, *arguments.instruct):
+    for folder in (each for kind in KINDS for each in getattr(arguments, kind)):
         for asked in LANGUAGE if folder in arguments.instruct else CLASSIFIER:
             name = f"{asked['to']} {'int8' if asked.get('int8') else asked.get('dtype', 'float32')}"
             if arguments.only and name not in arguments.only:
                 continue
             row = measure(folder, asked, arguments.rows)
-            row |= {"model": folder.parent.name, "export": name, "note": arguments.note}
-            row |= {"command": command("export", ("--note",)), "versions": versions()}
-            known = [r for r in known if (r["model"], r["export"]) != (row["model"], name)] + [row]
-            write_results(known)
+            kind = next(k for k in KINDS if folder in getattr(arguments, k))
+            row |= {"model": folder.parent.name, "export": name, "method": kind, "note": arguments.note}
+            row |= {"asked_rows": arguments.rows, "versions": versions()}
+            others = [r for r in read_results() if (r["model"], r["export"]) != (row["model"], name)]
+            write_results([*others, row])
             print(line(row), flush=True)
 
 
@@ -94,7 +94,10 @@ def read_results() -> list[dict[str, Any]]:
 def write_results(rows: list[dict[str, Any]]) -> None:
     rows = sorted(rows, key=lambda row: row["model"])
     (RESULTS / "export.json").write_text(json.dumps({"rows": rows}, indent=1, ensure_ascii=False) + "\n")
-    commands = dict.fromkeys(row["command"] for row in rows)
+    commands = dict.fromkeys(
+        f"python -m benchmarks.export --{row['method']} runs/{row['model']}/model --rows {row['asked_rows']}"
+        for row in rows
+    )
     notes = dict.fromkeys(row["note"] for row in rows if row["note"])
     lines = [
         "# Exports beside Sortal",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from sortal.data.labels import LabelSpace
 from sortal.errors import ConfigError, ModelError, ResourceError
 from sortal.exporting import export as module
 from sortal.exporting import fresh, networks
+from sortal.exporting.subject import read_subject
+from sortal.exporting.texts import check_texts
 from sortal.training.progress import NoProgress
-from tiny_runs import HARD_TEXTS, classifier, fit, rows, write_csv
+from tiny_runs import HARD_TEXTS, classifier, edit_json, fit, rows, write_csv
 
 TEXTS = [text for text, _ in rows(200, ("good", "bad", "odd"))]
 
@@ -242,6 +245,22 @@ def test_targets_in_use_and_wrong_words_are_refused(made, tmp_path):
     with pytest.raises(ModelError, match="no 8-bit weights"):
         sortal.export(folder, to="hf", out=tmp_path / "new", int8=True)
     assert not (tmp_path / "new").exists()
+
+
+def test_the_texts_are_the_runs_own_while_they_can_be_read_unchanged(made, tmp_path):
+    def source(folder):
+        subject = read_subject(folder, "hf", None, int8=False, without_blend=False)
+        return check_texts(subject, None, None, 10).source
+
+    folder = made("instruct, label")
+    assert source(folder).startswith("the run's test")
+    moved = shutil.copytree(folder, tmp_path / "model")
+    assert source(moved).startswith("the run's test"), "by the folder that sortal.json names"
+    known = json.loads((folder / "sortal.json").read_text(encoding="utf-8"))["data_fingerprints"]
+    edit_json(moved / "sortal.json", data_fingerprints={**known, "test": "other", "dev": "other"})
+    assert "label names" in source(moved)
+    edit_json(moved / "sortal.json", data_fingerprints=known, run_folder=str(tmp_path / "gone"))
+    assert "label names" in source(moved)
 
 
 def test_a_full_disk_is_told_before_anything_is_written(made, tmp_path, monkeypatch):

@@ -55,8 +55,9 @@ def probabilities(asked: dict[str, str], space: LabelSpace, texts: list[str], vi
         assert process.stdout is not None
         try:
             view.start("asking the export", len(texts))
-            for line in process.stdout:  # how many answers there are more
-                view.advance(int(line), 0)
+            for line in process.stdout:  # how many answers there are more; a library may print, too
+                if line.strip().isdigit():
+                    view.advance(int(line), 0)
             view.stop()
             code = process.wait()
         except BaseException:
