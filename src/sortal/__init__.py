@@ -2,7 +2,8 @@
 
 ``sortal.train(...)`` fine-tunes, ``sortal.load(folder)`` returns a `Classifier`, ``sortal.SortalClassifier(...)`` is both for
 scikit-learn's pipelines and searches, ``sortal.compare(...)`` says which method to take,
-``sortal.check(...)`` what is wrong with the data, and ``sortal.serve(folder)`` puts a model behind HTTP. Importing this package does not import torch.
+``sortal.check(...)`` what is wrong with the data, ``sortal.serve(folder)`` puts a model behind HTTP, and
+``sortal.export(folder, to=...)`` writes it for other runtimes. Importing this package does not import torch.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ __all__ = [
     "__version__",
     "check",
     "compare",
+    "export",
     "load",
     "report",
     "serve",
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from sortal.classifier import Classifier, load, train
     from sortal.comparison.compare import compare
     from sortal.estimator.classifier import SortalClassifier
+    from sortal.exporting.export import export
     from sortal.reporting.report import report
     from sortal.serving.serve import serve
 
@@ -35,6 +38,7 @@ _LAZY = {
     "SortalClassifier": "sortal.estimator.classifier",
     "check": "sortal.checks.check",
     "compare": "sortal.comparison.compare",
+    "export": "sortal.exporting.export",
     "load": "sortal.classifier",
     "report": "sortal.reporting.report",
     "serve": "sortal.serving.serve",

@@ -273,7 +273,7 @@ class InstructMethod:
             ModelError: naming what does not fit.
         """
         try:
-            prompt, scoring = _saved_prompt(folder, meta, label_space), Scoring(**meta["scoring"])
+            prompt, scoring = saved_prompt(folder, meta, label_space), Scoring(**meta["scoring"])
             shortlist = None if meta["shortlist"] is None else Shortlist.load(folder)
             weights = loading.weights_as_saved(meta, processes().device)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -292,7 +292,7 @@ class InstructMethod:
         return InstructScorer(model, prompt, len(label_space), scoring, budget, shortlist, frozen=True)
 
 
-def _saved_prompt(folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> Prompt:
+def saved_prompt(folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> Prompt:
     """The prompt in ``folder``, giving the tokens that the model was tuned on."""
     saved = meta["prompt"]
     verbalizer = Verbalizer(tuple(saved["answers"]), tuple(saved["listed"]))
