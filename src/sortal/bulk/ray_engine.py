@@ -66,6 +66,7 @@ def ray_engine(
 def cluster(address: str | None) -> Iterator[None]:
     """A connection to a running cluster (``address``, or else RAY_ADDRESS), or else a cluster on this machine that ends with the block."""
     import ray
+    from ray.exceptions import RayError
 
     address = address or os.environ.get("RAY_ADDRESS")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -77,10 +78,10 @@ def cluster(address: str | None) -> Iterator[None]:
             logging_level="ERROR",
             **({} if address else own),
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise ResourceError(
             f"no Ray cluster at {address or 'this machine'}: {_first_line(error)}",
-            "start one with `ray start --head`, or check --address",
+            "start one with `ray start --head`, or check --address and, where it asks for a token, RAY_AUTH_MODE=token",
         ) from None
     try:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
