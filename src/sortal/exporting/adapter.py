@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from sortal.backbone import loading
 from sortal.backbone.folders import read_json
 from sortal.backbone.quiet import quiet
-from sortal.backbone.sources import ModelSource
 from sortal.errors import ModelError
 from sortal.exporting import fresh, language
 from sortal.exporting.formats import Floats
@@ -73,7 +72,7 @@ class AdapterFormat:
 
     def probabilities(self, subject: Subject, folder: Path, texts: list[str], view: ProgressView) -> Floats:
         """By the lines in `notes`, in a process of its own."""
-        base = _source(subject).path
+        base = check_base(subject.folder, subject.meta).path
         if subject.method == "instruct":
             return language.probabilities(subject, lambda: _load(base, folder), texts, view)
         asked = {"kind": "adapter", "folder": str(folder), "base": base}
@@ -97,10 +96,6 @@ class AdapterFormat:
     def facts(self, subject: Subject) -> dict[str, Any]:
         """The answers of an ``instruct`` model; the base model is named for every export."""
         return language.answer_facts(subject) if subject.method == "instruct" else {}
-
-
-def _source(subject: Subject) -> ModelSource:
-    return check_base(subject.folder, subject.meta)
 
 
 def _load(base: str, folder: Path) -> Any:
