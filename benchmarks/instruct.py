@@ -232,9 +232,9 @@ def scoring(arguments: Any) -> dict[str, Any]:
         unmatched += missed
         for name, side_ in sides.items():
 
-            def counted(self: Any, rows: Any, *more: Any, name: str = name) -> Any:
+            def counted(self: Any, rows: Any, *more: Any, name: str = name, **named: Any) -> Any:
                 computed[name] += sum(len(row.ids) for row in rows)
-                return states(self, rows, *more)
+                return states(self, rows, *more, **named)
 
             LanguageModel.states = counted  # type: ignore[method-assign]
             began = time.perf_counter()

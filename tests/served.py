@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from sortal.serving.guard import Guard
 from sortal.serving.keys import Keys
 from sortal.serving.logs import JsonLog
 from sortal.serving.models import ServedModel
-from sortal.serving.server import assemble
+from sortal.serving.server import assemble, url_of
 from sortal.serving.service import Service
 from sortal.serving.settings import Limits
 from sortal.serving.shapes import Problem
@@ -64,6 +66,19 @@ def serving(
         if start:
             service.close(PATIENCE)
             assert not service.alive
+
+
+@contextmanager
+def listening(served: Served) -> Iterator[str]:
+    """The address under which a browser reaches a server."""
+    server = uvicorn.Server(uvicorn.Config(served.guard, lifespan="off", log_config=None, access_log=False))
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+        thread.start()
+        yield url_of(sock)
+        server.should_exit = True
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
 class Hold:

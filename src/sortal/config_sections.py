@@ -63,17 +63,32 @@ class DataConfig(Section):
         None, description="separator of several labels in one cell (multi-label)"
     )
     id: str | None = Field(None, description="column with a row id; default: the row number")
-    group: str | None = Field(None, description="rows with the same value stay in one split")
-    task: Task = Field("auto", description="single-label, multi-label, or inferred from the labels")
-    dev_size: float = Field(0.1, gt=0, lt=1, description="share of rows for dev when no dev file is given")
+    group: str | None = Field(
+        None,
+        description="column whose equal values stay in one split, so that no customer, thread or author is in training and in test",
+    )
+    task: Task = Field(
+        "auto", description="one label per row, any number, or auto: inferred from the labels, and said"
+    )
+    dev_size: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="share of rows for dev when no dev file is given; dev chooses epoch, temperature and thresholds",
+    )
     test_size: float = Field(
-        0.15, gt=0, lt=1, description="share of rows for test when no test file is given"
+        0.15,
+        ge=0,
+        lt=1,
+        description="share of rows for test when no test file is given; more rows give shorter intervals and leave fewer to learn from; 0: none, and nothing is measured",
     )
     split_seed: int | None = Field(
         None, ge=0, lt=2**32, description="seed of the split and of max_train_rows; default: the run's seed"
     )
     max_train_rows: int | None = Field(
-        None, gt=0, description="train on a seeded random sample of this many rows"
+        None,
+        gt=0,
+        description="train on a seeded random sample of this many rows, for a first quick run; every label keeps a row while there is room",
     )
 
 
@@ -85,17 +100,20 @@ class ModelConfig(Section):
         description=f"registry name, folder, GGUF file, pypi:NAME or hub id[@revision]; default: {DEFAULT_MODEL}",
     )
     quantization: Literal["none", "nf4"] = Field(
-        "none", description="4-bit NF4 base with double quantisation"
+        "none",
+        description="nf4: the frozen base in 4 bits (NF4, double quantisation), on a GPU a quarter of the memory of 16 bits, for weights that are rounded",
     )
     nf4_backend: Literal["auto", "bitsandbytes"] = Field(
         "auto",
         description="on CPU, auto de-quantises once to bf16 (fast, same values); bitsandbytes keeps 4-bit layers",
     )
     shard_base: bool = Field(
-        False, description="spread the frozen base over the processes, for models one GPU cannot hold"
+        False,
+        description="spread the frozen base over the processes, for models one GPU cannot hold; every product then waits for the others' slices",
     )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        "auto", description="compute type; auto: bfloat16 where the device is fast at it"
+        "auto",
+        description="compute type; auto: bfloat16 where the device is fast at it; float32 repeats and resumes bit for bit on a CPU, and is slower where bfloat16 is fast",
     )
     template: str = Field(
         "auto",
@@ -104,24 +122,35 @@ class ModelConfig(Section):
     max_length: int | None = Field(
         None,
         ge=8,
-        description="tokens per example, template included; default: 256 (head, encoder), the prompt and 256 of text (instruct)",
+        description="tokens per example, template included; default: 256 (head, probe, encoder), the prompt and 256 of text (instruct); longer reads more of long texts and costs time and memory",
     )
-    truncation: Truncation = Field("head", description="which part of a too long text is kept")
+    truncation: Truncation = Field(
+        "head", description="which part of a too long text is kept: its beginning, its end, or half of each"
+    )
     trust_remote_code: bool = Field(False, description="run Python code shipped with a hub model (dangerous)")
 
 
 class LoraConfig(Section):
     """Low-rank adapters on the base model's linear layers."""
 
-    lora_r: int = Field(8, ge=1, description="rank")
-    lora_alpha: int = Field(16, ge=1, description="scale numerator: updates are multiplied by alpha / r")
+    lora_r: int = Field(
+        8,
+        ge=1,
+        description="rank of the adapters: their size and memory grow with it; 32 was better on one of five data sets",
+    )
+    lora_alpha: int = Field(16, ge=1, description="updates are multiplied by alpha / r")
     lora_dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout on the adapter input; above 0 the fused kernel is off"
     )
     lora_targets: tuple[str, ...] = Field(
-        (), description="module names; default: every linear projection of the decoder"
+        (),
+        description="names of the adapted modules; default: every linear projection; fewer are less to train",
     )
-    lora_top_layers: int | None = Field(None, ge=1, description="adapt only the top k layers; default: all")
+    lora_top_layers: int | None = Field(
+        None,
+        ge=1,
+        description="adapt the top k layers only, so that the backward pass ends there; default: all",
+    )
 
 
 class PoolingConfig(Section):
@@ -137,7 +166,9 @@ class SearchConfig(Section):
     """The search for the layer at which a frozen decoder says most about the labels."""
 
     probe_rows: int = Field(
-        4000, ge=1, description="training rows that layers and templates are compared on, a seeded sample"
+        4000,
+        ge=1,
+        description="training rows that layers and templates are compared on, a seeded sample: more compare better and take longer",
     )
 
 
@@ -158,7 +189,7 @@ class HeadConfig(Section):
 
     keep_layers: Literal["auto"] | Annotated[int, Field(ge=1)] | None = Field(
         None,
-        description="tune only the first layers of the decoder: so many, or auto: up to the one that a probe of the frozen model finds best; default: all",
+        description="tune only the first layers of the decoder: so many, or auto: up to the one that a probe of the frozen model finds best; default: all; fewer cost as much less to train and to run",
     )
 
 
@@ -175,7 +206,8 @@ class EncoderConfig(Section):
     """Method encoder: which weights are trained."""
 
     tuning: Literal["full", "lora"] = Field(
-        "full", description="all weights, or LoRA adapters that are merged when training ends"
+        "full",
+        description="all weights, or LoRA adapters that are merged when training ends",
     )
     encoder_dropout: float = Field(
         0.0,
@@ -190,7 +222,7 @@ class BlendConfig(Section):
 
     blend: Literal["none", "tfidf"] = Field(
         "none",
-        description="tfidf: fit a linear model on TF-IDF features too and add the scores of both, with the share that dev prefers",
+        description="tfidf: fit a linear model on TF-IDF features too and add the scores of both, with the share that dev prefers; a minute of training, and the folder then needs Sortal to be loaded",
     )
 
 
@@ -213,13 +245,24 @@ class InstructConfig(Section):
         ge=1,
         description="answer each: labels without a yes that a training row is asked about, drawn anew for every step and weighted to stand for all",
     )
-    shots: int = Field(0, ge=0, description="training rows per label shown in the prompt as examples")
-    shortlist: int | None = Field(
-        None, ge=2, description="list and score only the K labels per text that a TF-IDF classifier proposes"
+    shots: int = Field(
+        0,
+        ge=0,
+        description="training rows per label shown in the prompt as examples; the prompt grows with every label",
     )
-    shuffle_labels: bool = Field(False, description="list the labels in a new order at every training step")
+    shortlist: int | None = Field(
+        None,
+        ge=2,
+        description="list and score only the K labels per text that a TF-IDF classifier proposes: far less to compute with hundreds of labels, and no answer outside of them",
+    )
+    shuffle_labels: bool = Field(
+        False,
+        description="list the labels in a new order at every training step, so that a label's place means nothing",
+    )
     listed_labels: int | None = Field(
-        None, ge=2, description="list so many labels at a training step: those of its rows, and random others"
+        None,
+        ge=2,
+        description="list so many labels at a training step: those of its rows, and random others; a shorter prompt while training",
     )
     score_tolerance: float | None = Field(
         None,
@@ -228,10 +271,12 @@ class InstructConfig(Section):
         description="share of the answers' probability that may be left unopened in their tree; 0 computes every answer; default: 1e-5, or 1e-3 in bfloat16, whose own rounding is larger",
     )
     length_normalization: bool = Field(
-        False, description="divide an answer's log-probability by its number of tokens"
+        False,
+        description="divide an answer's log-probability by its number of tokens, so that long labels are not at a disadvantage",
     )
     prior_correction: bool = Field(
-        False, description="subtract the score that each label gets for an empty text"
+        False,
+        description="subtract the score that each label gets for an empty text, which takes out what the model prefers anyway",
     )
 
 
@@ -241,7 +286,7 @@ class TrainConfig(Section):
     epochs: int | None = Field(
         None,
         ge=0,
-        description="passes over the training rows; default: 3 (encoder: 5), more for small data (see resolve_sizes)",
+        description="passes over the training rows; default: as many as give 350 steps, from 3 (encoder: 5) to 20; 0 measures the untrained model",
     )
     max_minutes: PositiveFloat | None = Field(
         None,
@@ -250,10 +295,12 @@ class TrainConfig(Section):
     batch_size: int | None = Field(
         None,
         ge=1,
-        description="examples per optimiser step, whatever the hardware; default: 32, less for small data",
+        description="examples per optimiser step, whatever the hardware; default: 8 below 500 training rows, 16 below 5,000, else 32",
     )
     max_tokens: int | None = Field(
-        None, ge=16, description="token budget of one microbatch; default: from device memory"
+        None,
+        ge=16,
+        description="token budget of one microbatch: bounds memory and changes nothing but rounding; default: from device memory",
     )
     cuda_graphs: bool = Field(
         True,
@@ -267,7 +314,9 @@ class TrainConfig(Section):
     head_learning_rate: float = Field(
         2e-3, gt=0, description="peak learning rate of the score head; default of a fully tuned encoder: 1e-3"
     )
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(
+        0.01, ge=0, description="decay of the trained weights towards 0 at every step, against overfitting"
+    )
     warmup_ratio: float = Field(
         0.05,
         ge=0,
@@ -277,50 +326,84 @@ class TrainConfig(Section):
     lr_scheduler_type: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="how it falls then; default of a fully tuned encoder: linear"
     )
-    max_grad_norm: float = Field(1.0, gt=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    loss: Literal["auto", "focal"] = Field(
-        "auto", description="auto: cross-entropy, or BCE-with-logits for multi-label"
+    max_grad_norm: float = Field(
+        1.0,
+        gt=0,
+        description="gradients of a larger norm are scaled down to it, so that one odd step does no harm",
     )
-    focal_gamma: float = Field(2.0, ge=0)
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the target that is spread over all labels; on Reuters (90 rare topics) 0.1 cost three points of micro-F1",
+    )
+    loss: Literal["auto", "focal"] = Field(
+        "auto",
+        description="auto: cross-entropy, or BCE-with-logits for multi-label; focal: rows that are already right count less, which shifts probabilities, so they are recalibrated on dev",
+    )
+    focal_gamma: float = Field(
+        2.0, ge=0, description="how much less: the loss is multiplied by (1 - p of the right answer) ** gamma"
+    )
     class_weight: Literal["none", "balanced"] | dict[str, NonNegativeFloat] = Field(
-        "none", description="per-label loss weight; shifts probabilities, so calibration is refitted"
+        "none",
+        description="weight of each label in the loss; balanced: as if all were equally frequent, which lifts rare labels at the cost of frequent ones and shifts probabilities, so they are recalibrated on dev",
     )
     pos_weight: Literal["none", "balanced"] | PositiveFloat | dict[str, PositiveFloat] = Field(
-        "none", description="multi-label: weight of positive examples per label"
+        "none",
+        description="multi-label: weight of a label's positive rows; balanced: negatives per positive, which trades precision for recall; probabilities are recalibrated on dev",
     )
     early_stopping_patience: int = Field(
-        2, ge=1, description="evaluations without improvement before stopping"
+        2,
+        ge=1,
+        description="dev evaluations without a gain before training stops; the best weights are restored",
     )
-    metric_for_best_model: Metric = "f1_macro"
-    eval_per_epoch: int = Field(1, ge=1, description="dev evaluations per epoch")
+    metric_for_best_model: Metric = Field(
+        "f1_macro",
+        description="dev figure that decides what is kept (weights, layer, C): f1_macro counts every label alike, f1_micro and accuracy every row, loss looks at probabilities",
+    )
+    eval_per_epoch: int = Field(
+        1,
+        ge=1,
+        description="dev evaluations per epoch: more find the best weights more exactly and take time",
+    )
     save_minutes: float = Field(
         5.0,
         ge=0,
         description="minutes between checkpoints inside an epoch (one is written at every evaluation too)",
     )
-    save_total_limit: int = Field(2, ge=1, description="complete checkpoints kept")
+    save_total_limit: int = Field(2, ge=1, description="complete checkpoints kept; older ones are deleted")
     nan_policy: Literal["skip", "stop"] = Field(
         "skip", description="skip a step with a NaN or infinite loss or gradient, or stop"
     )
     max_nan_steps: int = Field(10, ge=0, description="stop anyway after this many skipped steps in a row")
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(0, ge=0, lt=2**32, description="of adapters, order of rows, split and bootstrap")
     threads: int | None = Field(None, ge=1, description="CPU threads; default: one per core")
 
 
 class DecisionConfig(Section):
     """How scores become probabilities and labels; fitted on dev, never on test."""
 
-    temperature_scaling: bool = True
+    temperature_scaling: bool = Field(
+        True,
+        description="divide scores by a number fitted on dev, so that probabilities are true; the most probable label stays the same",
+    )
     thresholds: Literal["auto", "global", "per_label", "none"] = Field(
         "auto",
         description="multi-label, tuned on dev: one for all labels, one per label (shrunk for rare labels), or auto: whichever cross-validation inside dev prefers; none: 0.5",
     )
-    threshold_metric: Literal["f1_macro", "f1_micro"] = "f1_macro"
-    abstain_below: float | None = Field(
-        None, ge=0, le=1, description="single-label: below this probability the answer is null"
+    threshold_metric: Literal["f1_macro", "f1_micro"] = Field(
+        "f1_macro",
+        description="multi-label: what the thresholds maximise: the F1 of every label alike, or of all answers together",
     )
-    n_resamples: int = Field(1000, ge=100, description="bootstrap resamples of the intervals")
+    abstain_below: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="single-label: below this probability the answer is null: fewer answers, more of them right",
+    )
+    n_resamples: int = Field(
+        1000, ge=100, description="bootstrap resamples of the intervals; fewer are faster and rougher"
+    )
 
 
 # Sections that not all methods with a pretrained model have, and those that do.

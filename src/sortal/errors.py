@@ -32,6 +32,10 @@ class ConfigError(SortalError):
     """A flag, YAML key or combination of settings that cannot work."""
 
 
+class InputError(SortalError, ValueError):
+    """An argument of the scikit-learn estimator that cannot be used; a ValueError too, as scikit-learn's callers expect."""
+
+
 class ModelError(SortalError):
     """A model spec, base model or saved model folder that cannot be used."""
 

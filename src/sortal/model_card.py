@@ -31,12 +31,12 @@ def model_card(meta: Mapping[str, Any], metrics: Mapping[str, Any], record: Mapp
 
     Args:
         meta: the content of ``sortal.json``.
-        metrics: the content of ``metrics.json``.
+        metrics: the content of ``metrics.json``; empty when there were no test rows.
         record: ``config``, ``data`` and ``training`` of ``run.json``.
     """
-    base, single = meta["base_model"], meta["task"] == "single"
+    base = meta["base_model"]
     lines = [
-        f"# {'Single' if single else 'Multi'}-label text classifier, {len(meta['labels'])} labels",
+        f"# {'Single' if meta['task'] == 'single' else 'Multi'}-label text classifier, {len(meta['labels'])} labels",
         "",
         f"Method `{meta['method']}`{_on(base)}. Made by Sortal {meta['versions']['sortal']}.",
         *([f"Base weights: {base['note']}."] if base and base["note"] else []),
@@ -51,16 +51,11 @@ def model_card(meta: Mapping[str, Any], metrics: Mapping[str, Any], record: Mapp
         "",
         "## How good",
         "",
-        f"Measured on {metrics['n']:,} test rows, seed {meta['seed']}. Intervals: {metrics['interval_method']}.",
+        *(_figures(meta, metrics) if metrics else ["Not measured: no rows were kept for a test."]),
         "",
-        "| figure | value | 95 % interval |",
-        "|---|---|---|",
+        "## Use and limits",
+        "",
     ]
-    for key in ("accuracy" if single else "f1_micro", "f1_macro", "ece"):
-        low_high = metrics["intervals"].get(key)
-        shown = f"{low_high[0]:.4f} – {low_high[1]:.4f}" if low_high else "–"
-        lines.append(f"| {key} | {metrics[key]:.4f} | {shown} |")
-    lines += ["", *_labels(metrics), "", "## Use and limits", ""]
     lines += [f"- {line}" for line in _limits(meta, metrics, record)]
     lines += ["", "## Training", "", _training(meta, record), "", *_data(record), ""]
     return "\n".join(lines)
@@ -88,6 +83,20 @@ def _decision(decision: Mapping[str, Any]) -> str:
     return "; ".join(parts) + "."
 
 
+def _figures(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"Measured on {metrics['n']:,} test rows, seed {meta['seed']}. Intervals: {metrics['interval_method']}.",
+        "",
+        "| figure | value | 95 % interval |",
+        "|---|---|---|",
+    ]
+    for key in ("accuracy" if meta["task"] == "single" else "f1_micro", "f1_macro", "ece"):
+        low_high = metrics["intervals"].get(key)
+        shown = f"{low_high[0]:.4f} – {low_high[1]:.4f}" if low_high else "–"
+        lines.append(f"| {key} | {metrics[key]:.4f} | {shown} |")
+    return [*lines, "", *_labels(metrics)]
+
+
 def _labels(metrics: Mapping[str, Any]) -> list[str]:
     entries = sorted(metrics["per_label"], key=lambda e: (e["support"] == 0, e["f1"], -e["support"]))
     rows = [
@@ -101,7 +110,7 @@ def _labels(metrics: Mapping[str, Any]) -> list[str]:
 
 def _limits(meta: Mapping[str, Any], metrics: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
     """What the measurements themselves say about when not to rely on the model."""
-    entries, training = metrics["per_label"], record["training"]
+    entries, training = metrics.get("per_label", []), record["training"]
     answers = (
         "A text may get no label."
         if meta["task"] == "multi"
@@ -109,7 +118,9 @@ def _limits(meta: Mapping[str, Any], metrics: Mapping[str, Any], record: Mapping
     )
     if meta["decision"].get("abstain_below") is not None:
         answers = "A text whose best label is not probable enough gets none."
-    lines = [f"For texts like those it was trained and tested on; others were not measured. {answers}", calibration(metrics)]  # fmt: skip
+    lines = [f"For texts like those it was trained {'and tested on; others were not measured' if metrics else 'on'}. {answers}"]  # fmt: skip
+    if metrics:
+        lines.append(calibration(metrics))
     if rare := sum(1 for e in entries if e["support"] < _RARE):
         lines.append(f"Labels with fewer than {_RARE} test rows, whose own figures say little: {rare:,} of {len(entries):,}.")  # fmt: skip
     if never := [e["label"] for e in entries if e["support"] and not e["predicted"]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,40 +58,39 @@ class Parts:
             save_split(folder / SPLIT_NAME, self.whole, self.cut, self.settings)
 
 
-def read_parts(config: RunConfig, say: Say) -> Parts:
+def read_parts(config: RunConfig, say: Say, data: Mapping[str, Dataset] | None = None) -> Parts:
     """Read what ``config`` names; what it does not name is split off the training file.
+
+    Args:
+        data: rows in memory, ``train`` and where they are given ``dev`` and ``test``, instead of the files of ``config``.
 
     Raises:
         DataError: unreadable data, labels that occur only in dev or test, or too few rows to split.
     """
-    files = part_files(config.data, config.dev, config.test)
-    whole = read(
-        files["train"],
-        text=config.text,
-        text_template=config.text_template,
-        label=config.label,
-        label_columns=config.label_columns,
-        label_delimiter=config.label_delimiter,
-        id=config.id,
-        group=config.group,
-        task=config.task,
-        say=say,
-    )
-    space = LabelSpace.from_dataset(whole)
+    if data is None:
+        files = part_files(config.data, config.dev, config.test)
+        whole = _read_train(config, files["train"], say)
+        space = LabelSpace.from_dataset(whole)
+        given = {name: _read_like(whole, files[name], space, say) for name in _OTHERS if name in files}
+    else:
+        whole = data["train"]
+        space = LabelSpace.from_dataset(whole)
+        given = {name: data[name] for name in _OTHERS if name in data}
+    for part in given.values():
+        if len(part) == 0:
+            raise DataError(f"{part.source} has no rows", "give a file with labelled rows")
+        space.check(part)
     seed = config.seed if config.split_seed is None else config.split_seed
-    given: dict[str, Dataset] = {
-        name: _read_like(whole, files[name], space, say) for name in _OTHERS if name in files
-    }
     settings: dict[str, Any] = {
         "dev_size": 0.0 if "dev" in given else config.dev_size,
         "test_size": 0.0 if "test" in given else config.test_size,
         "seed": seed,
     }
     cut = None
-    parts: dict[str, Dataset] = {"train": whole, **given}
-    if len(given) < 2:
+    parts: dict[str, Dataset] = {"test": whole.take([]), "train": whole, **given}
+    if settings["dev_size"] or settings["test_size"]:
         cut = split(whole, **settings, say=say)
-        parts = {**{name: whole.take(rows) for name, rows in cut.items()}, **given}
+        parts |= {name: whole.take(rows) for name, rows in cut.items()}
     train = parts["train"]
     if config.max_train_rows is not None and config.max_train_rows < len(train):
         say(f"training on a random sample of {config.max_train_rows:,} of {len(train):,} rows (seed {seed})")
@@ -105,11 +104,22 @@ def read_parts(config: RunConfig, say: Say) -> Parts:
     return Parts(train, parts["dev"], parts["test"], space, whole, cut, settings)
 
 
+def _read_train(config: RunConfig, source: str, say: Say) -> Dataset:
+    return read(
+        source,
+        text=config.text,
+        text_template=config.text_template,
+        label=config.label,
+        label_columns=config.label_columns,
+        label_delimiter=config.label_delimiter,
+        id=config.id,
+        group=config.group,
+        task=config.task,
+        say=say,
+    )
+
+
 def _read_like(train: Dataset, source: str, space: LabelSpace, say: Say) -> Dataset:
-    """Another file with the columns of the training file; its labels must be known."""
+    """Another file with the columns of the training file."""
     arguments = train.schema.arguments() | {"task": space.task, "say": only_warnings(say)}
-    rows = read(source, **arguments)
-    if len(rows) == 0:
-        raise DataError(f"{source} has no rows", "give a file with labelled rows")
-    space.check(rows)
-    return rows
+    return read(source, **arguments)

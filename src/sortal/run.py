@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from sortal.backbone.fingerprint import weights_fingerprint
 from sortal.backbone.sources import ModelSource, lasting, resolve
 from sortal.classifier import Classifier
 from sortal.config import RunConfig, resolve_sizes
+from sortal.data.dataset import Dataset
 from sortal.data.problems import counted
 from sortal.errors import ConfigError, Interrupted, SortalError, TrainingDivergedError
 from sortal.evaluation.decision import Decision
@@ -45,7 +46,7 @@ _ALONE = 20  # texts that are scored one by one
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its folder, its classifier and the content of metrics.json and run.json."""
+    """A finished run: its folder, its classifier and the content of metrics.json (empty without test rows) and run.json."""
 
     folder: Path
     classifier: Classifier
@@ -56,6 +57,7 @@ class Result:
 def run(
     config: RunConfig,
     *,
+    data: Mapping[str, Dataset] | None = None,
     resume: bool = False,
     force: bool = False,
     consent: bool = False,
@@ -65,6 +67,7 @@ def run(
     """Train a classifier and write its run folder.
 
     Args:
+        data: rows in memory instead of the files of ``config``; see `read_parts`.
         resume: continue the run in ``config.out``; a finished one is loaded and returned.
         force: resume although data, labels, model, seed or settings differ.
         consent: accept the terms of a base model that asks for it.
@@ -93,7 +96,7 @@ def run(
             say(f"{folder.path} is finished already; nothing to do")
             return _load_finished(folder)
         try:
-            return _run(config, folder, group, resume, force, consent, say, quiet)
+            return _run(config, data, folder, group, resume, force, consent, say, quiet)
         except BaseException as error:
             if group.main:
                 _leave(folder, found, error)
@@ -125,6 +128,7 @@ def _remove_empty(folders: list[Path]) -> None:
 
 def _run(
     config: RunConfig,
+    data: Mapping[str, Dataset] | None,
     folder: RunFolder,
     group: Processes,
     resume: bool,
@@ -135,7 +139,7 @@ def _run(
 ) -> Result:
     began = time.time()
     _set_threads(config)
-    parts = read_parts(config, say)
+    parts = read_parts(config, say, data)
     space = parts.label_space
     _check_task(config, parts)
     method = get_method(config.method)
@@ -189,7 +193,7 @@ def _run(
     if not group.main:
         group.barrier()
         return Result(folder.path, classifier, {}, {})
-    metrics = _evaluate(classifier, scores, parts, config, folder)
+    metrics = _evaluate(classifier, scores, parts, config, folder) if len(scores) else {}
     record = {
         "base_model": meta["base_model"],
         "data": parts.summary(),
@@ -207,7 +211,8 @@ def _run(
         model_folder.write_meta(temporary, meta)
         card = model_card(meta, metrics, {**record, "config": settled.model_dump(mode="json")})
         (temporary / "README.md").write_text(card, encoding="utf-8")
-    write_json(folder.metrics_json, metrics)
+    if metrics:
+        write_json(folder.metrics_json, metrics)
     complete = (folder.model / "model.safetensors").exists()
     record["size_on_disk"] = {
         "model_bytes": _bytes(folder.model),
@@ -335,7 +340,8 @@ def _load_finished(folder: RunFolder) -> Result:
 
     from sortal.classifier import load
 
-    metrics = json.loads(folder.metrics_json.read_text(encoding="utf-8"))
+    measured = folder.metrics_json.exists()
+    metrics = json.loads(folder.metrics_json.read_text(encoding="utf-8")) if measured else {}
     return Result(folder.path, load(folder.model), metrics, folder.read_run_json())
 
 

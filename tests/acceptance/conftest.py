@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +10,16 @@ from typing import Any
 import pytest
 
 from baseline_runs import baseline, topics
+from browser import chromium
 from instruct_runs import (
     LABELS,
     TOPICS,
     instruct,
     save_chat_model,
 )
+from served import Served
 from tiny_runs import fit, rows, write_csv
+from visits import SETTLED, Visit, open_server
 
 
 @pytest.fixture(scope="session")
@@ -110,3 +114,50 @@ def made(one_label, many_labels, runs, tiny_models, tiny_encoders, tmp_path_fact
         return out / "model"
 
     return make
+
+
+# the page of a server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by Playwright."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright (pip install playwright)")
+    path = chromium()
+    sync_api.expect.set_options(timeout=SETTLED)
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Visit]]:
+    """``visit(url)`` opens the page; at the end every page that was opened must have been silent."""
+    visits: list[Visit] = []
+
+    def opened(url: str, **settings: Any) -> Visit:
+        visits.append(Visit.open(browser, url, **settings))
+        return visits[-1]
+
+    yield opened
+    for one in visits:
+        one.page.context.close()
+        one.silent()
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of twelve labels, one of them markup."""
+    folder = tmp_path_factory.mktemp("many")
+    labels = (*(f"topic_{n:02}" for n in range(11)), "<img src=x onerror=alert(1)>")
+    baseline(write_csv(folder / "data.csv", rows(240, labels)), folder / "run")
+    return folder / "run" / "model"
+
+
+@pytest.fixture(scope="module")
+def site(made: Callable[[str], Path], many: Path) -> Iterator[tuple[str, Served]]:
+    """The address of a server with several models, and the server."""
+    kinds = {"single": "tfidf", "several": "tfidf, multi", "unsure": "tfidf, abstaining"}
+    with open_server({name: made(kind) for name, kind in kinds.items()} | {"many": many}) as opened:
+        yield opened

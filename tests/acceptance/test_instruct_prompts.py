@@ -107,12 +107,12 @@ def trained_on(monkeypatch):
     seen: set[tuple[int, ...]] = set()
     real = language_model.LanguageModel.states
 
-    def states(self, rows, prompt, memory=None):
+    def states(self, rows, prompt, memory=None, read=None):
         if torch.is_grad_enabled():  # scoring is not
             for row in rows:
                 for ids, path in language_model._paths(row):
                     seen.add((*map(int, prompt), *map(int, ids[path])))
-        return real(self, rows, prompt, memory)
+        return real(self, rows, prompt, memory, read)
 
     monkeypatch.setattr(language_model.LanguageModel, "states", states)
     return seen

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from served import serving
-from sortal.serving.shapes import ClassifyReply, Label, Problem
+from sortal.serving.shapes import ClassifyReply, ExplainReply, Label, Problem
 
 
 def values(schema: dict[str, Any], document: dict[str, Any]) -> st.SearchStrategy[Any]:
@@ -74,7 +74,7 @@ def checked(response: Any, document: dict[str, Any]) -> None:
         assert str(response.status_code) in method["responses"]
 
 
-@pytest.mark.parametrize("path", ["/predict", "/classify"])
+@pytest.mark.parametrize("path", ["/predict", "/classify", "/explain"])
 def test_v1_requests_of_our_own_document_are_answered(path, fuzzed):
     """V1: whatever the OpenAPI document allows is answered, or refused with a status that it names; and 200s have its shape."""
     document = fuzzed.client.get("/openapi.json").json()
@@ -100,6 +100,8 @@ def test_v1_requests_of_our_own_document_are_answered(path, fuzzed):
         if response.status_code == 200 and path == "/classify":
             reply = ClassifyReply.model_validate(response.json())
             assert len(reply.data) == (1 if isinstance(given, str) else len(given))
+        elif response.status_code == 200 and path == "/explain":
+            ExplainReply.model_validate(response.json())
         elif response.status_code == 200:
             shape = list[Label] if isinstance(given, str) else list[list[Label]]
             answers = TypeAdapter(shape).validate_python(response.json())

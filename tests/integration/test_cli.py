@@ -302,21 +302,3 @@ def test_a_mistake_is_one_sentence_with_advice_and_leaves_nothing(
     assert sentence in found.err.rpartition("error: ")[2]
     assert found.err.splitlines()[-1].startswith("→ ")
     assert sorted(p.name for p in tmp_path.iterdir()) == before, "not even an empty runs folder"
-
-
-def test_a_full_disk_while_predicting_leaves_no_file(trained, tmp_path, monkeypatch, capsys):
-    from sortal.cli import predict
-
-    def full(*arguments: Any) -> Any:
-        def write(*rows: Any) -> None:
-            raise OSError(28, "No space left on device")
-
-        return write
-
-    monkeypatch.setattr(predict, "_jsonl_writer", full)
-    out = tmp_path / "p.jsonl"
-    out.write_text("the earlier one")
-    assert main(["predict", str(trained.model), str(trained.test), "--out", str(out)]) == 3
-    assert f"error: cannot write {out}: No space left on device" in capsys.readouterr().err
-    assert [p.name for p in tmp_path.iterdir()] == ["p.jsonl"]
-    assert out.read_text() == "the earlier one"

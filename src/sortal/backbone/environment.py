@@ -33,6 +33,7 @@ OPTIONAL = {
     "fastapi": ("serve", "the prediction server"),
     "uvicorn": ("serve", "the prediction server"),
     "prometheus-client": ("serve", "figures of the prediction server"),
+    "onnxruntime": ("onnx", "export to ONNX"),
     "ray": ("ray", "distributed search"),
 }
 

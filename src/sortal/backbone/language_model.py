@@ -12,6 +12,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from sortal.backbone import attention
+from sortal.backbone.last_layer import last_layer_at
 from sortal.backbone.trees import Memory, TreeRow, tree_pack
 from sortal.errors import ModelError
 
@@ -49,19 +50,27 @@ class LanguageModel(nn.Module):
         """Keys and values of ``prompt`` under the current weights; only for models that share."""
         memory = Memory()
         if len(prompt):
-            self._packed([], prompt, memory)
+            self._packed([], prompt, memory, np.zeros(0, np.int64))
         return memory
 
     def states(
-        self, rows: Sequence[TreeRow], prompt: npt.NDArray[np.int64], memory: Memory | None = None
+        self,
+        rows: Sequence[TreeRow],
+        prompt: npt.NDArray[np.int64],
+        memory: Memory | None = None,
+        read: npt.NDArray[np.int64] | None = None,
     ) -> torch.Tensor:
-        """Final states ``[tokens of all rows, hidden]``, row after row.
+        """Final states ``[tokens, hidden]``, row after row.
 
         Args:
             prompt: the shared prompt's ids, empty when ``memory`` holds it.
             memory: from `remember`; only for models that share.
+            read: the tokens whose states are wanted, as positions in the concatenated rows; None for all.
         """
-        return self._packed(rows, prompt, memory) if self.shares else self._alone(rows, prompt)
+        if self.shares:
+            return self._packed(rows, prompt, memory, read)
+        states = self._alone(rows, prompt)
+        return states if read is None else states.index_select(0, torch.from_numpy(read).to(states.device))
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits ``[n, vocabulary]`` in fp32 of states ``[n, hidden]``; for a few positions at a time."""
@@ -96,17 +105,22 @@ class LanguageModel(nn.Module):
         return found
 
     def _packed(
-        self, rows: Sequence[TreeRow], prompt: npt.NDArray[np.int64], memory: Memory | None
+        self,
+        rows: Sequence[TreeRow],
+        prompt: npt.NDArray[np.int64],
+        memory: Memory | None,
+        read: npt.NDArray[np.int64] | None,
     ) -> torch.Tensor:
         pack = tree_pack(rows, prompt, memory).to(self.device)
-        out = packed_states(self.inner, pack)
+        at = None if read is None else torch.from_numpy(pack.prompt_tokens + read).to(self.device)
+        out = packed_states(self.inner, pack, at)
         if memory is not None:
             if pack.prompt_tokens:
                 memory.prompt_tokens = pack.prompt_tokens
             if memory.grow:
                 new = pack.position_ids[0]
                 memory.positions = new if memory.positions is None else torch.cat([memory.positions, new])
-        return out[pack.prompt_tokens :]
+        return out[pack.prompt_tokens :] if at is None else out.index_select(0, at)
 
     def _alone(self, rows: Sequence[TreeRow], prompt: npt.NDArray[np.int64]) -> torch.Tensor:
         paths = [path for row in rows for path in _paths(row)]
@@ -173,10 +187,13 @@ class _TokenLogprobs(torch.autograd.Function):
         return gradients * grad[:, None].to(gradients.dtype), None, None
 
 
-def packed_states(model: Any, pack: Any) -> torch.Tensor:
-    """Final states ``[tokens, hidden]`` of a `TreePack`, its prompt's included."""
+def packed_states(model: Any, pack: Any, read: torch.Tensor | None = None) -> torch.Tensor:
+    """Final states ``[tokens, hidden]`` of a `TreePack`, its prompt's included; right at ``read`` only (None: everywhere)."""
     base = getattr(model, model.base_model_prefix)
-    out = base(input_ids=pack.input_ids, position_ids=pack.position_ids, use_cache=False, sortal_pack=pack)
+    with last_layer_at(base, read):
+        out = base(
+            input_ids=pack.input_ids, position_ids=pack.position_ids, use_cache=False, sortal_pack=pack
+        )
     return out.last_hidden_state[0]  # type: ignore[no-any-return]
 
 

@@ -105,6 +105,17 @@ def fuse(model: nn.Module) -> int:
     return count
 
 
+def freeze(model: nn.Module) -> None:
+    """Make a model that `fuse` has seen answer only: nothing trainable, eval mode, fused adapters in the dtype they are multiplied in."""
+    model.requires_grad_(False).eval()
+    for module in model.modules():
+        if isinstance(module, LoraLayer) and hasattr(module, "_sortal_plain_forward"):
+            dtype = module.get_base_layer().weight.dtype
+            if dtype.is_floating_point:  # what is stored in 4 bits is multiplied in a dtype of its own
+                module.lora_A.to(dtype)
+                module.lora_B.to(dtype)
+
+
 def _plain_lora(module: Any) -> bool:
     """One adapter, no dropout, no variant (DoRA …), on an nn.Linear or a bitsandbytes 4-bit layer."""
     base = module.get_base_layer()

@@ -61,6 +61,11 @@ class Pack:
         """Number of real tokens."""
         return int(self.input_ids.shape[1])
 
+    @property
+    def whole(self) -> bool:
+        """Whether there is nothing but examples in it; see `filled`."""
+        return len(self.last) == len(self.cu_seqlens) - 1
+
     def to(self, device: torch.device | str) -> Pack:
         """The same pack with its tensors on ``device``."""
         return Pack(

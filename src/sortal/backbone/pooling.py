@@ -7,14 +7,18 @@ from typing import Literal
 import torch
 from torch import nn
 
+from sortal.backbone.last_layer import last_layer_at
 from sortal.backbone.packing import Pack
 
 Pooling = Literal["last", "mean"]
 
 
-def token_states(base: nn.Module, rows: Pack) -> torch.Tensor:
-    """The decoder's output ``[tokens, hidden]``, in the order of the pack, from one packed forward."""
-    out = base(input_ids=rows.input_ids, position_ids=rows.position_ids, use_cache=False, sortal_pack=rows)
+def token_states(base: nn.Module, rows: Pack, read: torch.Tensor | None = None) -> torch.Tensor:
+    """The decoder's output ``[tokens, hidden]``, in the order of the pack, from one packed forward; right at ``read`` only (None: everywhere)."""
+    with last_layer_at(base, read):
+        out = base(
+            input_ids=rows.input_ids, position_ids=rows.position_ids, use_cache=False, sortal_pack=rows
+        )
     states: torch.Tensor = out.last_hidden_state[0]
     return states
 

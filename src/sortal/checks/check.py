@@ -119,8 +119,15 @@ def check(
     """Look for what spoils training or makes its figures wrong.
 
     Args:
-        data, dev, test: as for `sortal.train`; a folder or hub id gives all parts it has.
-        text, text_template, label, label_columns, label_delimiter, task: how the files are read.
+        data: as for `sortal.train`; a folder or hub id gives all parts it has.
+        dev: development file.
+        test: test file.
+        text: column(s) of the text; default: found by name.
+        text_template: how several are joined.
+        label: column of the label; default: found by name.
+        label_columns: wide 0/1 columns, one per label.
+        label_delimiter: separator of several labels in one cell.
+        task: one label per row, any number, or inferred.
         max_length: what a text would be cut to: words, or tokens when ``model`` is named.
         model: a model spec; its tokenizer counts.
         date: a column with dates, in every file.

@@ -20,8 +20,12 @@ from sortal import __version__
 VERBS = {
     "train": ("sortal.cli.train:app", "fine-tune, calibrate and evaluate a classifier on a labelled file"),
     "evaluate": ("sortal.cli.evaluate:app", "measure a saved classifier on labelled data, with intervals"),
-    "predict": ("sortal.cli.predict:app", "label a file, or lines on stdin"),
+    "predict": ("sortal.cli.predict:app", "label files, or lines on stdin"),
     "serve": ("sortal.cli.serve:app", "answer HTTP requests with saved classifiers"),
+    "export": (
+        "sortal.cli.export:app",
+        "write a classifier for transformers, vLLM, ONNX, llama.cpp; checked",
+    ),
     "compare": ("sortal.cli.compare:app", "several methods on one split: tables, tests, which to take"),
     "check": ("sortal.cli.check:app", "what is wrong with labelled data: duplicates, leaks, doubtful labels"),
     "report": ("sortal.cli.report:app", "one page about a run or a comparison: figures, plots, mistakes"),
@@ -182,7 +186,17 @@ def spread_lists(arguments: list[str], positionals: int = 1) -> list[str]:
 POSITIONALS = {"evaluate": 2, "predict": 2}
 LISTS = frozenset({"--text", "--label-columns", "--only"})
 SWITCHES = frozenset(
-    {"--resume", "--dry-run", "--json", "--force", "--accept-terms", "--texts", "--no-texts"}
+    {
+        "--resume",
+        "--dry-run",
+        "--json",
+        "--force",
+        "--accept-terms",
+        "--texts",
+        "--no-texts",
+        "--int8",
+        "--without-blend",
+    }
 )
 
 if __name__ == "__main__":

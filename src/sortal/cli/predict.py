@@ -1,33 +1,48 @@
-"""``sortal predict``: labels and probabilities for a file, or for lines on stdin."""
+"""``sortal predict``: labels and probabilities for files, or for lines on stdin."""
 
 from __future__ import annotations
 
-import csv
-import json as jsonlib
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
-from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sortal.cli import output
 
+if TYPE_CHECKING:
+    from sortal.bulk.engine import Engine
+    from sortal.bulk.predict import MakeEngine
+    from sortal.training.signals import StopRequest
+
 app = typer.Typer(add_completion=False)
+ENGINES = ("local", "ray")
 _BATCH = 2048
-FORMATS = (".jsonl", ".csv", ".parquet")
 
 
 @app.command()
 def command(
     model_dir: Annotated[str, typer.Argument(help="model folder of a run")],
-    data: Annotated[str, typer.Argument(help="a data file, or - for one text per line on stdin")],
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            help="data files, folders of them, globs or URLs (s3://, gs://); or - for one text per line on stdin"
+        ),
+    ],
     out: Annotated[
         str | None,
-        typer.Option(metavar="F", help="output .jsonl, .csv or .parquet; default: JSON lines on stdout"),
+        typer.Option(
+            metavar="F|DIR",
+            help="output .jsonl, .csv or .parquet, or a folder for one file per input; default: JSON lines on stdout",
+        ),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="jsonl | csv | parquet; default: the ending of --out, or of each input"
+        ),
     ] = None,
     text: Annotated[
         list[str] | None, typer.Option(metavar="COL…", help="text column(s), when named otherwise here")
@@ -38,54 +53,181 @@ def command(
     top: Annotated[
         int | None, typer.Option(metavar="K", min=1, help="probabilities of the K best labels only (jsonl)")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="throw away finished parts of another prediction with this --out")
+    ] = False,
+    engine: Annotated[str, typer.Option(metavar="NAME", help="local | ray")] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="copies of the model (ray); default: one per GPU, or per 4 cores"
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="a running Ray cluster; default: $RAY_ADDRESS, or this machine"
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="end stdout with a JSON summary")] = False,
 ) -> None:
-    """Label a file, or lines on stdin."""
+    """Label files, or lines on stdin. Stopped or killed, the same command goes on where it was."""
     overrides: dict[str, Any] = {"say": output.say}
     if text:
         overrides["text"] = tuple(text)
     if id:
         overrides["id"] = id
-    summary = predict(model_dir, data, out=out, top=top, **overrides)
+    summary = predict(
+        model_dir,
+        data,
+        out=out,
+        format=format,
+        top=top,
+        force=force,
+        engine=engine,
+        workers=workers,
+        address=address,
+        **overrides,
+    )
     if json:
         output.summary(summary)
 
 
 def predict(
-    model_dir: str, data: str, *, out: str | None = None, top: int | None = None, **overrides: Any
+    model_dir: str,
+    data: str | Sequence[str],
+    *,
+    out: str | None = None,
+    format: str | None = None,
+    top: int | None = None,
+    force: bool = False,
+    engine: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    **overrides: Any,
 ) -> dict[str, Any]:
-    """Stream texts through a saved classifier; the output file appears under its name only when it is complete."""
+    """Stream texts through a saved classifier; an output file appears under its name only when it is complete."""
+    from sortal.backbone.kernels import bound_kernels
+    from sortal.bulk.outputs import check_out
     from sortal.errors import ConfigError
 
-    if out is not None and Path(out).suffix not in FORMATS:
-        raise ConfigError(
-            f"--out {out}: unknown format {Path(out).suffix!r}", f"use one of {', '.join(FORMATS)}"
-        )
-    if out is not None and Path(out).is_dir():
-        raise ConfigError(f"--out {out} is a folder", "give the name of a file")
-    if out is not None and not Path(out).absolute().parent.is_dir():
-        raise ConfigError(
-            f"--out {out}: the folder {Path(out).absolute().parent} does not exist",
-            "make it, or choose another",
-        )
-    from sortal.classifier import load
-    from sortal.training.progress import NoProgress, TerminalProgress, Within
-
-    classifier = load(model_dir)
-    total, pairs = (None, _stdin()) if data == "-" else _file(classifier, data, overrides)
-    view = TerminalProgress() if total else NoProgress()
-    n = 0
-    with ExitStack() as stack:
-        write = stack.enter_context(_writer(out, classifier, top))
-        view.start("predicting", total or 0)
-        stack.callback(view.stop)
-        while batch := list(islice(pairs, _BATCH)):
-            probabilities = classifier.predict_proba([text for _, text in batch], Within(view))
-            write([id_ for id_, _ in batch], probabilities, classifier.decision.decide(probabilities))
-            n += len(batch)
+    words = [data] if isinstance(data, str) else list(data)
+    _check(words, out, engine, workers, address)
     if out is not None:
-        output.say(f"{n:,} rows written to {out}")
-    return {"rows": n, "out": out}
+        check_out(out, format)
+    elif format not in (None, "jsonl"):
+        raise ConfigError(f"--format {format} needs --out", "standard output is JSON lines")
+    bound_kernels()
+    if words == ["-"]:
+        rows = _lines_of_stdin(model_dir, out, format, top)
+    elif out is None:
+        rows = _files_to_stdout(model_dir, words, top, overrides)
+    else:
+        from sortal.bulk.predict import predict_files
+
+        overrides = {"say": output.say, **overrides}
+        made = _engine(engine, model_dir, workers, address)
+        rows = predict_files(model_dir, words, out, made, form=format, top=top, force=force, **overrides)
+    if out is not None:
+        output.say(f"{rows:,} rows written to {out}")
+    return {"rows": rows, "out": out}
+
+
+def _check(words: list[str], out: str | None, engine: str, workers: int | None, address: str | None) -> None:
+    from sortal.errors import ConfigError
+
+    if engine not in ENGINES:
+        raise ConfigError(f"--engine {engine}: no such engine", f"use one of {', '.join(ENGINES)}")
+    if "-" in words and (len(words) > 1 or engine != "local"):
+        raise ConfigError(
+            "- (stdin) cannot be combined with other inputs or --engine", "give files, or - alone"
+        )
+    if engine == "local" and (workers or address):
+        raise ConfigError(
+            "--workers and --address are for --engine ray", "add --engine ray, or leave them out"
+        )
+    if engine == "ray" and out is None:
+        raise ConfigError("--engine ray needs --out", "name a file or folder that all workers reach")
+
+
+def _engine(name: str, model_dir: str, workers: int | None, address: str | None) -> MakeEngine:
+    if name == "ray":
+        from sortal.bulk.ray_engine import ray_engine
+
+        return ray_engine(workers, address)
+
+    def local(stop: StopRequest) -> AbstractContextManager[Engine]:
+        from sortal.bulk.local import LocalEngine
+        from sortal.classifier import load
+        from sortal.training.signals import Stoppable
+
+        return nullcontext(LocalEngine(load(model_dir), Stoppable(stop)))
+
+    return local
+
+
+def _files_to_stdout(model_dir: str, words: list[str], top: int | None, overrides: dict[str, Any]) -> int:
+    from pathlib import Path
+
+    from sortal.bulk.formats import Format
+    from sortal.bulk.inputs import expand
+    from sortal.bulk.plan import plan, total
+    from sortal.bulk.predict import readings, refuse_empty
+    from sortal.bulk.scoring import ShardScorer
+    from sortal.classifier import load
+    from sortal.training.progress import TerminalProgress, Within
+
+    columns = dict(overrides)
+    say = columns.pop("say", output.say)
+    classifier = load(Path(model_dir))
+    inputs = expand(words)
+    reading = readings(classifier.meta, inputs, columns, named=True)
+    plans = [plan(each, how, say) for each, how in zip(inputs, reading, strict=True)]
+    refuse_empty(plans)
+    scorer, form = ShardScorer(classifier), Format("jsonl", classifier.label_space, top)
+    with TerminalProgress() as view:
+        view.start("predicting", total(plans))
+        for each in plans:
+            for _, rows in each.read():
+                _write_stdout(scorer.answer(scorer.read(rows), form, Within(view)))
+    return total(plans)
+
+
+def _lines_of_stdin(model_dir: str, out: str | None, format: str | None, top: int | None) -> int:
+    from pathlib import Path
+    from typing import cast
+
+    from sortal.bulk.formats import Format
+    from sortal.bulk.outputs import Form, is_folder
+    from sortal.bulk.plan import Rows
+    from sortal.bulk.scoring import ShardScorer
+    from sortal.bulk.storage import storage
+    from sortal.classifier import load
+    from sortal.errors import ConfigError
+    from sortal.training.progress import NoProgress
+
+    if out is not None and is_folder(out):
+        raise ConfigError(f"--out {out} is a folder", "give the name of a file for the lines of stdin")
+    classifier = load(model_dir)
+    form = "jsonl" if out is None else format or Path(out).suffix.removeprefix(".")
+    scorer, written = ShardScorer(classifier), Format(cast(Form, form), classifier.label_space, top)
+    rows = 0
+
+    def answers() -> Iterator[bytes]:
+        nonlocal rows
+        pairs = _stdin()
+        while batch := list(islice(pairs, _BATCH)):
+            ids, texts = map(list, zip(*batch, strict=True))
+            yield scorer.answer(scorer.read(Rows(ids, texts)), written, NoProgress())
+            rows += len(batch)
+
+    if out is None:
+        for answer in answers():
+            _write_stdout(answer)
+    else:
+        with storage(out).appearing(out) as file:
+            written.join(answers(), file)
+    return rows
 
 
 def _stdin() -> Iterator[tuple[str, str]]:
@@ -103,80 +245,7 @@ def _decoded(stream: Iterable[bytes]) -> Iterator[str]:
         yield text.removeprefix("\ufeff") if number == 0 else text
 
 
-def _file(classifier: Any, data: str, overrides: dict[str, Any]) -> tuple[int, Iterator[tuple[str, str]]]:
-    rows = classifier.read(data, need_labels=False, **overrides)
-    return len(rows), zip(rows.ids, rows.iter_texts(), strict=True)
-
-
-@contextmanager
-def _writer(
-    out: str | None, classifier: Any, top: int | None
-) -> Iterator[Callable[[list[str], Any, Any], None]]:
-    if out is not None and Path(out).suffix == ".parquet":
-        from sortal.evaluation.predictions import open_predictions
-
-        with open_predictions(out, classifier.label_space, with_gold=False) as writer:
-            yield lambda ids, probabilities, decided: writer.write(ids, probabilities, decided)
-        return
-    with _text_file(out) as file:
-        if out is not None and Path(out).suffix == ".csv":
-            yield _csv_writer(file, classifier)
-        else:
-            yield _jsonl_writer(file, classifier, top)
-
-
-@contextmanager
-def _text_file(out: str | None) -> Iterator[IO[str]]:
-    if out is None:
-        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-        yield sys.stdout
-        sys.stdout.flush()
-        return
-    part = Path(out).with_name(f".{Path(out).name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        part.replace(out)
-    except OSError as error:
-        from sortal.errors import ResourceError
-
-        raise ResourceError(
-            f"cannot write {out}: {error.strerror or error}", "free disk space, or choose another --out"
-        ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def _csv_writer(file: IO[str], classifier: Any) -> Callable[[list[str], Any, Any], None]:
-    single = classifier.label_space.task == "single"
-    names = classifier.classes_
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["id", "label" if single else "labels", *[f"p:{name}" for name in names]])
-
-    def write(ids: list[str], probabilities: Any, decided: Any) -> None:
-        for id_, label, row in zip(ids, classifier.labels(decided), probabilities, strict=True):
-            answer = (
-                (label if label is not None else "")
-                if single
-                else jsonlib.dumps(list(label), ensure_ascii=False)
-            )
-            writer.writerow([id_, answer, *[f"{p:.6g}" for p in row]])
-
-    return write
-
-
-def _jsonl_writer(file: IO[str], classifier: Any, top: int | None) -> Callable[[list[str], Any, Any], None]:
-    single = classifier.label_space.task == "single"
-    names = classifier.classes_
-
-    def write(ids: list[str], probabilities: Any, decided: Any) -> None:
-        for id_, label, row in zip(ids, classifier.labels(decided), probabilities, strict=True):
-            order = (-row).argsort(kind="stable")[:top]
-            answer = {"label": label} if single else {"labels": list(label)}
-            values = {names[i]: round(float(row[i]), 6) for i in order}
-            file.write(
-                jsonlib.dumps({"id": id_, **answer, "probabilities": values}, ensure_ascii=False) + "\n"
-            )
-
-    return write
+def _write_stdout(answer: bytes) -> None:
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    sys.stdout.write(answer.decode("utf-8"))
+    sys.stdout.flush()

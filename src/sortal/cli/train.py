@@ -167,15 +167,17 @@ def train(
     from sortal.run import run
 
     result = run(config, resume=resume, force=force, consent=consent, say=output.say)
-    if not result.metrics:  # a process that is not the main one
+    if not result.record:  # a process that is not the main one
         return {}
     metrics = result.metrics
-    tables = [metrics_table(metrics), worst_labels(metrics, 5)]
+    tables = [metrics_table(metrics), worst_labels(metrics, 5)] if metrics else []
     if metrics.get("confusions"):
         tables.append(confusion_excerpt(metrics, 5))
     if metrics.get("coverage_table"):
         tables.append(coverage_table_view(metrics["coverage_table"], config.abstain_below))
     output.show(*tables)
+    if not metrics:
+        output.say("no test rows: nothing was measured")
     output.say(f"run folder  {result.folder}\nmodel       {result.folder / 'model'}")
     training = result.record.get("training", {})
     return {

@@ -73,7 +73,7 @@ def open_source(source: str | Path, say: Say) -> RecordSource:
         if names_hub_data(name):
             return HubRecords(name)
         raise DataError(f"{name} does not exist{_neighbours(path)}", "check the path")
-    kind = _kind(path) or _kind_from_bytes(path)
+    kind = kind_of(path) or _kind_from_bytes(path)
     if kind == "parquet":
         return ArrowFile(path, name, "parquet")
     if kind == "arrow":
@@ -92,7 +92,7 @@ def open_source(source: str | Path, say: Say) -> RecordSource:
 def names_hub_data(source: str) -> bool:
     """Whether ``source`` can only mean a hub data set: nothing here has that name, and it is not written like a file's."""
     path = Path(source)
-    if path.exists() or not looks_like_hub_id(source) or _kind(path) is not None:
+    if path.exists() or not looks_like_hub_id(source) or kind_of(path) is not None:
         return False
     if "/" in source:
         return not path.parent.is_dir()
@@ -111,13 +111,15 @@ def find_files(folder: str | Path) -> dict[str, str]:
     path = Path(folder)
     if not path.is_dir() or is_saved_dataset(path):
         return _named_parts(hub_splits(str(folder)))
-    files = sorted(file for file in path.iterdir() if file.is_file() and _kind(file) and file.name[0] != ".")
+    files = sorted(
+        file for file in path.iterdir() if file.is_file() and kind_of(file) and file.name[0] != "."
+    )
     found: dict[str, list[Path]] = {part: [] for part in _PARTS}
     for file in files:
         if part := _part(_SHARD.sub("", _stem(file))):
             found[part].append(file)
     candidates = {part: _one(folder, part, matches) for part, matches in found.items() if matches}
-    data = [file for file in files if _kind(file) != "text"]
+    data = [file for file in files if kind_of(file) != "text"]
     if not candidates and not data:
         if inner := _part_folders(path):
             return inner
@@ -185,7 +187,8 @@ def _named_parts(splits: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def _kind(path: Path) -> str | None:
+def kind_of(path: Path) -> str | None:
+    """One of the values of `KINDS` by the ending of the name (before ``.gz``), or None."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     if suffixes and suffixes[-1] == ".gz":
         suffixes.pop()

@@ -18,6 +18,7 @@ from sortal.data.problems import counted
 from sortal.data.records import BATCH_ROWS, RecordSource, Say, say_on_stderr
 from sortal.data.schema import Schema, Task
 from sortal.data.spool import Spool
+from sortal.data.stream import row_ids
 from sortal.data.textcells import TextJoiner, is_missing
 from sortal.data.widecolumns import add_flags, interpret_flags
 from sortal.errors import ConfigError, DataError
@@ -135,17 +136,11 @@ def _rows(
         rows: dict[str, Any] = {
             "row": numbers,
             "text": joiner.join(batch),
-            "id": [str(number) for number in numbers],
+            "id": row_ids(batch, chosen.id),
         }
-        for role, column in (("id", chosen.id), ("group", chosen.group)):
-            if column:
-                values = batch.columns.get(column) or [None] * batch.size
-                rows[role] = [None if is_missing(value) or value == "" else str(value) for value in values]
-        if chosen.id:
-            rows["id"] = [
-                str(number) if value is None else value
-                for number, value in zip(numbers, rows["id"], strict=True)
-            ]
+        if chosen.group:
+            values = batch.columns.get(chosen.group) or [None] * batch.size
+            rows["group"] = [None if is_missing(value) or value == "" else str(value) for value in values]
         if chosen.label:
             book.add(batch, batch.columns.get(chosen.label) or [None] * batch.size)
         elif chosen.label_columns:

@@ -30,9 +30,8 @@ _KEY = b"sortal"
 class PredictionsWriter:
     """Appends batches of predictions to an open file; made by `open_predictions`."""
 
-    def __init__(self, file: Any, path: Path, names: tuple[str, ...], task: Task, with_gold: bool) -> None:
-        self._file, self._path = file, path
-        self._names, self._task, self._with_gold = names, task, with_gold
+    def __init__(self, file: Any, path: Path, label_space: LabelNames, with_gold: bool) -> None:
+        self._file, self._path, self._space, self._with_gold = file, path, label_space, with_gold
 
     def write(
         self,
@@ -57,13 +56,12 @@ class PredictionsWriter:
         for start in range(0, len(ids), ROW_GROUP):
             part = slice(start, start + ROW_GROUP)
             with _clean_errors(self._path):
-                columns = [pa.array(list(ids[part]), pa.string())]
-                if gold is not None:
-                    columns.append(_labels(gold[part], self._names, self._task))
-                columns.append(_labels(predicted[part], self._names, self._task))
-                block = np.ascontiguousarray(np.asarray(probabilities[part], dtype=np.float64).T)
-                columns += [pa.array(column) for column in block]
-                self._file.write_table(pa.Table.from_arrays(columns, schema=self._file.schema))
+                some_gold = None if gold is None else gold[part]
+                self._file.write_table(
+                    predictions_table(
+                        ids[part], probabilities[part], predicted[part], self._space, gold=some_gold
+                    )
+                )
 
 
 @contextmanager
@@ -76,13 +74,13 @@ def open_predictions(
         ResourceError: the file cannot be written (disk full, no permission).
     """
     path = Path(path)
-    names, task = tuple(label_space.names), label_space.task
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with _clean_errors(path):
-            file = pq.ParquetWriter(part, _schema(names, task, with_gold), compression="zstd")
+            schema = predictions_schema(label_space, with_gold=with_gold)
+            file = pq.ParquetWriter(part, schema, compression="zstd")
         try:
-            yield PredictionsWriter(file, path, names, task, with_gold)
+            yield PredictionsWriter(file, path, label_space, with_gold)
         except BaseException:
             with suppress(OSError, pa.ArrowException):
                 file.close()
@@ -174,11 +172,32 @@ def read_predictions(path: str | Path) -> Predictions:
     )
 
 
-def _schema(names: tuple[str, ...], task: Task, with_gold: bool) -> Any:
+def predictions_schema(label_space: LabelNames, *, with_gold: bool = False) -> Any:
+    """The Arrow schema of a predictions file."""
+    names, task = tuple(label_space.names), label_space.task
     labels = pa.string() if task == "single" else pa.list_(pa.string())
     fields = [("id", pa.string())] + [("gold", labels)] * with_gold + [("predicted", labels)]
     fields += [(f"p:{name}", pa.float64()) for name in names]
     return pa.schema(fields, metadata={_KEY: json.dumps({"task": task, "labels": names})})
+
+
+def predictions_table(
+    ids: Sequence[str],
+    probabilities: Floats,
+    predicted: NDArray[Any],
+    label_space: LabelNames,
+    *,
+    gold: NDArray[Any] | None = None,
+) -> Any:
+    """Rows of a predictions file as an Arrow table; arguments as of `PredictionsWriter.write`."""
+    names, task = tuple(label_space.names), label_space.task
+    columns = [pa.array(list(ids), pa.string())]
+    if gold is not None:
+        columns.append(_labels(gold, names, task))
+    columns.append(_labels(predicted, names, task))
+    block = np.ascontiguousarray(np.asarray(probabilities, dtype=np.float64).T)
+    columns += [pa.array(column) for column in block]
+    return pa.Table.from_arrays(columns, schema=predictions_schema(label_space, with_gold=gold is not None))
 
 
 def _labels(encoded: NDArray[Any], names: tuple[str, ...], task: Task) -> Any:

@@ -63,7 +63,8 @@ class BlendScorer:
 
     def score_encoded(self, texts: BlendTexts, view: ProgressView | None = None) -> Scores:
         """Scores ``[n, L]`` of what `encode` gave."""
-        return self.add(self.tuned.score_encoded(texts.tokens, view), self.tfidf.score(texts.texts, view))
+        # Progress of the linear model as well would count every text twice.
+        return self.add(self.tuned.score_encoded(texts.tokens, view), self.tfidf.score(texts.texts))
 
     def add(self, tuned: Scores, tfidf: Scores) -> Scores:
         """The blend of scores of the same texts."""

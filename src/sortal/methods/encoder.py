@@ -13,6 +13,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from sortal.backbone import encoders, loading
 from sortal.backbone.encoding import TextEncoder
+from sortal.backbone.quiet import quiet
 from sortal.backbone.template import install, own_template
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
@@ -44,7 +45,8 @@ class EncoderScorer(PackScorer[EncoderModel]):
     def save(self, folder: Path) -> dict[str, Any]:
         """A plain transformers model with its tokenizer; the linear layer on the mean, which transformers has no place for, in a file of its own."""
         model = self.model
-        model.whole.save_pretrained(folder)
+        with quiet():
+            model.whole.save_pretrained(folder)
         if not model.own:
             tensors = {name: t.detach().cpu().contiguous() for name, t in model.score.state_dict().items()}
             save_file(tensors, folder / SCORE_FILE, metadata={"format": "pt"})

@@ -11,7 +11,7 @@ import torch
 from sortal.backbone import loading
 from sortal.backbone.depth import cut_layers
 from sortal.backbone.encoding import TextEncoder
-from sortal.backbone.lora import fuse
+from sortal.backbone.lora import freeze, fuse
 from sortal.backbone.sharding import shard_frozen
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
@@ -167,9 +167,8 @@ class HeadMethod:
         classifier = loading.load_classifier(check_base(folder, meta).path, settings, **weights)
         packed = loading.enable_packing(classifier)
         model = attach_adapter(classifier, folder)
-        model.requires_grad_(False)
         fuse(model)
-        model.eval()
+        freeze(model)
         head = HeadModel(model, packed, meta.get("pooling", "last"), len(encoder.template.prefix))
         return HeadScorer(head, encoder, default_max_tokens(settings, weights["dtype"], weights["device"]))
 

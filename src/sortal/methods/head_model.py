@@ -65,8 +65,10 @@ class HeadModel(nn.Module):
     def states(self, rows: Pack) -> torch.Tensor:
         """What ``score`` reads: one state per text, fp32 ``[examples, hidden]``."""
         base = getattr(self.inner, self.inner.base_model_prefix)
-        states = token_states(base, rows) if self.packed else token_states_padded(base, rows, self.pad_id)
-        return pool(states, rows, self.pooling, self.skip)
+        if not self.packed:
+            return pool(token_states_padded(base, rows, self.pad_id), rows, self.pooling, self.skip)
+        read = rows.last if self.pooling == "last" and rows.whole else None
+        return pool(token_states(base, rows, read), rows, self.pooling, self.skip)
 
 
 def tunable(classifier: Any, config: RunConfig, pooling: Pooling = "last", skip: int = 0) -> HeadModel:

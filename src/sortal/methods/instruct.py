@@ -12,7 +12,7 @@ import torch
 
 from sortal.backbone import loading
 from sortal.backbone.language_model import LanguageModel, enable_trees
-from sortal.backbone.lora import add_lora, fuse
+from sortal.backbone.lora import add_lora, freeze, fuse
 from sortal.backbone.sharding import shard_frozen
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
@@ -273,7 +273,7 @@ class InstructMethod:
             ModelError: naming what does not fit.
         """
         try:
-            prompt, scoring = _saved_prompt(folder, meta, label_space), Scoring(**meta["scoring"])
+            prompt, scoring = saved_prompt(folder, meta, label_space), Scoring(**meta["scoring"])
             shortlist = None if meta["shortlist"] is None else Shortlist.load(folder)
             weights = loading.weights_as_saved(meta, processes().device)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -286,14 +286,13 @@ class InstructMethod:
         base = loading.load_language_model(check_base(folder, meta).path, settings, **weights)
         shares = enable_trees(base)
         model = LanguageModel(attach_adapter(base, folder), shares)
-        model.requires_grad_(False)
         fuse(model)
-        model.eval()
+        freeze(model)
         budget = default_max_tokens(settings, weights["dtype"], weights["device"])
         return InstructScorer(model, prompt, len(label_space), scoring, budget, shortlist, frozen=True)
 
 
-def _saved_prompt(folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> Prompt:
+def saved_prompt(folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> Prompt:
     """The prompt in ``folder``, giving the tokens that the model was tuned on."""
     saved = meta["prompt"]
     verbalizer = Verbalizer(tuple(saved["answers"]), tuple(saved["listed"]))

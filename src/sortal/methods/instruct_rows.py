@@ -103,14 +103,12 @@ class ResponseLoss:
     def losses(self, rows: Ints) -> torch.Tensor:
         """See `Objective.losses`."""
         sequences = [np.concatenate([self.trunks[i], self.responses[i][:-1]]) for i in rows]
-        states = self.model.states([TreeRow(ids) for ids in sequences], self.shared)
         lengths = [len(self.responses[i]) for i in rows]
         ends = np.cumsum([len(ids) for ids in sequences])
         at = np.concatenate([end - n + np.arange(n) for end, n in zip(ends, lengths, strict=True)])
+        states = self.model.states([TreeRow(ids) for ids in sequences], self.shared, read=at)
         targets = torch.from_numpy(np.concatenate([self.responses[i] for i in rows])).to(states.device)
-        logprobs = self.model.token_logprobs(
-            states.index_select(0, torch.from_numpy(at).to(states.device)), targets
-        )
+        logprobs = self.model.token_logprobs(states, targets)
         owner = torch.from_numpy(np.repeat(np.arange(len(rows)), lengths)).to(states.device)
         total = torch.zeros(len(rows), device=states.device).index_add(0, owner, logprobs)
         return -total * self.weights[torch.from_numpy(rows).to(self.weights.device)]
@@ -210,7 +208,6 @@ class Branches:
             rows.append(self.trie.row(trunk, nodes))
             at.append(start + len(trunk) + np.searchsorted(nodes, ends))
             start += len(trunk) + len(nodes)
-        states = model.states(rows, prompt, memory)
-        chosen = states.index_select(0, torch.from_numpy(np.concatenate(at)).to(states.device))
-        answers = model.token_logits(chosen, self.yes_no)
+        states = model.states(rows, prompt, memory, read=np.concatenate(at))
+        answers = model.token_logits(states, self.yes_no)
         return answers[:, 0] - answers[:, 1]

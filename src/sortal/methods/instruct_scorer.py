@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -13,25 +13,25 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sortal.backbone.joined import alphabetical
 from sortal.backbone.language_model import LanguageModel
 from sortal.backbone.packing import microbatches
 from sortal.methods.base import Scores
 from sortal.methods.instruct_rows import Branches, Trunks
 from sortal.prompting import listing
 from sortal.prompting.prompt import Prompt
-from sortal.prompting.scoring import SharedPrompt, answer_logprobs
+from sortal.prompting.scoring import Began, SharedPrompt, answer_logprobs
 from sortal.prompting.shortlist import Shortlist
 from sortal.prompting.trie import Trie
 from sortal.training.distributed import Processes, alone
 from sortal.training.progress import NoProgress, ProgressView
 
 _SCORE_CHUNK = 2048
-_OVERLAPPING = 2  # microbatches; more would be fuller forwards, and progress and stops seen later
 _GROWN_NODES = 16  # what a text's tree usually comes to when it is grown
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Score = Callable[[SharedPrompt, list[Ints], list[Ints]], list[Floats]]
-"""Scores of each text's own labels, from the shared prompt, the trunks and the labels."""
+Score = Callable[[SharedPrompt, list[Ints], list[Ints], Began], list[Floats]]
+"""Scores of each text's own labels, from the shared prompt, the trunks and the labels; see `answer_logprobs` for the last one."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,13 @@ class InstructScorer:
         """Form ``list``: scores ``[biases, labels]`` of every text, one row per `listing.STOP_BIASES`."""
         wide = replace(self, scoring=replace(self.scoring, stop_bias=max(listing.STOP_BIASES)))
 
-        def at_each_bias(shared: SharedPrompt, chunk: list[Ints], labels: list[Ints]) -> list[Floats]:
+        def at_each_bias(
+            shared: SharedPrompt, chunk: list[Ints], labels: list[Ints], began: Began
+        ) -> list[Floats]:
+            decoded = wide._decode(shared, chunk, labels)
+            began(range(len(chunk)))
             return [
-                np.stack([listing.logits(steps, bias) for bias in listing.STOP_BIASES])
-                for steps in wide._decode(shared, chunk, labels)
+                np.stack([listing.logits(steps, bias) for bias in listing.STOP_BIASES]) for steps in decoded
             ]
 
         return wide._per_text(trunks, view, wide._corrected(at_each_bias))
@@ -115,12 +118,12 @@ class InstructScorer:
         """``score`` in label-space order, less what it gives an empty text where prior correction is asked for."""
         prior: list[Floats] = []
 
-        def work(shared: SharedPrompt, chunk: list[Ints], labels: list[Ints]) -> list[Floats]:
-            found = score(shared, chunk, labels)
+        def work(shared: SharedPrompt, chunk: list[Ints], labels: list[Ints], began: Began) -> list[Floats]:
+            found = score(shared, chunk, labels, began)
             if self.scoring.prior_correction:
                 if not prior:
                     empty = Trunks(self.prompt, self.prompt.encode([""]))
-                    prior.extend(score(shared, [empty[0]], labels[:1]))
+                    prior.extend(score(shared, [empty[0]], labels[:1], lambda texts: None))
                 found = [values - prior[0] for values in found]
             return [self._spread(values, own) for values, own in zip(found, labels, strict=True)]
 
@@ -152,19 +155,24 @@ class InstructScorer:
         everything = np.arange(self.n_labels)
         with torch.inference_mode():
             shared = self._shared_prompt(trunks.shared)
-            costs = trunks.lengths[mine] + self._tree_tokens
-            # Grown trees of a part overlap, so that forwards stay full until its last trees.
-            at_once = self.max_tokens * (_OVERLAPPING if self._grows and self.prompt.form == "label" else 1)
-            for part in microbatches(costs.tolist(), at_once):
-                rows = mine[part]
+            for rows in self._parts(trunks, mine):
                 labels = [everything if trunks.candidates is None else trunks.candidates[i] for i in rows]
-                for i, value in zip(
-                    rows.tolist(), work(shared, [trunks[i] for i in rows], labels), strict=True
-                ):
+
+                def began(texts: Sequence[int], rows: Ints = rows) -> None:
+                    view.advance(len(texts), int(trunks.lengths[rows[list(texts)]].sum()))
+
+                values = work(shared, [trunks[i] for i in rows], labels, began)
+                for i, value in zip(rows.tolist(), values, strict=True):
                     found[i] = value
-                view.advance(len(rows), int(trunks.lengths[rows].sum()))
         view.stop()
         return found
+
+    def _parts(self, trunks: Trunks, rows: Ints) -> list[Ints]:
+        """``rows`` in microbatches of similar length; where trees grow, all together, and those that begin alike as neighbours."""
+        if self._grows and self.prompt.form == "label":
+            return [rows[alphabetical([trunks[i] for i in rows])]]
+        costs = trunks.lengths[rows] + self._tree_tokens
+        return [rows[part] for part in microbatches(costs.tolist(), self.max_tokens)]
 
     def _shared_prompt(self, ids: Ints) -> SharedPrompt:
         if not self.frozen:
@@ -173,19 +181,27 @@ class InstructScorer:
             self._kept = SharedPrompt.compute(self.model, ids)
         return self._kept
 
-    def _scores(self, shared: SharedPrompt, trunks: list[Ints], labels: list[Ints]) -> list[Floats]:
+    def _scores(
+        self, shared: SharedPrompt, trunks: list[Ints], labels: list[Ints], began: Began
+    ) -> list[Floats]:
         """Scores of each text's own labels."""
         if self.prompt.form == "label":
-            return self._answers(shared, trunks, labels)
+            return self._answers(shared, trunks, labels, began)
         if self.prompt.form == "each":
-            return self._yes_no(shared, trunks, labels)
-        return [
-            listing.logits(steps, self.scoring.stop_bias) for steps in self._decode(shared, trunks, labels)
-        ]
+            found = self._yes_no(shared, trunks, labels)
+        else:
+            steps = self._decode(shared, trunks, labels)
+            found = [listing.logits(own, self.scoring.stop_bias) for own in steps]
+        began(range(len(trunks)))
+        return found
 
-    def _answers(self, shared: SharedPrompt, trunks: list[Ints], labels: list[Ints]) -> list[Floats]:
+    def _answers(
+        self, shared: SharedPrompt, trunks: list[Ints], labels: list[Ints], began: Began
+    ) -> list[Floats]:
         tries = [self._trie_of(own) for own in labels]
-        found = answer_logprobs(shared, trunks, tries, self.scoring.tolerance, budget=self._forward_tokens)
+        found = answer_logprobs(
+            shared, trunks, tries, self.scoring.tolerance, budget=self._forward_tokens, began=began
+        )
         if not self.scoring.length_normalization:
             return found
         lengths = np.array([len(answer) + 1 for answer in self.prompt.answers])

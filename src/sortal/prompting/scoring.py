@@ -7,14 +7,15 @@ answers' probability, which a fine-tuned model reaches after a few nodes.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, pairwise
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from sortal.backbone.joined import common_beginning, join
 from sortal.backbone.language_model import LanguageModel
 from sortal.backbone.trees import Memory, TreeRow
 from sortal.prompting.trie import Trie
@@ -22,6 +23,7 @@ from sortal.prompting.trie import Trie
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Began = Callable[[Sequence[int]], None]
 # Before any answer is complete, what is opened: branches at least this likely, relative to the likeliest one.
 _FIRST_LOOK = 0.05
 _FIRST_LOOK_FOR_BEST = 0.5
@@ -50,6 +52,7 @@ def answer_logprobs(
     tolerance: float = 0.0,
     wanted: Sequence[Bools] | None = None,
     budget: int | None = None,
+    began: Began = lambda texts: None,
 ) -> list[Floats]:
     """log p of every answer below every text.
 
@@ -58,21 +61,24 @@ def answer_logprobs(
         tries: each text's answers; may be one object many times.
         tolerance: 0 opens every node in one forward; above 0, answers that are left out share their branch's probability equally, and
             the normalised probabilities are off by at most about this much. Infinity opens only what may hold an answer likelier than
-            the best one found: the largest value is at the likeliest answer, and the others say little.
+            the best one found: the largest value is at the likeliest answer, and no value is a probability.
         wanted: bool ``[answers]`` per text, those that the tolerance is measured against; the others' values may be anything.
         budget: with a tolerance, tokens of a forward: texts begin where others' trees leave room. None: all begin together.
+            Neighbours that begin alike share what they have in common (`joined.alphabetical` is the order for it).
+        began: told the positions of texts that a forward has begun, forward after forward; of all texts at once without a tolerance.
 
     Returns:
         per text, float64 ``[answers]``.
     """
     if tolerance > 0 and shared.memory is not None:
-        return _grown(shared, trunks, tries, tolerance, wanted or [None] * len(trunks), budget)
-    return _whole(shared, trunks, tries)
+        return _grown(shared, trunks, tries, tolerance, wanted or [None] * len(trunks), budget, began)
+    found = _whole(shared, trunks, tries)
+    began(range(len(trunks)))
+    return found
 
 
 def _whole(shared: SharedPrompt, trunks: Sequence[Ints], tries: Sequence[Trie]) -> list[Floats]:
     rows = [trie.row(trunk, trie.inner[1:]) for trunk, trie in zip(trunks, tries, strict=True)]
-    states = shared.model.states(rows, shared.ids, shared.memory)
     at, parents, tokens = [], [], []
     start = found = 0
     for trunk, trie, row in zip(trunks, tries, rows, strict=True):
@@ -83,9 +89,8 @@ def _whole(shared: SharedPrompt, trunks: Sequence[Ints], tries: Sequence[Trie]) 
         tokens.append(trie.token[trie.edges])
         start += len(row.ids)
         found += len(trie.inner)
-    edges = _edge_logprobs(
-        shared.model, states, np.concatenate(at), np.concatenate(parents), np.concatenate(tokens)
-    )
+    states = shared.model.states(rows, shared.ids, shared.memory, read=np.concatenate(at))
+    edges = _edge_logprobs(shared.model, states, np.concatenate(parents), np.concatenate(tokens))
     result, start = [], 0
     for trie in tries:
         result.append(trie.accumulate(edges[None, start : start + len(trie.edges)])[0, trie.ends])
@@ -93,21 +98,31 @@ def _whole(shared: SharedPrompt, trunks: Sequence[Ints], tries: Sequence[Trie]) 
     return result
 
 
-def _edge_logprobs(
-    model: LanguageModel, states: torch.Tensor, at: Ints, parents: Ints, tokens: Ints
-) -> Floats:
+def _edge_logprobs(model: LanguageModel, states: torch.Tensor, parents: Ints, tokens: Ints) -> Floats:
     device = states.device
-    chosen = states.index_select(0, torch.from_numpy(at).to(device))
     found = model.edge_logprobs(
-        chosen, torch.from_numpy(parents).to(device), torch.from_numpy(tokens).to(device)
+        states, torch.from_numpy(parents).to(device), torch.from_numpy(tokens).to(device)
     )
     return found.double().cpu().numpy()
 
 
+def _first_edges(model: LanguageModel, states: torch.Tensor, tries: Sequence[Trie]) -> list[Floats]:
+    """Per text, log-probabilities of its answers' first tokens among themselves.
+
+    Against log p they lack a constant of the text, a sum over the vocabulary, on which the likeliest answer does not depend.
+    """
+    firsts = [trie.token[trie.children_of(np.zeros(1, np.int64))] for trie in tries]
+    tokens = np.unique(np.concatenate(firsts))
+    logits = model.token_logits(states, tokens.tolist()).double().cpu().numpy()
+    chosen = [row[np.searchsorted(tokens, first)] for row, first in zip(logits, firsts, strict=True)]
+    return [row - np.logaddexp.reduce(row) for row in chosen]
+
+
 @dataclass
 class _Growth:
-    """What is known of one text's tree."""
+    """What is known of one text's tree; ``text``: its position among the texts."""
 
+    text: int
     trie: Trie
     trunk: Ints
     wanted: Bools | None
@@ -187,6 +202,7 @@ def _grown(
     tolerance: float,
     wanted: Sequence[Bools | None],
     budget: int | None,
+    began: Began,
 ) -> list[Floats]:
     """Every forward holds the next nodes of trees that grow and, up to ``budget`` tokens, new texts.
 
@@ -194,53 +210,95 @@ def _grown(
     """
     assert shared.memory is not None
     memory = shared.memory.with_prompt_only(grow=True)
-    growths = [_Growth(*given) for given in zip(tries, trunks, wanted, strict=True)]
-    waiting = deque(growths)
+    found: list[Floats] = [np.zeros(0)] * len(trunks)
     growing: list[tuple[_Growth, Ints]] = []  # with the nodes to open next
-    while growing or waiting:
-        active, used = growing, sum(len(nodes) for _, nodes in growing)
-        while waiting and (budget is None or not active or used + len(waiting[0].trunk) <= budget):
-            used += len(waiting[0].trunk)
-            active.append((waiting.popleft(), np.zeros(1, np.int64)))
-        rows = [growth.row(nodes) if len(growth.kept) else TreeRow(growth.trunk) for growth, nodes in active]
-        lengths = np.array([len(row.ids) for row in rows])
-        ends = np.cumsum(lengths)
-        slots = memory.tokens + ends - lengths
-        states = shared.model.states(rows, shared.ids, memory)
-        at, parents, tokens, counts, found = [], [], [], [], 0
-        for (growth, nodes), end in zip(active, ends.tolist(), strict=True):
-            at.append(
-                end - len(nodes) + np.arange(len(nodes))
-            )  # the root's state is the trunk's last token's
-            below = growth.trie.children_of(nodes)
-            parents.append(found + np.searchsorted(nodes, growth.trie.parent[below]))
-            tokens.append(growth.trie.token[below])
-            counts.append(len(below))
-            found += len(nodes)
-        edges = _edge_logprobs(
-            shared.model, states, np.concatenate(at), np.concatenate(parents), np.concatenate(tokens)
-        )
+    first = 0  # of the texts that are not begun
+    while growing or first < len(trunks):
+        rows = [growth.row(nodes) for growth, nodes in growing]
+        after = first + _fitting(islice(trunks, first, None), budget, sum(len(row.ids) for row in rows))
+        joined = join(trunks[first:after])
+        rows += [texts.row for texts in joined]
+        starts = np.cumsum([0, *(len(row.ids) for row in rows)]).tolist()
+        # Where every tree's new tokens are in this forward; the last ones are those of its nodes. A text's last token is its root.
+        active = growing + [
+            (_Growth(i, tries[i], trunks[i], wanted[i]), np.zeros(1, np.int64)) for i in range(first, after)
+        ]
+        places = [start + np.arange(end - start) for start, end in pairwise(starts[: len(growing) + 1])]
+        places += [
+            start + path
+            for start, texts in zip(starts[len(growing) :], joined, strict=False)
+            for path in texts.paths
+        ]
+        read = [place[-len(nodes) :] for place, (_, nodes) in zip(places, active, strict=True)]
+        before = memory.tokens
+        states = shared.model.states(rows, shared.ids, memory, read=np.concatenate(read))
+        edges = _edges(shared.model, states, active, len(growing), normalized=tolerance < np.inf)
         growing = []
-        for (growth, nodes), part, slot, row in zip(
-            active, np.split(edges, np.cumsum(counts)[:-1]), slots.tolist(), rows, strict=True
-        ):
+        for (growth, nodes), place, part in zip(active, places, edges, strict=True):
             growth.learn(nodes, part)
             if len(growth.kept):
                 growth.opened = np.concatenate([growth.opened, nodes])
-            growth.kept = np.concatenate([growth.kept, slot + np.arange(len(row.ids))])
+            growth.kept = np.concatenate([growth.kept, before + place])
             if len(opening := growth.to_open(tolerance)):
                 growing.append((growth, opening))
+            else:
+                found[growth.text] = growth.answers()
         _forget_finished(memory, [growth for growth, _ in growing])
-    return [growth.answers() for growth in growths]
+        if first < after:
+            began(range(first, after))
+        first = after
+    return found
+
+
+def _fitting(trunks: Iterable[Ints], budget: int | None, used: int) -> int:
+    """How many of ``trunks`` begin in a forward of ``budget`` tokens, ``used`` of which are taken; at least one where none is."""
+    number, previous = 0, np.zeros(0, np.int64)
+    for trunk in trunks:
+        used += len(trunk) - common_beginning(previous, trunk)
+        if budget is not None and used > budget and used > len(trunk):
+            break
+        number, previous = number + 1, trunk
+    return number
+
+
+def _edges(
+    model: LanguageModel,
+    states: torch.Tensor,
+    active: Sequence[tuple[_Growth, Ints]],
+    grown: int,
+    normalized: bool,
+) -> list[Floats]:
+    """Log-probabilities of the edges below every tree's nodes, whose states are ``states``, tree after tree.
+
+    Args:
+        grown: the trees before this place have been begun; the others' nodes are their roots.
+        normalized: False leaves out what the edges below one root have in common.
+    """
+    below = [growth.trie.children_of(nodes) for growth, nodes in active]
+    if not normalized and grown < len(active):
+        roots = len(active) - grown
+        first = _first_edges(
+            model, states[len(states) - roots :], [growth.trie for growth, _ in active[grown:]]
+        )
+        active, states, below = active[:grown], states[: len(states) - roots], below[:grown]
+    else:
+        first = []
+    if not active:
+        return first
+    parents, found = [], 0
+    for (growth, nodes), children in zip(active, below, strict=True):
+        parents.append(found + np.searchsorted(nodes, growth.trie.parent[children]))
+        found += len(nodes)
+    tokens = [growth.trie.token[children] for (growth, _), children in zip(active, below, strict=True)]
+    edges = _edge_logprobs(model, states, np.concatenate(parents), np.concatenate(tokens))
+    return [*np.split(edges, np.cumsum([len(children) for children in below])[:-1]), *first]
 
 
 def _forget_finished(memory: Memory, growing: Sequence[_Growth]) -> None:
     """Leave the tokens of trees that grow in ``memory``, once they are the smaller part of it."""
-    needed = sum(len(growth.kept) for growth in growing)
-    if 2 * needed > memory.tokens:
+    slots = np.unique(np.concatenate([np.zeros(0, np.int64), *(growth.kept for growth in growing)]))
+    if 2 * len(slots) > memory.tokens:
         return
-    memory.keep(np.concatenate([np.zeros(0, np.int64), *(growth.kept for growth in growing)]))
-    start = 0
+    memory.keep(slots)
     for growth in growing:
-        growth.kept = start + np.arange(len(growth.kept))
-        start += len(growth.kept)
+        growth.kept = np.searchsorted(slots, growth.kept)

@@ -143,6 +143,11 @@ def _run(path: Path) -> FinishedRun:
             f"the run in {path} has not finished (its status is {record['status']})",
             "continue it with sortal train --resume",
         )
+    if record.get("data", {}).get("test", {}).get("rows") == 0:
+        raise RunFolderError(
+            f"the run in {path} had no test rows, and a report needs some",
+            "train with --test FILE or a test_size above 0",
+        )
     metrics = _read_json(folder.metrics_json)
     for name, values, needed in (("run.json", record, _RECORD), ("metrics.json", metrics, _METRICS)):
         if lacking := sorted(needed - set(values)):

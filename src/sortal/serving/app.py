@@ -12,17 +12,23 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from sortal import __version__
+from sortal.data.textcells import clean
 from sortal.serving.asking import Asking
 from sortal.serving.guard import REQUEST_ID
 from sortal.serving.metrics import CONTENT_TYPE
+from sortal.serving.occlusion import MOST, without_each, words
+from sortal.serving.pages import Reports, add_pages
 from sortal.serving.refusals import Refusal, busy, on_defect, on_http_error, on_invalid, on_refusal
 from sortal.serving.shapes import (
     ClassifyReply,
     ClassifyRequest,
+    ExplainReply,
+    ExplainRequest,
     Label,
     PredictRequest,
     Problem,
     classified,
+    explained,
     ranked,
 )
 
@@ -42,10 +48,11 @@ _UNAUTHORIZED: dict[int | str, dict[str, Any]] = {401: {"model": Problem, "descr
 _TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
-def make_app(asking: Asking, keys: bool) -> FastAPI:
+def make_app(asking: Asking, reports: Reports, keys: bool) -> FastAPI:
     """The application; `sortal.serving.guard.Guard` goes around it.
 
     Args:
+        reports: of the runs beside the models.
         keys: whether the OpenAPI document says that a key is needed; the guard is what asks for it.
     """
     service, limits = asking.service, asking.limits
@@ -104,6 +111,28 @@ def make_app(asking: Asking, keys: bool) -> FastAPI:
             }
         )
 
+    @app.post(
+        "/explain", response_model=ExplainReply, responses=_PROBLEMS | unauthorized, dependencies=bearer
+    )
+    async def explain(body: ExplainRequest, request: Request) -> Response:
+        """How much each word of a text matters to its labels: the text is scored again without each of them."""
+        began, space = time.monotonic(), asking.model(body.model).classifier.label_space
+        if body.labels is not None and not set(body.labels) <= space.index.keys():
+            raise Refusal(422, "labels holds one that the model does not have; /info has those there are")
+        text = clean(body.inputs)[0]  # as the model reads it; a lone surrogate cannot be sent back
+        # Never more work than a request of /predict may bring, in texts and in bytes.
+        copies = limits.max_body_bytes // max(1, len(text.encode()))
+        most = min(MOST, limits.texts_of_a_request - 1, copies - 1)
+        if most < 1:
+            raise Refusal(
+                413, "the limits leave no room to score this text again without its words; shorten it"
+            )
+        parts = words(text, most)
+        model, answers = await asking(request.scope, body.model, [text, *without_each(parts)])
+        reply = explained(answers, parts, body.labels, space)
+        seconds = time.monotonic() - began
+        return JSONResponse({"model": model.name, **reply, "ms": round(1000 * seconds, 2)})
+
     @app.get("/health", responses={503: _PROBLEMS[503]})
     async def health() -> dict[str, str]:
         """Whether the process works; when not, restart it."""
@@ -121,18 +150,23 @@ def make_app(asking: Asking, keys: bool) -> FastAPI:
         return {"status": "ready"}
 
     @app.get("/info", responses=unauthorized, dependencies=bearer)
-    async def info() -> dict[str, Any]:
+    async def info(request: Request) -> dict[str, Any]:
         """The models with their labels, thresholds and limits."""
         accepted = {
             "max_queue": limits.max_queue,
             "max_texts": limits.texts_of_a_request,
             "max_body_bytes": limits.max_body_bytes,
         }
-        return {"version": __version__, "models": service.about, "limits": accepted}
+        models = [
+            about | {"report": reports.find(about["name"], request) is not None} for about in service.about
+        ]
+        return {"version": __version__, "models": models, "limits": accepted}
 
     @app.get("/metrics", responses=unauthorized, dependencies=bearer, response_class=Response)
     async def prometheus() -> Response:
         """Figures for Prometheus."""
         return Response(asking.metrics.page(), media_type=CONTENT_TYPE)
 
+    refused: dict[int | str, dict[str, Any]] = {404: _PROBLEMS[404], 422: _PROBLEMS[422]}
+    add_pages(app, reports, refused | unauthorized, bearer)
     return app

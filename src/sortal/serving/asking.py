@@ -34,7 +34,7 @@ class Asking:
         Raises:
             Refusal: with the reason.
         """
-        model, notes = self._model(name), scope[NOTES]
+        model, notes = self.model(name), scope[NOTES]
         notes |= {"model": model.name, "texts": len(texts)}
         if len(texts) > (most := self.limits.texts_of_a_request):
             raise Refusal(413, f"{len(texts):,} texts in one request; {most:,} are the most, so send several")
@@ -54,7 +54,12 @@ class Asking:
         notes |= {"tokens": tokens or None, "queue_ms": round(1000 * waited, 2)}
         return model, answers
 
-    def _model(self, name: str | None) -> ServedModel:
+    def model(self, name: str | None) -> ServedModel:
+        """The model called ``name``, or the only one.
+
+        Raises:
+            Refusal: with the reason.
+        """
         names = [about["name"] for about in self.service.about]
         if name is None and len(names) > 1:
             raise Refusal(422, f"model is missing; say which of {', '.join(names)}")

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sortal.serving.keys import Keys
 from sortal.serving.logs import JsonLog
 from sortal.serving.metrics import Metrics
+from sortal.serving.pages import FILES, REPORT
 from sortal.serving.refusals import Refusal, busy, internal
 from sortal.serving.service import Service
 from sortal.serving.settings import Limits
@@ -21,9 +22,10 @@ NOTES = "sortal.notes"
 """Key in a scope: what the endpoint adds to the request's line in the log."""
 REQUEST_ID = "sortal.request_id"
 """Key in a scope: the client's X-Request-Id, or one of ours."""
-ANSWERING = frozenset({"/predict", "/classify"})
-OPEN = frozenset({"/health", "/ready"})  # asked by whoever restarts and balances, who has no key
-PATHS = ANSWERING | OPEN | {"/info", "/metrics", "/openapi.json"}
+ANSWERING = frozenset({"/predict", "/classify", "/explain"})
+# Asked by whoever restarts and balances, who has no key, and by the page before it has one.
+OPEN = frozenset({"/health", "/ready", *FILES})
+PATHS = ANSWERING | OPEN | {"/info", "/metrics", "/openapi.json", REPORT}
 _ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _GONE = 499  # what nginx logs for a client that did not wait for its answer
 

@@ -115,6 +115,8 @@ def describe(name: str, folder: Path) -> dict[str, Any]:
         "temperature": decision.temperature,
         "thresholds": None if decision.thresholds is None else list(decision.thresholds),
         "abstain_below": decision.abstain_below,
+        "text_columns": list(meta.get("schema", {}).get("text", ())),
+        "text_template": meta.get("schema", {}).get("text_template"),
         "max_length": meta.get("max_length"),
         "truncation": meta.get("truncation"),
         "base_model": base.get("spec"),

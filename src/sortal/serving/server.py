@@ -19,6 +19,7 @@ from sortal.serving.guard import Guard
 from sortal.serving.keys import Keys
 from sortal.serving.logs import JsonLog, adopt_libraries
 from sortal.serving.metrics import Metrics
+from sortal.serving.pages import Reports
 from sortal.serving.service import Service
 from sortal.serving.settings import Limits
 
@@ -67,7 +68,7 @@ def assemble(folders: Mapping[str, Path], keys: Keys, limits: Limits, log: JsonL
     """
     metrics = Metrics()
     service = Service(folders, limits, metrics, log)
-    app = make_app(Asking(service, limits, metrics, log), bool(keys))
+    app = make_app(Asking(service, limits, metrics, log), Reports(folders, bool(keys)), bool(keys))
     return Guard(app, service=service, keys=keys, limits=limits, metrics=metrics, log=log), service
 
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from sortal.data.labels import LabelSpace
 from sortal.serving.models import Answer
+from sortal.serving.occlusion import log_odds
 
 
 def _check_texts(value: Any) -> Any:
@@ -22,6 +24,12 @@ def _check_texts(value: Any) -> Any:
                 )
     elif not isinstance(value, str):
         raise PydanticCustomError("texts", "must be a text or a list of texts")
+    return value
+
+
+def _check_once(value: list[str] | None) -> list[str] | None:
+    if value is not None and len(set(value)) < len(value):
+        raise PydanticCustomError("labels", "must name each label once")
     return value
 
 
@@ -108,6 +116,45 @@ class ClassifyReply(BaseModel):
     usage: Usage
 
 
+class ExplainRequest(Strict):
+    """A request of ``/explain``."""
+
+    inputs: Annotated[str, Field(description="one text", examples=["where is my parcel"])]
+    labels: Annotated[
+        list[str] | None,
+        Field(min_length=1, description="what is asked about; default: the most probable label"),
+        AfterValidator(_check_once),
+    ] = None
+    model: ModelName = None
+
+
+class Word(BaseModel):
+    """A word, or neighbouring words of a long text, with the white space after it.
+
+    scores: probabilities of ``labels`` without it. effects: what it adds to their log-odds: those of the whole text minus those
+    without it.
+    """
+
+    text: str
+    scores: list[float]
+    effects: list[float]
+
+
+class ExplainReply(BaseModel):
+    """A reply of ``/explain``.
+
+    labels: what was asked about. scores: their probabilities for the whole text. words: joined they give the text. texts: that
+    were scored. ms: from the request to its answer.
+    """
+
+    model: str
+    labels: list[str]
+    scores: list[float]
+    words: list[Word]
+    texts: int
+    ms: float
+
+
 class Problem(BaseModel):
     """A request that gets no answer: why, in one sentence."""
 
@@ -133,4 +180,29 @@ def classified(answer: Answer, index: int, positions: dict[str, int]) -> dict[st
         "probs": probabilities,
         "num_classes": len(probabilities),
         "labels": list(answer.labels),
+    }
+
+
+def explained(
+    answers: Sequence[Answer], parts: Sequence[str], labels: Sequence[str] | None, space: LabelSpace
+) -> dict[str, Any]:
+    """What an `ExplainReply` says about a text.
+
+    Args:
+        answers: to the text, and to it without each of ``parts``.
+        labels: what is asked about; None for the most probable.
+    """
+    probabilities = np.stack([answer.probabilities for answer in answers])
+    asked = [space.names[probabilities[0].argmax()]] if labels is None else list(labels)
+    columns = [space.index[label] for label in asked]
+    odds = log_odds(probabilities, columns, single=space.task == "single")
+    scores, effects = probabilities[:, columns], odds[0] - odds[1:]
+    return {
+        "labels": asked,
+        "scores": scores[0].tolist(),
+        "words": [
+            {"text": part, "scores": row, "effects": effect}
+            for part, row, effect in zip(parts, scores[1:].tolist(), effects.tolist(), strict=True)
+        ],
+        "texts": len(answers),
     }

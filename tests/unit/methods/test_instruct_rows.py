@@ -208,7 +208,9 @@ def test_the_tokens_that_rows_are_counted_with_are_the_tokens_they_have(
     model, read = models(), []
     real = language_model.packed_states
     monkeypatch.setattr(
-        language_model, "packed_states", lambda m, pack: read.append(pack.tokens) or real(m, pack)
+        language_model,
+        "packed_states",
+        lambda m, pack, *rest: read.append(pack.tokens) or real(m, pack, *rest),
     )
     objective = _objective(model, prompts(form), candidates=CANDIDATES if listed else None)
     _row_losses(objective)

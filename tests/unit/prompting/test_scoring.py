@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from model_files import byte_tokenizer
 from sortal.backbone import loading
 from sortal.backbone.encoding import encode_after
+from sortal.backbone.joined import alphabetical
 from sortal.backbone.language_model import LanguageModel, enable_trees
 from sortal.backbone.trees import TreeRow
 from sortal.prompting.scoring import SharedPrompt, answer_logprobs
@@ -141,9 +142,9 @@ def test_trees_that_overlap_have_the_scores_of_trees_that_begin_together(models,
     for budget in (1, 9, 25, 1000):
         sizes, states = [], LanguageModel.states
 
-        def counted(self, rows, *more, sizes=sizes, states=states):
+        def counted(self, rows, *more, sizes=sizes, states=states, **named):
             sizes.append(sum(len(row.ids) for row in rows))
-            return states(self, rows, *more)
+            return states(self, rows, *more, **named)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(LanguageModel, "states", counted)
@@ -262,8 +263,8 @@ def test_a_tolerance_spares_nodes_and_one_of_almost_nothing_spares_none(models, 
         monkeypatch.setattr(
             LanguageModel,
             "states",
-            lambda self, rows, *rest, tokens=tokens: (
-                tokens.append(sum(len(row.ids) for row in rows)) or real(self, rows, *rest)
+            lambda self, rows, *rest, tokens=tokens, **named: (
+                tokens.append(sum(len(row.ids) for row in rows)) or real(self, rows, *rest, **named)
             ),
         )
         _scores(model, TRUNKS[:1], [trie], tolerance)
@@ -272,16 +273,62 @@ def test_a_tolerance_spares_nodes_and_one_of_almost_nothing_spares_none(models, 
     assert counts[0.2] <= counts[1e-3] < counts[1e-300]
 
 
+@pytest.mark.parametrize("tolerance", [0.0, 1e-3, np.inf])
+def test_every_text_is_told_of_once_in_order(models, tolerance):
+    model, _ = models["llama"]
+    told = []
+    with torch.inference_mode():
+        shared = SharedPrompt.compute(model, PROMPT)
+        tries = [Trie.build(_answers())] * len(TRUNKS)
+        answer_logprobs(shared, TRUNKS, tries, tolerance, budget=20, began=told.append)
+    assert [i for part in told for i in part] == list(range(len(TRUNKS)))
+    assert len(told) > 1 or tolerance == 0
+
+
+@pytest.mark.parametrize("tolerance", [1e-9, np.inf])
+def test_texts_that_begin_alike_have_the_scores_they_have_alone(models, tolerance, monkeypatch):
+    model, _ = models["llama"]
+    common = np.array([61, 62, 63, 64])
+    trunks = [np.concatenate([common[:n], trunk]) for n in (1, 2, 4) for trunk in TRUNKS] + [common, common]
+    trunks = [trunks[i] for i in alphabetical(trunks)]
+    tries, computed, real = [Trie.build(_answers())] * len(trunks), [], LanguageModel.states
+
+    def states(self, rows, *more, **named):
+        computed.extend(len(row.ids) for row in rows if row.kept is None)
+        return real(self, rows, *more, **named)
+
+    alone = [_scores(model, [trunk], tries[:1], tolerance)[0] for trunk in trunks]
+    monkeypatch.setattr(LanguageModel, "states", states)
+    for budget in (None, 40):
+        for found, expected in zip(
+            _scores(model, trunks, tries, tolerance, budget=budget), alone, strict=True
+        ):
+            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-5)
+    assert sum(computed) < 2 * sum(map(len, trunks)), "what they have in common is computed once"
+
+
 @settings(max_examples=30, deadline=None)
 @given(answers=answer_sets)
 def test_what_only_decides_finds_the_likeliest_answer(models, answers):
-    model, _ = models["llama"]
+    model, plain = models["llama"]
     tries = [Trie.build([(*answer, END) for answer in answers])] * len(TRUNKS)
     exact, found = _scores(model, TRUNKS, tries), _scores(model, TRUNKS, tries, np.inf)
-    for whole, row in zip(exact, found, strict=True):
+    firsts = sorted({answer[:1] for answer in answers})
+    for trunk, whole, row in zip(TRUNKS, exact, found, strict=True):
         best = int(np.argmax(whole))
         assert int(np.argmax(row)) == best
-        assert abs(row[best] - whole[best]) < 1e-4, "the likeliest answer's own probability is exact"
+        within = np.logaddexp.reduce(_exact(plain, trunk, firsts))
+        assert abs(row[best] - (whole[best] - within)) < 1e-4, "exact among answers, whatever is outside them"
+
+
+def test_what_only_decides_survives_logits_of_any_size(models, monkeypatch):
+    model, _ = models["llama"]
+    real, few = LanguageModel.logits, LanguageModel.token_logits
+    monkeypatch.setattr(LanguageModel, "logits", lambda self, states: real(self, states) * 1e4)
+    monkeypatch.setattr(LanguageModel, "token_logits", lambda self, *given: few(self, *given) * 1e4)
+    tries = [Trie.build(_answers())] * len(TRUNKS)
+    exact, found = _scores(model, TRUNKS, tries), _scores(model, TRUNKS, tries, np.inf)
+    assert [row.argmax() for row in found] == [row.argmax() for row in exact]
 
 
 def test_deciding_opens_no_more_than_a_tolerance_and_less_than_everything(models, monkeypatch):
@@ -291,7 +338,9 @@ def test_deciding_opens_no_more_than_a_tolerance_and_less_than_everything(models
     monkeypatch.setattr(
         LanguageModel,
         "states",
-        lambda self, rows, *rest: tokens.append(sum(len(row.ids) for row in rows)) or real(self, rows, *rest),
+        lambda self, rows, *rest, **named: (
+            tokens.append(sum(len(row.ids) for row in rows)) or real(self, rows, *rest, **named)
+        ),
     )
     counts = {}
     for tolerance in (1e-300, 1e-3, np.inf):
@@ -307,7 +356,9 @@ def test_a_branch_that_does_not_fork_is_opened_to_its_end_at_once(models, monkey
     calls = []
     real = LanguageModel.states
     monkeypatch.setattr(
-        LanguageModel, "states", lambda self, *args: calls.append(len(args[0])) or real(self, *args)
+        LanguageModel,
+        "states",
+        lambda self, *args, **named: calls.append(len(args[0])) or real(self, *args, **named),
     )
     answer = (*range(40, 60), END)
     (found,) = _scores(model, TRUNKS[:1], [Trie.build([answer])], 1e-3)
@@ -351,7 +402,9 @@ def test_branches_without_a_wanted_answer_are_not_opened(models, monkeypatch):
     monkeypatch.setattr(
         LanguageModel,
         "states",
-        lambda self, rows, *rest: tokens.extend(len(r.ids) for r in rows) or real(self, rows, *rest),
+        lambda self, rows, *rest, **named: (
+            tokens.extend(len(r.ids) for r in rows) or real(self, rows, *rest, **named)
+        ),
     )
     for i, answer in enumerate(answers):
         tokens.clear()

@@ -187,7 +187,8 @@ def test_only_json_is_taken(one, kind):
 
 def test_unknown_paths_and_methods(one):
     refused(one.client.get("/nothing"), 404)
-    refused(one.client.post("/", json={}), 404)
+    refused(one.client.post("/nothing", json={}), 404)
+    refused(one.client.post("/", json={}), 405)
     response = one.client.get("/predict")
     refused(response, 405)
     assert response.headers["allow"] == "POST"
@@ -325,8 +326,11 @@ def test_concurrent_clients_get_their_own_answers(single):
 
 def test_the_openapi_document_describes_every_path_and_refusal(one):
     document = one.client.get("/openapi.json").json()
-    assert set(document["paths"]) == {"/predict", "/classify", "/health", "/ready", "/info", "/metrics"}
-    for path in ("/predict", "/classify"):
+    assert set(document["paths"]) == {
+        *("/predict", "/classify", "/explain"),
+        *("/health", "/ready", "/info", "/metrics", "/report"),
+    }
+    for path in ("/predict", "/classify", "/explain"):
         replies = document["paths"][path]["post"]["responses"]
         assert {"200", "400", "404", "408", "413", "415", "422", "429", "500", "503"} <= set(replies)
         assert all("Problem" in str(reply) for status, reply in replies.items() if status != "200")

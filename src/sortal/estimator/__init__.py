@@ -1,0 +1,1 @@
+"""A scikit-learn classifier over the same training, decisions and model folders as everything else in Sortal."""

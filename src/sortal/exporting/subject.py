@@ -1,0 +1,90 @@
+"""What is exported: a model folder with its label order and decision, and what the user asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sortal import model_folder
+from sortal.config import nearest
+from sortal.data.labels import LabelSpace
+from sortal.errors import ConfigError, ModelError
+from sortal.evaluation.decision import Decision
+
+DTYPES = ("float32", "float16", "bfloat16")
+MODELS = ("head", "probe", "encoder", "instruct")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model folder to export.
+
+    decision: what the answers of the export go through; of a blend's tuned part alone, one without temperature and thresholds.
+    dtype: in which weights are stored. int8: whether they are quantised to 8 bits on top.
+    """
+
+    folder: Path
+    meta: dict[str, Any]
+    space: LabelSpace
+    decision: Decision
+    dtype: str
+    int8: bool
+
+    @property
+    def method(self) -> str:
+        """``head``, ``probe``, ``encoder`` or ``instruct``."""
+        return str(self.meta["method"])
+
+    @property
+    def stored(self) -> str:
+        """How weights are stored: the dtype, or ``int8``."""
+        return "int8" if self.int8 else self.dtype
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens that a text with its template or prompt may have."""
+        length: int | None = self.meta["max_length"]
+        return length
+
+
+def read_subject(folder: Path, to: str, dtype: str | None, *, int8: bool, without_blend: bool) -> Subject:
+    """Read ``sortal.json`` and refuse what no format can express.
+
+    Raises:
+        ModelError: not a model folder, a baseline, a blend without consent, or attention to both sides. ConfigError: unknown dtype.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError(
+            f"unknown dtype {dtype!r}{nearest(dtype, list(DTYPES))}", f"choose from {', '.join(DTYPES)}"
+        )
+    meta = model_folder.read_meta(folder)
+    method, decision = meta["method"], model_folder.decision(meta)
+    if method not in MODELS:
+        raise ModelError(
+            f"{folder} is a model of method {method}, which no export format holds: it has no network",
+            "use sortal predict or sortal serve, which run it without a pretrained model",
+        )
+    if "blend" in meta and not without_blend:
+        raise ModelError(
+            f"{folder} is a blend of a {method} with tfidf, and {to} has no place for the linear model on words",
+            "serve it with sortal serve, or export the tuned model alone with --without-blend: its answers are others, and its "
+            "temperature and thresholds, which belong to the blend, are left out",
+        )
+    if "blend" in meta:
+        decision = Decision(decision.task, 1.0, None, None)
+    if meta.get("bidirectional"):
+        raise ModelError(
+            f"{folder} lets a causal model's tokens see those after them, which no runtime but Sortal's does",
+            "train without bidirectional, or use sortal serve",
+        )
+    return Subject(folder, meta, model_folder.label_space(meta), decision, dtype or "float32", int8)
+
+
+def refuse_method(subject: Subject, to: str, fitting: tuple[str, ...], instead: str) -> None:
+    """Refuse a model whose method ``to`` does not hold."""
+    if subject.method not in fitting:
+        raise ModelError(
+            f"--to {to} is for {' and '.join(fitting)} models, and {subject.folder} is one of method {subject.method}",
+            instead,
+        )
