@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sortal.backbone.joined import alphabetical
 from sortal.backbone.language_model import LanguageModel
 from sortal.backbone.packing import microbatches
 from sortal.methods.base import Scores
@@ -168,9 +167,9 @@ class InstructScorer:
         return found
 
     def _parts(self, trunks: Trunks, rows: Ints) -> list[Ints]:
-        """``rows`` in microbatches of similar length; where trees grow, all together, and those that begin alike as neighbours."""
+        """``rows`` in microbatches of similar length; where trees grow, all in that order, so that forwards stay full to the last trees."""
         if self._grows and self.prompt.form == "label":
-            return [rows[alphabetical([trunks[i] for i in rows])]]
+            return [rows[np.argsort(trunks.lengths[rows], kind="stable")]]
         costs = trunks.lengths[rows] + self._tree_tokens
         return [rows[part] for part in microbatches(costs.tolist(), self.max_tokens)]
 

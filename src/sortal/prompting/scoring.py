@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from sortal.backbone.joined import common_beginning, join
 from sortal.backbone.language_model import LanguageModel
 from sortal.backbone.trees import Memory, TreeRow
 from sortal.prompting.trie import Trie
@@ -64,7 +63,6 @@ def answer_logprobs(
             the best one found: the largest value is at the likeliest answer, and no value is a probability.
         wanted: bool ``[answers]`` per text, those that the tolerance is measured against; the others' values may be anything.
         budget: with a tolerance, tokens of a forward: texts begin where others' trees leave room. None: all begin together.
-            Neighbours that begin alike share what they have in common (`joined.alphabetical` is the order for it).
         began: told the positions of texts that a forward has begun, forward after forward; of all texts at once without a tolerance.
 
     Returns:
@@ -214,21 +212,16 @@ def _grown(
     growing: list[tuple[_Growth, Ints]] = []  # with the nodes to open next
     first = 0  # of the texts that are not begun
     while growing or first < len(trunks):
-        rows = [growth.row(nodes) for growth, nodes in growing]
-        after = first + _fitting(islice(trunks, first, None), budget, sum(len(row.ids) for row in rows))
-        joined = join(trunks[first:after])
-        rows += [texts.row for texts in joined]
-        starts = np.cumsum([0, *(len(row.ids) for row in rows)]).tolist()
-        # Where every tree's new tokens are in this forward; the last ones are those of its nodes. A text's last token is its root.
+        room = None if budget is None else budget - sum(len(nodes) for _, nodes in growing)
+        after = first + _fitting(islice(trunks, first, None), room, anyway=not growing)
+        # A text's last token is the root of its tree.
         active = growing + [
             (_Growth(i, tries[i], trunks[i], wanted[i]), np.zeros(1, np.int64)) for i in range(first, after)
         ]
-        places = [start + np.arange(end - start) for start, end in pairwise(starts[: len(growing) + 1])]
-        places += [
-            start + path
-            for start, texts in zip(starts[len(growing) :], joined, strict=False)
-            for path in texts.paths
-        ]
+        rows = [growth.row(nodes) if len(growth.kept) else TreeRow(growth.trunk) for growth, nodes in active]
+        ends = np.cumsum([len(row.ids) for row in rows]).tolist()
+        places = [end - len(row.ids) + np.arange(len(row.ids)) for end, row in zip(ends, rows, strict=True)]
+        # The nodes are the last tokens of their row.
         read = [place[-len(nodes) :] for place, (_, nodes) in zip(places, active, strict=True)]
         before = memory.tokens
         states = shared.model.states(rows, shared.ids, memory, read=np.concatenate(read))
@@ -250,14 +243,15 @@ def _grown(
     return found
 
 
-def _fitting(trunks: Iterable[Ints], budget: int | None, used: int) -> int:
-    """How many of ``trunks`` begin in a forward of ``budget`` tokens, ``used`` of which are taken; at least one where none is."""
-    number, previous = 0, np.zeros(0, np.int64)
+def _fitting(trunks: Iterable[Ints], room: int | None, anyway: bool) -> int:
+    """How many of ``trunks`` fit into ``room`` tokens (None: all); ``anyway``: the first one whatever its length."""
+    number = 0
     for trunk in trunks:
-        used += len(trunk) - common_beginning(previous, trunk)
-        if budget is not None and used > budget and used > len(trunk):
-            break
-        number, previous = number + 1, trunk
+        if room is not None:
+            room -= len(trunk)
+            if room < 0 and (number or not anyway):
+                break
+        number += 1
     return number
 
 
@@ -296,9 +290,11 @@ def _edges(
 
 def _forget_finished(memory: Memory, growing: Sequence[_Growth]) -> None:
     """Leave the tokens of trees that grow in ``memory``, once they are the smaller part of it."""
-    slots = np.unique(np.concatenate([np.zeros(0, np.int64), *(growth.kept for growth in growing)]))
-    if 2 * len(slots) > memory.tokens:
+    needed = sum(len(growth.kept) for growth in growing)
+    if 2 * needed > memory.tokens:
         return
-    memory.keep(slots)
+    memory.keep(np.concatenate([np.zeros(0, np.int64), *(growth.kept for growth in growing)]))
+    start = 0
     for growth in growing:
-        growth.kept = np.searchsorted(slots, growth.kept)
+        growth.kept = start + np.arange(len(growth.kept))
+        start += len(growth.kept)

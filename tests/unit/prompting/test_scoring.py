@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from model_files import byte_tokenizer
 from sortal.backbone import loading
 from sortal.backbone.encoding import encode_after
-from sortal.backbone.joined import alphabetical
 from sortal.backbone.language_model import LanguageModel, enable_trees
 from sortal.backbone.trees import TreeRow
 from sortal.prompting.scoring import SharedPrompt, answer_logprobs
@@ -283,28 +282,6 @@ def test_every_text_is_told_of_once_in_order(models, tolerance):
         answer_logprobs(shared, TRUNKS, tries, tolerance, budget=20, began=told.append)
     assert [i for part in told for i in part] == list(range(len(TRUNKS)))
     assert len(told) > 1 or tolerance == 0
-
-
-@pytest.mark.parametrize("tolerance", [1e-9, np.inf])
-def test_texts_that_begin_alike_have_the_scores_they_have_alone(models, tolerance, monkeypatch):
-    model, _ = models["llama"]
-    common = np.array([61, 62, 63, 64])
-    trunks = [np.concatenate([common[:n], trunk]) for n in (1, 2, 4) for trunk in TRUNKS] + [common, common]
-    trunks = [trunks[i] for i in alphabetical(trunks)]
-    tries, computed, real = [Trie.build(_answers())] * len(trunks), [], LanguageModel.states
-
-    def states(self, rows, *more, **named):
-        computed.extend(len(row.ids) for row in rows if row.kept is None)
-        return real(self, rows, *more, **named)
-
-    alone = [_scores(model, [trunk], tries[:1], tolerance)[0] for trunk in trunks]
-    monkeypatch.setattr(LanguageModel, "states", states)
-    for budget in (None, 40):
-        for found, expected in zip(
-            _scores(model, trunks, tries, tolerance, budget=budget), alone, strict=True
-        ):
-            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-5)
-    assert sum(computed) < 2 * sum(map(len, trunks)), "what they have in common is computed once"
 
 
 @settings(max_examples=30, deadline=None)
