@@ -7,6 +7,7 @@ from torch import nn
 
 from sortal.backbone.lora import (
     add_lora,
+    freeze,
     fuse,
     layer_index,
     linear_names,
@@ -106,6 +107,24 @@ def test_a_fused_model_gives_the_logits_and_gradients_of_the_plain_one(tiny_mode
     for name, gradient in found[0][1].items():
         error = (found[1][1][name] - gradient).norm()
         assert error <= 1e-5 * gradient.norm(), name
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_frozen_model_gives_the_very_logits_it_gave(tiny, dropout):
+    """Adapters that fused products read in bf16 may be kept so; peft's own forward multiplies them in fp32."""
+    model = add_lora(classifier(tiny, dtype="bfloat16"), build_config({"lora_dropout": dropout}))
+    stir(model)
+    fuse(model)
+    model.eval()
+    rows = pack(random_rows(12, 1, 40, 3))
+    head = HeadModel(model, False)
+    with torch.inference_mode():
+        before = head(rows)
+        freeze(model)
+        torch.testing.assert_close(head(rows), before, rtol=0, atol=0)
+    kept = {p.dtype for name, p in model.named_parameters() if "lora_" in name}
+    assert kept == {torch.float32 if dropout else torch.bfloat16}
+    assert not trainable(model)
 
 
 def test_fuse_replaces_every_lora_layer_norm_and_mlp_of_a_llama(tiny):
