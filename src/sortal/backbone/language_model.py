@@ -83,6 +83,14 @@ class LanguageModel(nn.Module):
         logits = torch.nn.functional.linear(states.float(), head.weight[list(tokens)].float(), bias)
         return _transformed(logits, self.inner.config)
 
+    def logits_of(self, states: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
+        """The columns ``tokens`` of `logits`, rounded as they are there; fp32 ``[n, len(tokens)]``."""
+        head = self.inner.get_output_embeddings()
+        chosen = list(tokens)
+        bias = None if head.bias is None else head.bias[chosen]
+        logits = torch.nn.functional.linear(states, head.weight[chosen], bias).float()
+        return _transformed(logits, self.inner.config)
+
     def token_logprobs(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """log p(target | state), fp32 ``[n]``; differentiable in the states, a chunk of positions in memory at a time."""
         out: torch.Tensor = _TokenLogprobs.apply(states, targets, self.logits)

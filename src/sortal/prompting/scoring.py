@@ -111,7 +111,7 @@ def _first_edges(model: LanguageModel, states: torch.Tensor, tries: Sequence[Tri
     """
     firsts = [trie.token[trie.children_of(np.zeros(1, np.int64))] for trie in tries]
     tokens = np.unique(np.concatenate(firsts))
-    logits = model.token_logits(states, tokens.tolist()).double().cpu().numpy()
+    logits = model.logits_of(states, tokens.tolist()).double().cpu().numpy()
     chosen = [row[np.searchsorted(tokens, first)] for row, first in zip(logits, firsts, strict=True)]
     return [row - np.logaddexp.reduce(row) for row in chosen]
 

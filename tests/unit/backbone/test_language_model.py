@@ -107,6 +107,7 @@ def test_logits_get_every_transform_that_the_models_own_forward_applies(name):
         torch.testing.assert_close(
             model.token_logits(states, [7, 3]), expected[:, [7, 3]], rtol=1e-5, atol=1e-5
         )
+        torch.testing.assert_close(model.logits_of(states, [7, 3]), expected[:, [7, 3]], rtol=1e-5, atol=1e-5)
         untouched = inner.get_output_embeddings()(states)
         assert not torch.allclose(untouched, expected, rtol=1e-2), "the transform does something"
         inner.set_attn_implementation("eager")
@@ -184,6 +185,20 @@ def test_token_logits_are_columns_of_all_logits_and_carry_gradients(tiny, bias):
     (expected[:, 0] - expected[:, 1]).sum().backward()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(states.grad, same.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_logits_of_a_few_tokens_are_rounded_as_all_logits_are(tiny, bias):
+    """Two answers that are nearly as likely must not change places with the number of logits that are computed."""
+    model = LanguageModel(_base(tiny).bfloat16(), shares=False)
+    if bias:
+        model.inner.lm_head.bias = torch.nn.Parameter(_states(9, 5).flatten()[:258].bfloat16())
+    states = _states(6).bfloat16()
+    with torch.inference_mode():
+        found, expected = model.logits_of(states, (40, 3)), model.logits(states)[:, [40, 3]]
+        finer = model.token_logits(states, (40, 3))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert not torch.equal(finer, expected)
 
 
 # states

@@ -300,9 +300,9 @@ def test_what_only_decides_finds_the_likeliest_answer(models, answers):
 
 def test_what_only_decides_survives_logits_of_any_size(models, monkeypatch):
     model, _ = models["llama"]
-    real, few = LanguageModel.logits, LanguageModel.token_logits
+    real, few = LanguageModel.logits, LanguageModel.logits_of
     monkeypatch.setattr(LanguageModel, "logits", lambda self, states: real(self, states) * 1e4)
-    monkeypatch.setattr(LanguageModel, "token_logits", lambda self, *given: few(self, *given) * 1e4)
+    monkeypatch.setattr(LanguageModel, "logits_of", lambda self, *given: few(self, *given) * 1e4)
     tries = [Trie.build(_answers())] * len(TRUNKS)
     exact, found = _scores(model, TRUNKS, tries), _scores(model, TRUNKS, tries, np.inf)
     assert [row.argmax() for row in found] == [row.argmax() for row in exact]
