@@ -98,7 +98,8 @@ def require_packages() -> None:
 
 def _own_name(folder: Path) -> str:
     whole = folder.resolve()
-    return whole.parent.name if whole.name == "model" else whole.name
+    name = whole.parent.name if whole.name == "model" else whole.name
+    return name.lstrip(".")  # of a hidden folder, as `make demo` writes one
 
 
 def _flag(name: str) -> str:

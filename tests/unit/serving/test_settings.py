@@ -30,6 +30,12 @@ def test_the_current_folder_has_a_name(tmp_path, monkeypatch):
     assert model_folders(["."]) == {tmp_path.name: Path()}
 
 
+def test_a_hidden_folder_is_called_by_what_follows_the_dot(tmp_path):
+    folder = tmp_path / ".demo" / "model"
+    folder.mkdir(parents=True)
+    assert model_folders([str(folder)]) == {"demo": folder}
+
+
 def test_a_folder_may_have_the_sign_in_its_name(tmp_path):
     folder = tmp_path / "a=b"
     folder.mkdir()
