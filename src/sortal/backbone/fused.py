@@ -121,9 +121,11 @@ def lora_forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch
         return self._sortal_plain_forward(x, *args, **kwargs)  # type: ignore[no-any-return]
     name = self.active_adapters[0]
     base = self.get_base_layer()
-    out: torch.Tensor = _LoraLinear.apply(
-        x, base.weight, base.bias, self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
-    )
+    a, b = self.lora_A[name].weight, self.lora_B[name].weight
+    narrow = getattr(self, "_sortal_narrow", None)  # of a frozen model, unless it was moved since
+    if narrow is not None and (narrow[0].dtype, narrow[0].device) == (x.dtype, x.device):
+        a, b = narrow
+    out: torch.Tensor = _LoraLinear.apply(x, base.weight, base.bias, a, b, self.scaling[name])
     return out
 
 

@@ -106,14 +106,15 @@ def fuse(model: nn.Module) -> int:
 
 
 def freeze(model: nn.Module) -> None:
-    """Make a model that `fuse` has seen answer only: nothing trainable, eval mode, fused adapters in the dtype they are multiplied in."""
+    """Make a model that `fuse` has seen answer only; fused adapters get a copy in the dtype they are multiplied in, made once."""
     model.requires_grad_(False).eval()
     for module in model.modules():
         if isinstance(module, LoraLayer) and hasattr(module, "_sortal_plain_forward"):
             dtype = module.get_base_layer().weight.dtype
             if dtype.is_floating_point:  # what is stored in 4 bits is multiplied in a dtype of its own
-                module.lora_A.to(dtype)
-                module.lora_B.to(dtype)
+                name = module.active_adapters[0]
+                pair = (module.lora_A[name].weight, module.lora_B[name].weight)
+                module._sortal_narrow = tuple(weight.detach().to(dtype) for weight in pair)
 
 
 def _plain_lora(module: Any) -> bool:

@@ -111,7 +111,7 @@ def test_a_fused_model_gives_the_logits_and_gradients_of_the_plain_one(tiny_mode
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_a_frozen_model_gives_the_very_logits_it_gave(tiny, dropout):
-    """Adapters that fused products read in bf16 may be kept so; peft's own forward multiplies them in fp32."""
+    """And no adapter is rounded for it: in fp32 it is the model that was trained."""
     model = add_lora(classifier(tiny, dtype="bfloat16"), build_config({"lora_dropout": dropout}))
     stir(model)
     fuse(model)
@@ -122,8 +122,14 @@ def test_a_frozen_model_gives_the_very_logits_it_gave(tiny, dropout):
         before = head(rows)
         freeze(model)
         torch.testing.assert_close(head(rows), before, rtol=0, atol=0)
-    kept = {p.dtype for name, p in model.named_parameters() if "lora_" in name}
-    assert kept == {torch.float32 if dropout else torch.bfloat16}
+        finer, plain = (
+            HeadModel(model.float(), False)(rows),
+            stir(add_lora(classifier(tiny, dtype="bfloat16"), build_config({"lora_dropout": dropout})))
+            .float()
+            .eval(),
+        )
+        torch.testing.assert_close(finer, HeadModel(plain, False)(rows), rtol=1e-5, atol=1e-5)
+    assert any(hasattr(module, "_sortal_narrow") for module in model.modules()) == (not dropout)
     assert not trainable(model)
 
 
