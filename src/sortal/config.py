@@ -43,6 +43,7 @@ from sortal.config_sections import (
     SearchConfig,
     Section,
     TrainConfig,
+    WordingConfig,
 )
 from sortal.errors import ConfigError
 from sortal.method_defaults import DEFAULT_MODEL, least_epochs, with_method_defaults
@@ -56,6 +57,7 @@ class RunConfig(
     SearchConfig,
     ProbeConfig,
     HeadConfig,
+    WordingConfig,
     ScoreConfig,
     LoraConfig,
     EncoderConfig,
@@ -122,6 +124,13 @@ class RunConfig(
                 raise ValueError(f"{given[0]} is for method {' or '.join(sorted(methods))}")
         if self.pooling not in (known := POOLINGS.get(self.method, ("auto",))):
             raise ValueError(f"pooling {self.pooling!r} is not for {self.method}: use {', '.join(known)}")
+        if self.method != "instruct" and self.verbalizer != "words":
+            if self.verbalizer == "codes":
+                raise ValueError(
+                    "verbalizer 'codes' is for method instruct: its answers are what codes make short"
+                )
+            if self.score_init == "random":
+                raise ValueError("verbalizer has no effect with score_init 'random': leave one of them out")
         if self.method in NOT_TUNED:
             self._check_not_tuned()
         if self.method == "encoder":

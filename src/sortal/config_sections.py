@@ -193,6 +193,15 @@ class HeadConfig(Section):
     )
 
 
+class WordingConfig(Section):
+    """What the model reads for a label."""
+
+    verbalizer: str = Field(
+        "words",
+        description="how labels are worded: 'words' (underscores become spaces), 'label' (as they are), 'codes' (instruct: one token each), or a CSV / JSON file with label, wording, description; instruct answers so, and score_init begins there",
+    )
+
+
 class ScoreConfig(Section):
     """The linear layer on a text's state."""
 
@@ -231,10 +240,6 @@ class InstructConfig(Section):
 
     prompt_format: Literal["auto", "chat", "plain"] = Field(
         "auto", description="inside the model's chat format, or plain; auto: chat where the model has one"
-    )
-    verbalizer: str = Field(
-        "words",
-        description="how labels are worded: 'words' (underscores become spaces), 'label' (as they are), 'codes' (one token each), or a CSV / JSON file with label, wording, description",
     )
     answer: Literal["auto", "list", "each"] = Field(
         "auto",
@@ -411,6 +416,7 @@ METHOD_SECTIONS: dict[type[Section], frozenset[str]] = {
     PoolingConfig: frozenset(("head", "probe", "encoder")),
     SearchConfig: frozenset(("head", "probe")),
     HeadConfig: frozenset(("head",)),
+    WordingConfig: frozenset(("head", "encoder", "instruct")),
     ScoreConfig: frozenset(("head", "encoder")),
     ProbeConfig: frozenset(("probe",)),
     BlendConfig: frozenset(("head", "instruct", "probe", "encoder")),

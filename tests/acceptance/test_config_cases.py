@@ -93,6 +93,12 @@ def test_b9_from_set_and_from_a_file(data, tmp_path, capsys, key, value, reason)
         (["--task", "single", "--label-delimiter", ";"], "task 'single' contradicts"),
         (["--task", "multi", "--abstain-below", "0.4"], "abstain_below is for single-label tasks"),
         (["--abstain-below", "1.5"], "abstain_below: Input should be less than or equal to 1"),
+        (["--verbalizer", "codes"], "verbalizer 'codes' is for method instruct"),
+        (["--verbalizer", "t.csv", "--set", "score_init=random"], "no effect with score_init 'random'"),
+        (
+            ["--method", "probe", "--verbalizer", "t.csv"],
+            "verbalizer is for method encoder or head or instruct",
+        ),
         (["--learning-rate", "nan"], "learning_rate: Input should be a finite number"),
     ],
 )

@@ -69,7 +69,9 @@ def command(
     prompt_format: Annotated[str | None, Option(help="instruct: auto | chat | plain")] = None,
     verbalizer: Annotated[
         str | None,
-        Option(help="instruct: words | label | codes | a CSV or JSON file with each label's wording"),
+        Option(
+            help="words | label | codes (instruct) | a CSV or JSON file with each label's wording: what instruct answers, and where the layer on a head's or encoder's states begins"
+        ),
     ] = None,
     answer: Annotated[
         str | None, Option(help="instruct, multi-label: list | each (yes or no for every label)")

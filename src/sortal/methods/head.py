@@ -30,7 +30,7 @@ from sortal.methods.head_depth import Depth, choose_depth
 from sortal.methods.head_model import HeadModel, tunable
 from sortal.methods.pack_scorer import PackScorer
 from sortal.methods.preview import Preview, TokenPreview, TokenRow
-from sortal.methods.score_init import begin_at_names
+from sortal.methods.score_init import begin_at_names, check_wordings
 from sortal.methods.text_folder import load_texts, make_encoder, save_texts
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
 from sortal.training.budget import default_max_tokens
@@ -63,7 +63,8 @@ class HeadMethod:
     in_steps: ClassVar[bool] = True
 
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
-        """Refuse loss settings that do not fit the labels."""
+        """Refuse wordings and loss settings that do not fit the labels."""
+        check_wordings(config, label_space)
         make_loss(config, label_space.task, label_space.names, label_space.encode(train))
 
     def preview(self, asked: PreviewContext) -> Preview:

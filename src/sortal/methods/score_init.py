@@ -1,6 +1,6 @@
 """Where a ``score`` layer begins: at what the label names say to the model, before any training.
 
-A row of ``score`` is the state of the label's name, read as a text is and measured from the mean of all names. The first logits then
+A row of ``score`` is the state of the label's name (or of what a verbalizer file says it means), read as a text is and measured from the mean of all names. The first logits then
 already rank labels by meaning, which rare labels gain most from, and with several labels per text the mean logit is the log-odds of
 the label's frequency. docs/explanation/recipe.md has the measurement.
 """
@@ -16,9 +16,11 @@ from torch import nn
 
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
 from sortal.backbone.packing import Pack, microbatches, pack
+from sortal.config import RunConfig
+from sortal.data.labels import LabelSpace
 from sortal.methods.base import FitContext
 from sortal.methods.frequencies import label_counts, log_odds
-from sortal.prompting.verbalizer import worded
+from sortal.prompting.verbalizer import label_texts
 
 _SAMPLE = 128  # texts that say where states lie
 _ALIKE = 0.01  # names whose states differ less, by their size, are one name
@@ -34,6 +36,12 @@ class ReadsStates(Protocol):
 
     def states(self, rows: Pack) -> torch.Tensor:
         """What ``score`` reads, fp32 ``[examples, hidden]``."""
+
+
+def check_wordings(config: RunConfig, space: LabelSpace) -> None:
+    """Refuse, before a model is fetched, a file that does not word every label."""
+    if config.score_init == "labels":
+        label_texts(config.verbalizer, space.names)
 
 
 def begin_at_names(
@@ -53,7 +61,8 @@ def begin_at_names(
     """
     space, view = context.label_space, context.view
     rows = np.sort(np.random.default_rng(context.config.seed).permutation(len(train))[:_SAMPLE])
-    read = [*encoder.encode([worded(name) for name in space.names]), *(train[i] for i in rows)]
+    names_read = label_texts(context.config.verbalizer, space.names)
+    read = [*encoder.encode(names_read), *(train[i] for i in rows)]
     view.start("reading the label names", len(read))
     states = torch.empty(len(read), score.in_features, device=model.device)
     for part in microbatches([len(text) for text in read], max_tokens):

@@ -49,23 +49,43 @@ def make_verbalizer(setting: str, names: tuple[str, ...], is_one_token: Callable
     if setting == "codes":
         codes = _codes(len(names), is_one_token)
         return Verbalizer(codes, tuple(f"{code}: {word}" for code, word in zip(codes, words, strict=True)))
-    given = _read(Path(setting))
-    for name in given:
-        if name not in names:
-            raise ConfigError(
-                f"{setting}: unknown label {name!r}{nearest(name, list(names))}", "use the labels of the data"
-            )
-    missing = [name for name in names if name not in given]
-    if missing:
-        raise ConfigError(
-            f"{setting} has no row for {len(missing)} labels, {missing[0]!r} first", "add a wording for each"
-        )
+    given = _given(setting, names)
     answers = tuple(given[name][0] or worded(name) for name in names)
     listed = tuple(
         f"{answer}: {given[name][1]}" if given[name][1] else answer
         for name, answer in zip(names, answers, strict=True)
     )
     return _checked(names, answers, listed)
+
+
+def label_texts(setting: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """What each label says, for a model that reads labels and need not answer with them; equal ones are allowed.
+
+    Args:
+        setting: as for `make_verbalizer`, without ``codes``; of a file, a label's wording and description, or the one it has.
+
+    Raises:
+        ConfigError: an unreadable file or a missing label.
+    """
+    if setting == "label":
+        return names
+    if setting == "words":
+        return tuple(worded(name) for name in names)
+    given = _given(setting, names)
+    return tuple(": ".join(filter(None, given[name])) or worded(name) for name in names)
+
+
+def _given(setting: str, names: tuple[str, ...]) -> dict[str, tuple[str, str]]:
+    """Wording and description of each label; a file may know more labels than the data has."""
+    given = _read(Path(setting))
+    missing = [name for name in names if name not in given]
+    if missing:
+        others = [name for name in given if name not in names]
+        raise ConfigError(
+            f"{setting} has no row for {len(missing)} labels of the data, {missing[0]!r} first{nearest(missing[0], others)}",
+            "add a row for each, spelt as in the data",
+        )
+    return given
 
 
 def _checked(names: tuple[str, ...], answers: tuple[str, ...], listed: tuple[str, ...]) -> Verbalizer:

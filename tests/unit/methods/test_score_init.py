@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +12,9 @@ from sortal.backbone import encoders, loading
 from sortal.backbone.packing import pack
 from sortal.config import build_config
 from sortal.data.labels import LabelSpace
+from sortal.errors import ConfigError
 from sortal.methods import encoder as encoder_method
-from sortal.methods import head
+from sortal.methods import get_method, head
 from sortal.methods.encoder import EncoderScorer
 from sortal.methods.encoder import make_encoder as encoder_texts
 from sortal.methods.encoder_model import EncoderModel
@@ -44,6 +46,28 @@ def begin(tiny, task="single", names=NAMES, gold=None, processes=None, **setting
     before = model.trained_score.weight.detach().clone()
     begin_at_names(model, model.trained_score, encoder, train, gold, context, 300)
     return HeadScorer(model, encoder, 300), before
+
+
+def test_a_label_begins_at_what_a_file_says_it_means(tiny, tmp_path):
+    """Codes say nothing; their titles do."""
+    codes = ("A01", "B02", "C03")
+    titles = tmp_path / "titles.json"
+    words = [name.replace("_", " ") for name in NAMES]
+    titles.write_text(json.dumps(dict(zip(codes, words, strict=True))), encoding="utf-8")
+    named = begin(tiny)[0].model.trained_score.weight
+    coded = begin(tiny, names=codes)[0].model.trained_score.weight
+    told = begin(tiny, names=codes, verbalizer=str(titles))[0].model.trained_score.weight
+    assert torch.equal(told, named)
+    assert not torch.equal(coded, named)
+
+
+@pytest.mark.parametrize("method", ["head", "encoder"])
+def test_labels_without_a_row_are_refused_before_a_model_is_fetched(method, tmp_path):
+    path = tmp_path / "titles.json"
+    path.write_text('{"A01": "farming"}', encoding="utf-8")
+    config = build_config({"method": method, "verbalizer": str(path)})
+    with pytest.raises(ConfigError, match="has no row for 1 labels of the data, 'B02' first"):
+        get_method(method).check(config, None, LabelSpace(("A01", "B02"), "single"))
 
 
 def states_of(scorer, texts):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sortal.errors import ConfigError
-from sortal.prompting.verbalizer import make_verbalizer
+from sortal.prompting.verbalizer import label_texts, make_verbalizer
 
 NAMES = ("card_arrival", "H01L-21", "lost-or-stolen")
 
@@ -133,8 +133,11 @@ def test_a_json_object_gives_wordings(tmp_path):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("label,wording\na,one\n", r"has no row for 2 labels, 'b' first"),
-        ("label,wording\na,one\nb,two\nc,three\nbb,four\n", r"unknown label 'bb'; did you mean 'b'\?"),
+        ("label,wording\na,one\n", r"has no row for 2 labels of the data, 'b' first"),
+        (
+            "label,wording\na,one\nc,three\nbb,four\n",
+            r"has no row for 1 labels of the data, 'b' first; did you mean 'bb'\?",
+        ),
         ("label,wording\na,one\nb,two\nc,x\na,one\n", r"row 4: label 'a' occurs twice"),
         ("label,wording\na,one\nb,two\nc,one\n", r"labels 'a' and 'c' have the same wording 'one'"),
         ("name,wording\na,one\n", r"lacks the column label"),
@@ -158,8 +161,7 @@ def test_a_csv_that_does_not_fit_the_labels_says_where(tmp_path, content, compla
         ('{"a": "one"', "is not valid JSON"),
         ('["a", "b"]', "is not one JSON object of strings"),
         ('{"a": "one", "b": 2}', "is not one JSON object of strings"),
-        ('{"a": "one"}', "has no row for 1 labels, 'b' first"),
-        ('{"a": "one", "b": "two", "c": "x"}', "unknown label 'c'"),
+        ('{"a": "one"}', "has no row for 1 labels of the data, 'b' first"),
         ('{"a": "one", "b": "two", "a": "three"}', "label 'a' occurs twice"),
         ('{"a": "one", "b": "one"}', "labels 'a' and 'b' have the same wording 'one'"),
     ],
@@ -167,6 +169,21 @@ def test_a_csv_that_does_not_fit_the_labels_says_where(tmp_path, content, compla
 def test_json_that_does_not_fit_the_labels_says_why(tmp_path, content, complaint):
     with pytest.raises(ConfigError, match=complaint):
         _make(_file(tmp_path, content, "words.json"), ("a", "b"))
+
+
+def test_a_file_may_know_more_labels_than_the_data_has(tmp_path):
+    path = _file(tmp_path, '{"a": "one", "b": "two", "other": "x"}', "words.json")
+    assert _make(path, ("b", "a")).answers == ("two", "one")
+
+
+def test_a_model_that_only_reads_labels_may_read_the_same_for_two(tmp_path):
+    path = _file(
+        tmp_path, "label,wording,description\nA01,farming,in fields\nA02,,farming\nA03,farming,\nx_y,,\n"
+    )
+    names = ("x_y", "A01", "A02", "A03")
+    assert label_texts(str(path), names) == ("x y", "farming: in fields", "farming", "farming")
+    assert label_texts("words", names) == ("x y", "A01", "A02", "A03")
+    assert label_texts("label", names) == names
 
 
 def test_neither_a_name_nor_a_file_lists_the_names(tmp_path):
