@@ -307,6 +307,10 @@ class TrainConfig(Section):
         ge=16,
         description="token budget of one microbatch: bounds memory and changes nothing but rounding; default: from device memory",
     )
+    gradient_checkpointing: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="drop the activations of all layers but one and compute them again in backward: a fraction of the memory for a third more time; auto: where a microbatch would not fit otherwise",
+    )
     cuda_graphs: bool = Field(
         True,
         description="head, small models on a GPU: record the kernels of every pack size once and replay them; takes memory for a second microbatch",

@@ -38,8 +38,10 @@ def offline() -> bool:
     return any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in names)
 
 
-def fetch(repo: str, revision: str | None, say: Say, *, trust_remote_code: bool = False) -> Snapshot:
-    """A hub model as a local folder.
+def fetch(
+    repo: str, revision: str | None, say: Say, *, trust_remote_code: bool = False, weights: bool = True
+) -> Snapshot:
+    """A hub model as a local folder; without ``weights`` its config and tokenizer only.
 
     A commit that is cached is used without asking the hub; a branch or tag is asked for, and the cached copy is used
     with a word about it when the hub cannot be reached.
@@ -55,10 +57,10 @@ def fetch(repo: str, revision: str | None, say: Say, *, trust_remote_code: bool 
             return found
         if offline():
             raise _unreachable(repo, "offline mode is on (HF_HUB_OFFLINE)")
-    return _online(repo, revision, say, trust_remote_code)
+    return _online(repo, revision, say, trust_remote_code, weights)
 
 
-def _online(repo: str, revision: str | None, say: Say, trust_remote_code: bool) -> Snapshot:
+def _online(repo: str, revision: str | None, say: Say, trust_remote_code: bool, weights: bool) -> Snapshot:
     import huggingface_hub as hf
     from huggingface_hub import errors
 
@@ -69,7 +71,8 @@ def _online(repo: str, revision: str | None, say: Say, trust_remote_code: bool) 
             _refuse(repo, names)
         commit = info.sha or revision or "main"
         say(f"Fetching {repo} at commit {commit[:12]} from the hub …")
-        wanted = [*_WANTED, "*.py"] if trust_remote_code else _WANTED
+        wanted = _WANTED if weights else [kind for kind in _WANTED if not kind.startswith("*.safetensors")]
+        wanted = [*wanted, "*.py"] if trust_remote_code else wanted
         path = hf.snapshot_download(repo, revision=commit, allow_patterns=wanted, ignore_patterns=["*/*"])
         card = info.card_data
         licence = card.get("license") if card is not None else None

@@ -16,7 +16,7 @@ from sortal.backbone.last_layer import last_layer_at
 from sortal.backbone.trees import Memory, TreeRow, tree_pack
 from sortal.errors import ModelError
 
-_CHUNK = 256  # positions whose logits over the vocabulary exist at one time
+LOGIT_ROWS = 256  # positions whose logits over the vocabulary exist at one time
 
 
 class LanguageModel(nn.Module):
@@ -102,11 +102,11 @@ class LanguageModel(nn.Module):
         """log p(``tokens[e]`` | ``states[parents[e]]``), fp32 ``[edges]``; ``parents`` ascending; no gradient."""
         found = torch.empty(len(tokens), device=states.device)
         bounds = torch.searchsorted(
-            parents, torch.arange(0, len(states) + _CHUNK, _CHUNK, device=parents.device)
+            parents, torch.arange(0, len(states) + LOGIT_ROWS, LOGIT_ROWS, device=parents.device)
         )
         cuts = bounds.tolist()
-        for number, start in enumerate(range(0, len(states), _CHUNK)):
-            logits = self.logits(states[start : start + _CHUNK])
+        for number, start in enumerate(range(0, len(states), LOGIT_ROWS)):
+            logits = self.logits(states[start : start + LOGIT_ROWS])
             edges = slice(cuts[number], cuts[number + 1])
             at = parents[edges] - start
             found[edges] = logits[at, tokens[edges]] - logits.logsumexp(-1)[at]
@@ -175,8 +175,8 @@ class _TokenLogprobs(torch.autograd.Function):
         ctx: Any, states: torch.Tensor, targets: torch.Tensor, logits: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
         values, gradients = [], []
-        for start in range(0, len(states), _CHUNK):
-            part, wanted = states[start : start + _CHUNK].detach(), targets[start : start + _CHUNK]
+        for start in range(0, len(states), LOGIT_ROWS):
+            part, wanted = states[start : start + LOGIT_ROWS].detach(), targets[start : start + LOGIT_ROWS]
             needed = bool(ctx.needs_input_grad[0])
             with torch.set_grad_enabled(needed):
                 part.requires_grad_(needed)

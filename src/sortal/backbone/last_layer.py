@@ -15,7 +15,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from sortal.backbone.lora import layer_index
+from sortal.backbone.lora import decoder_layers
 
 # What a module may consist of to treat every token by itself.
 _PER_TOKEN = (nn.Linear, Conv1D, LoraLayer, nn.Dropout, nn.Identity)
@@ -41,14 +41,10 @@ def last_layer_at(base: nn.Module, read: torch.Tensor | None) -> Iterator[None]:
 
 def _parts(base: nn.Module) -> list[nn.Module]:
     """The last layer's modules behind its attention: the output projection and the MLP."""
-    layers = {
-        index: module
-        for path, module in base.named_modules()
-        if (index := layer_index(f"{path}.x")) is not None and path.rpartition(".")[2].isdigit()
-    }
+    layers = decoder_layers(base)
     if not layers:
         return []
-    last = layers[max(layers)]
+    last = layers[-1]
     attention = getattr(last, "self_attn", None)
     found = [getattr(attention, "o_proj", None), getattr(last, "mlp", None)]
     return [module for module in found if module is not None and _treats_tokens_alone(module)]

@@ -33,6 +33,15 @@ def layer_index(path: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def decoder_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers of the stack, in their order."""
+    found: dict[int, nn.Module] = {}
+    for path, module in model.named_modules():
+        if path.rpartition(".")[2].isdigit() and (index := layer_index(f"{path}.x")) is not None:
+            found.setdefault(index, module)  # what a layer numbers inside itself comes later
+    return [found[index] for index in sorted(found)]
+
+
 def add_lora(model: Any, config: RunConfig) -> PeftModel:
     """Wrap a ``…ForSequenceClassification`` or ``…ForCausalLM`` model, or an encoder without a head; trainable afterwards, in fp32: the adapters and, where there is one, ``score``.
 

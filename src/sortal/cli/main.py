@@ -19,6 +19,7 @@ from sortal import __version__
 
 VERBS = {
     "train": ("sortal.cli.train:app", "fine-tune, calibrate and evaluate a classifier on a labelled file"),
+    "plan": ("sortal.cli.plan:app", "what a training run would take: memory, tokens, time, which GPUs"),
     "evaluate": ("sortal.cli.evaluate:app", "measure a saved classifier on labelled data, with intervals"),
     "predict": ("sortal.cli.predict:app", "label files, or lines on stdin"),
     "serve": ("sortal.cli.serve:app", "answer HTTP requests with saved classifiers"),

@@ -27,6 +27,7 @@ from sortal.methods.head import PROBLEM_TYPE
 from sortal.methods.pack_scorer import PackScorer
 from sortal.methods.preview import TokenPreview, TokenRow
 from sortal.methods.score_init import begin_at_names, check_wordings
+from sortal.methods.step_budget import budget_steps
 from sortal.methods.text_folder import MAX_LENGTH, load_texts, save_texts
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
 from sortal.training.budget import default_max_tokens
@@ -80,7 +81,14 @@ class EncoderMethod:
             read = list(range(len(ids))) if pooling == "mean" else [0]
             about = f"each sees all; classified by {_POOLING[pooling]}"
             shown.append(TokenRow(row, ids, encoder.tokenizer.decode(ids), read, about))
-        return TokenPreview(shown, texts.tokens, texts.truncated, encoder.max_length, encoder.template.hash)
+        return TokenPreview(
+            shown,
+            texts.tokens,
+            texts.truncated,
+            encoder.max_length,
+            encoder.template.hash,
+            int(texts.lengths.max()),
+        )
 
     def fit(self, context: FitContext) -> Fitted:
         """Train on ``context.train``; early stopping and best weights by ``context.dev``."""
@@ -104,7 +112,7 @@ class EncoderMethod:
             scorer.model,
             Classification(scorer.model, train, targets, loss, context.processes.device),
             lambda view: scorer.score_encoded(dev, view),
-            max_tokens=config.max_tokens or scorer.max_tokens,
+            budget_steps(context, scorer.model, int(train.lengths.max())),
         )
         # Merged weights round differently: what decides about thresholds must be what is saved.
         merged = scorer.model.merge()

@@ -31,6 +31,7 @@ from sortal.methods.head_model import HeadModel, tunable
 from sortal.methods.pack_scorer import PackScorer
 from sortal.methods.preview import Preview, TokenPreview, TokenRow
 from sortal.methods.score_init import begin_at_names, check_wordings
+from sortal.methods.step_budget import budget_steps
 from sortal.methods.text_folder import load_texts, make_encoder, save_texts
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
 from sortal.training.budget import default_max_tokens
@@ -80,7 +81,14 @@ class HeadMethod:
             last = encoder.tokenizer.decode(ids[-1:])
             about = f"all attended; the state of token {len(ids) - 1} {last!r} is classified"
             shown.append(TokenRow(row, ids, encoder.tokenizer.decode(ids), [len(ids) - 1], about))
-        return TokenPreview(shown, texts.tokens, texts.truncated, encoder.max_length, encoder.template.hash)
+        return TokenPreview(
+            shown,
+            texts.tokens,
+            texts.truncated,
+            encoder.max_length,
+            encoder.template.hash,
+            int(texts.lengths.max()),
+        )
 
     def fit(self, context: FitContext) -> Fitted:
         """Train adapters and score on ``context.train``; early stopping and best weights by ``context.dev``."""
@@ -110,7 +118,7 @@ class HeadMethod:
             scorer.model,
             Classification(scorer.model, train, targets, loss, context.processes.device),
             lambda view: scorer.score_encoded(dev, view),
-            max_tokens=config.max_tokens or scorer.max_tokens,
+            budget_steps(context, scorer.model, int(train.lengths.max())),
         )
         return Fitted(
             scorer,

@@ -25,6 +25,7 @@ from sortal.methods.instruct_prompt import answer_form, check_positions, gold_po
 from sortal.methods.instruct_rows import EachLoss, ResponseLoss, Trunks
 from sortal.methods.instruct_scorer import InstructScorer, Scoring
 from sortal.methods.preview import Preview, TokenPreview, TokenRow
+from sortal.methods.step_budget import budget_steps
 from sortal.methods.tuning import dev_figures, fine_tune, lengths_line, parameters_line
 from sortal.prompting import listing
 from sortal.prompting.prompt import Prompt, Shot
@@ -36,7 +37,6 @@ from sortal.training.distributed import processes
 from sortal.training.losses import make_loss
 from sortal.training.objective import Objective
 
-_LEAST_TOKENS = 256
 _TOLERANCE = {torch.bfloat16: 1e-3, torch.float32: 1e-5}
 
 
@@ -96,7 +96,7 @@ class InstructMethod:
         listed = prompt.listed_tokens(config.shortlist) if config.shortlist else 0
         trunks = Trunks(prompt, prompt.encode(train.iter_texts(), listed), candidates)
         labels = gold_positions(gold)
-        shown, answers = [], 0
+        shown, answers, longest = [], 0, 0
         for i in range(len(train)):
             if prompt.form == "each":
                 response = [*prompt.branches[labels[i][0] if labels[i] else 0]]
@@ -105,6 +105,7 @@ class InstructMethod:
                 response = prompt.response(labels[i])
                 about = f"the last {len(response)} are predicted: {tokenizer.decode(response)!r}"
             answers += len(response)
+            longest = max(longest, int(trunks.lengths[i]) + len(response))
             if i < rows:
                 ids = [*trunks.shared.tolist(), *trunks[i].tolist(), *response]
                 first = len(ids) - (1 if prompt.form == "each" else len(response))
@@ -113,7 +114,13 @@ class InstructMethod:
                 )
         tokens = int(trunks.lengths.sum()) + answers
         return TokenPreview(
-            shown, tokens, trunks.texts.truncated, prompt.longest(config.shortlist), prompt.hash
+            shown,
+            tokens,
+            trunks.texts.truncated,
+            prompt.longest(config.shortlist),
+            prompt.hash,
+            longest,
+            len(trunks.shared),
         )
 
     def fit(self, context: FitContext) -> Fitted:
@@ -152,13 +159,13 @@ class InstructMethod:
         )
         say(parameters_line(scorer.model))
         objective = self._objective(config, space, scorer.model, trunks, gold)
-        asked = config.max_tokens or scorer.max_tokens
+        longest, shared = int(objective.lengths.max()), objective.shared_tokens
         tuned = fine_tune(
             context,
             scorer.model,
             objective,
             lambda view: scorer.score_encoded(dev, view),
-            max_tokens=max(asked - objective.shared_tokens, min(asked, _LEAST_TOKENS)),
+            budget_steps(context, scorer.model, longest, prompt=shared),
         )
         scores = tuned.dev_scores
         if prompt.form == "list":

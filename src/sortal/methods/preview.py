@@ -69,13 +69,18 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class TokenPreview:
-    """Rows of tokens; ``tokens`` are those of an epoch."""
+    """Rows of tokens; totals over the training rows.
+
+    tokens: of an epoch. longest: of a row. shared: of a prompt that is read once for all rows of a microbatch, not in ``tokens``.
+    """
 
     rows: list[TokenRow]
     tokens: int
     truncated: int
     max_length: int
     template_hash: str
+    longest: int
+    shared: int = 0
 
     def summary(self, truncation: str) -> str:
         """Tokens and truncated rows."""

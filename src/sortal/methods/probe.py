@@ -80,7 +80,14 @@ class ProbeMethod:
             ids = texts[row].tolist()
             about = f"all attended; the states of all layers are compared, of token {len(ids) - 1} and in the mean"
             shown.append(TokenRow(row, ids, encoder.tokenizer.decode(ids), [len(ids) - 1], about))
-        return TokenPreview(shown, texts.tokens, texts.truncated, encoder.max_length, encoder.template.hash)
+        return TokenPreview(
+            shown,
+            texts.tokens,
+            texts.truncated,
+            encoder.max_length,
+            encoder.template.hash,
+            int(texts.lengths.max()),
+        )
 
     def fit(self, context: FitContext) -> Fitted:
         """Choose template, layer, pooling and C by ``context.dev``; fit on all of ``context.train``."""

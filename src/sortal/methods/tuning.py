@@ -17,11 +17,13 @@ from sortal.data.labels import LabelSpace
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
 from sortal.methods.base import FitContext, Scores
-from sortal.training.budget import peak_memory
+from sortal.training.budget import StepBudget, peak_memory
 from sortal.training.loop import Loop
 from sortal.training.objective import Objective
 from sortal.training.progress import NoProgress, ProgressView
 from sortal.training.signals import Stoppable
+
+_LEAST_TOKENS = 256  # of a microbatch's own texts, whatever its prompt takes
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,17 @@ def fine_tune(
     model: nn.Module,
     objective: Objective,
     score_dev: Callable[[ProgressView], Scores],
-    *,
-    max_tokens: int,
+    budget: StepBudget,
 ) -> Tuned:
     """Train ``model`` on ``objective``; early stopping and best weights by ``context.dev``.
 
     Args:
         score_dev: scores of the dev rows under the current weights.
-        max_tokens: budget of a microbatch, without the objective's shared tokens.
+        budget: of a microbatch, the objective's shared tokens included.
     """
     config, space = resolve_sizes(context.config, len(context.train)), context.label_space
+    if budget.checkpointing:  # a recorded step cannot be computed twice
+        config = config.model_copy(update={"cuda_graphs": False})
     dev_gold = space.encode(context.dev)
     # With several processes a stop waits for the end of the evaluation: all must leave it together.
     view = Stoppable(context.stop) if context.processes.world == 1 else NoProgress()
@@ -62,7 +65,7 @@ def fine_tune(
         figures,
         config,
         processes=context.processes,
-        max_tokens=max_tokens,
+        max_tokens=max(budget.max_tokens - objective.shared_tokens, min(budget.max_tokens, _LEAST_TOKENS)),
         store=context.store,
         stop=context.stop,
         view=context.view,
@@ -86,11 +89,13 @@ def fine_tune(
             "wall_seconds_with_dev": round(time.monotonic() - began, 3),
             "tokens_per_second": round(progress.tokens / max(progress.train_seconds, 1e-9), 1),
             "max_tokens": progress.max_tokens,
+            "gradient_checkpointing": budget.checkpointing,
             "skipped_steps": progress.skipped_steps,
             "out_of_memory_retries": progress.out_of_memory_retries,
             "best_step": progress.best_step,
             "history": progress.history,
             "peak_memory_bytes": peak_memory(context.processes.device),
+            **({} if budget.peak_bytes is None else {"estimated_peak_bytes": budget.peak_bytes}),
         },
     )
 

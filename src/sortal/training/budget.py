@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
 import torch
 
+from sortal.training.step_memory import StepMemory
+
 _CPU_CEILING = 2048  # measured: larger packs are no faster on a CPU and cost memory
 _CUDA_CEILING = 32768
+_LEAST = 256
+_ENOUGH = 1024  # tokens of a microbatch: fewer leave a device idle, or spend their time on de-quantising
+CHECKPOINTING = {"auto": None, "always": True, "never": False}  # what a setting asks for
+_SHARE = 0.9  # of the free memory; the rest is for what allocators lose
 
 
 def bytes_per_token(config: Any, dtype: torch.dtype) -> int:
@@ -21,12 +29,8 @@ def bytes_per_token(config: Any, dtype: torch.dtype) -> int:
 
 
 def default_max_tokens(config: Any, dtype: torch.dtype, device: torch.device) -> int:
-    """Token budget of a training microbatch: at most half of the free memory, between 256 and a per-device ceiling."""
-    if device.type == "cuda":
-        free, ceiling = torch.cuda.mem_get_info(device)[0], _CUDA_CEILING
-    else:
-        free, ceiling = psutil.virtual_memory().available, _CPU_CEILING
-    return max(256, min(ceiling, int(free / 2 / bytes_per_token(config, dtype))))
+    """Token budget of a microbatch by a rule of thumb: at most half of the free memory, between 256 and a per-device ceiling."""
+    return max(_LEAST, min(ceiling(device), int(free_memory(device) / 2 / bytes_per_token(config, dtype))))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -45,3 +49,70 @@ def peak_memory(device: torch.device) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+@dataclass(frozen=True)
+class StepBudget:
+    """What a microbatch may hold.
+
+    Attributes:
+        max_tokens: of its texts and the prompt they share.
+        checkpointing: whether layers keep their input only and are computed again in backward.
+        peak_bytes: what the process (CPU) or the device (CUDA) will hold at its peak; None where nobody estimated it.
+    """
+
+    max_tokens: int
+    checkpointing: bool = False
+    peak_bytes: int | None = None
+
+
+def choose_budget(
+    plain: StepMemory,
+    checkpointed: Callable[[], StepMemory],
+    *,
+    free: int,
+    ceiling: int,
+    longest: int,
+    prompt: int = 0,
+    asked: int | None = None,
+    checkpointing: bool | None = None,
+) -> tuple[int, StepMemory | None]:
+    """Tokens of a microbatch, its prompt's included, and the memory of a step with checkpointing where that is needed, else None.
+
+    Computing every layer twice costs a third of the time, small microbatches cost less until they are very small: checkpointing is for
+    what would not fit otherwise.
+
+    Args:
+        free: bytes for a step.
+        longest: tokens of the longest text.
+        asked: the number of tokens that the user wants; they have to fit, if need be by checkpointing.
+        checkpointing: what the user wants; None to choose.
+    """
+    room = free * _SHARE
+    enough = asked - prompt if asked else max(_ENOUGH, longest)
+    fitting = plain.tokens_within(room, longest, prompt)
+    if checkpointing is None:
+        checkpointing = fitting < enough
+    memory = checkpointed() if checkpointing else None
+    if memory is not None:
+        fitting = memory.tokens_within(room, longest, prompt)
+    return asked or max(_LEAST, min(ceiling, fitting + prompt)), memory
+
+
+def held_now(device: torch.device) -> int:
+    """Bytes of this process: allocated on a CUDA device, or resident on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    return int(psutil.Process().memory_info().rss)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process could still take."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def ceiling(device: torch.device) -> int:
+    """Tokens beyond which larger microbatches are no faster."""
+    return _CUDA_CEILING if device.type == "cuda" else _CPU_CEILING

@@ -31,6 +31,7 @@ NOT_IN_RESULT = frozenset(
         "trust_remote_code",
         "max_tokens",
         "cuda_graphs",
+        "gradient_checkpointing",
         "threads",
         "save_minutes",
         "save_total_limit",

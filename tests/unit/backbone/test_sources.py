@@ -258,3 +258,6 @@ def test_hub_download_is_pinned_to_the_commit(folder, monkeypatch):
     found = resolve("org/name@main", say=quiet)
     assert (found.revision, found.licence, asked["revision"]) == ("f" * 40, "mit", "f" * 40)
     assert not any("*.py" in p or "bin" in p for p in asked["allow_patterns"])
+    hub.fetch("org/name", "main", quiet, weights=False)
+    assert asked["allow_patterns"], "config and tokenizer"
+    assert not any("safetensors" in p for p in asked["allow_patterns"])

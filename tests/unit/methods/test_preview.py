@@ -10,7 +10,7 @@ def test_a_row_of_tokens_says_what_is_read_where():
 
 
 def test_token_totals_name_the_truncation():
-    preview = TokenPreview([], 12_345, 2, 64, "abc")
+    preview = TokenPreview([], 12_345, 2, 64, "abc", 64)
     assert preview.summary("tail") == "12,345 tokens per epoch, 2 truncated to 64 tokens (tail)"
     assert preview.to_json() == {"tokens_per_epoch": 12_345, "truncated": 2, "template_hash": "abc"}
 

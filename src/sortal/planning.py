@@ -1,0 +1,250 @@
+"""What a run would take, before anything is loaded: memory, tokens, time, and which GPUs it fits on.
+
+Weights are never read: the memory of a step is measured on a short copy of the network made from its config
+(`sortal.methods.rehearsal`), and the time follows from the number of tokens and the machine's rate of matrix products.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from sortal.backbone import hub, loading
+from sortal.backbone.depth import cut_layers
+from sortal.backbone.folders import read_json
+from sortal.backbone.sources import ModelSource, kind_of, resolve
+from sortal.config import ResolvedConfig, RunConfig, resolve_sizes
+from sortal.errors import ConfigError
+from sortal.methods import get_method
+from sortal.methods.base import PreviewContext
+from sortal.methods.preview import TokenPreview
+from sortal.methods.rehearsal import Network
+from sortal.parts import read_parts
+from sortal.training.budget import CHECKPOINTING, ceiling, choose_budget, free_memory
+from sortal.training.distributed import processes
+from sortal.training.progress import TerminalProgress
+from sortal.training.step_memory import Shape, StepMemory
+
+SIZES_GB = (8, 16, 24, 80)
+_CONTEXT = 0.6e9  # what a CUDA context and its libraries take beside tensors
+# Shares of the matrix product rate that steps reach: measured from 0.4 to 0.7 on CPUs; on GPUs small models wait for launches.
+_UTILISATION = {"cpu": (0.4, 0.7), "cuda": (0.1, 0.45)}
+_METHODS = ("head", "instruct", "encoder")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A training step in some memory.
+
+    max_tokens: of a microbatch, 0 where nothing fits. checkpointing: whether layers have to be computed twice. peak_bytes: at that size.
+    """
+
+    max_tokens: int
+    checkpointing: bool
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All figures of a plan.
+
+    Attributes:
+        parameters, linear_parameters: of the network, and of the linear layers, which decide the time.
+        weight_bytes, trained_bytes: the frozen or whole weights; trained parameters with gradients and optimiser state.
+        tokens_per_epoch: of the training texts, each with its template or answer; shared_tokens: of a prompt that every microbatch reads once.
+        fits: per quantisation and GPU memory in GB.
+        here: on this machine; seconds: the least and the most that training is likely to take here, None without an estimate.
+    """
+
+    method: str
+    model: str
+    device: str
+    rows: int
+    epochs: int
+    steps: int
+    batch_size: int
+    tokens_per_epoch: int
+    shared_tokens: int
+    longest: int
+    truncated: int
+    parameters: int
+    linear_parameters: int
+    weight_bytes: int
+    trained_bytes: int
+    fits: dict[str, dict[int, Fit]]
+    here: Fit
+    matrix_flops: float
+    seconds: tuple[float, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def plan(config: RunConfig, *, say: Callable[[str], None], consent: bool = False) -> Plan:
+    """What ``config`` would take.
+
+    Raises:
+        ConfigError: a method that does not tune a model in steps.
+    """
+    if config.method not in _METHODS:
+        raise ConfigError(
+            f"method {config.method} is not tuned in steps, so there is no step to plan",
+            f"plan one of {', '.join(_METHODS)}",
+        )
+    parts = read_parts(config, say)
+    method = get_method(config.method)
+    method.check(config, parts.train, parts.label_space)
+    source = _described(config, consent, say)
+    sizes = resolve_sizes(config, len(parts.train))
+    with TerminalProgress() as view:
+        preview = method.preview(PreviewContext(source, config, parts.train, parts.label_space, 0, view))
+    assert isinstance(preview, TokenPreview)
+    device = processes().device
+    network = _network(config, source.path, len(parts.label_space), device)
+    say("rehearsing a step on a short copy of the network …")
+    prompt, longest = preview.shared, preview.longest
+    weights, trained = network.weights()
+    room = _Room(network, longest, prompt)
+    weights, trained = room.weights
+    here = room.fit(free_memory(device) - weights)
+    rate = _matrix_flops(device, network.dtype)
+    work = sizes.epochs * _flops_per_epoch(network, sizes, preview, len(parts.train), here.max_tokens)
+    low, high = _UTILISATION[device.type]
+    return Plan(
+        config.method,
+        config.base_model,
+        device.type,
+        len(parts.train),
+        sizes.epochs,
+        math.ceil(len(parts.train) / sizes.batch_size) * sizes.epochs,
+        sizes.batch_size,
+        preview.tokens,
+        prompt,
+        longest,
+        preview.truncated,
+        network.parameters,
+        network.linear_parameters,
+        weights,
+        trained,
+        {name: _on_gpus(network, name, longest, prompt) for name in _quantisations(config)},
+        here,
+        rate,
+        (work / rate / high, work / rate / low),
+    )
+
+
+def _described(config: RunConfig, consent: bool, say: Callable[[str], None]) -> ModelSource:
+    """Config and tokenizer of the model; of one on the hub, its weights are not fetched."""
+    spec, trust = config.base_model, config.trust_remote_code
+    folder = Path(spec).expanduser()
+    if (folder / "config.json").is_file():
+        return ModelSource(spec, str(folder), None, None, None, kind_of(read_json(folder / "config.json")))
+    parts = None if folder.exists() else hub.parse(spec)
+    if parts is None:
+        return resolve(spec, consent=consent, say=say, trust_remote_code=trust)
+    snapshot = hub.fetch(*parts, say, trust_remote_code=trust, weights=False)
+    kind = kind_of(read_json(snapshot.path / "config.json"))
+    return ModelSource(spec, str(snapshot.path), snapshot.commit, snapshot.licence, None, kind)
+
+
+def _network(config: RunConfig, path: str, labels: int, device: torch.device) -> Network:
+    settings = loading.load_config(path, trust_remote_code=config.trust_remote_code)
+    settings.num_labels = labels
+    settings.pad_token_id = settings.pad_token_id or 0
+    if isinstance(config.keep_layers, int):
+        cut_layers(settings, config.keep_layers)
+    dtype = loading.choose_dtype(config.dtype, device)
+    return Network(
+        config.method, settings, config, dtype, device, "mean" if config.pooling == "mean" else "last"
+    )
+
+
+def _quantisations(config: RunConfig) -> tuple[str, ...]:
+    return ("none",) if config.method == "encoder" else ("none", "nf4")
+
+
+@dataclass(frozen=True)
+class _Room:
+    """A network's steps in any amount of memory; rehearsed once."""
+
+    network: Network
+    longest: int
+    prompt: int
+
+    @cached_property
+    def weights(self) -> tuple[int, int]:
+        return self.network.weights()
+
+    @cached_property
+    def plain(self) -> StepMemory:
+        return self.network.step(checkpointing=False)
+
+    @cached_property
+    def checkpointed(self) -> StepMemory:
+        return self.network.step(checkpointing=True)
+
+    def fit(self, free: float) -> Fit:
+        """A step in ``free`` bytes beside the weights."""
+        weights, trained = self.weights
+        config, device = self.network.config, self.network.device
+        tokens, checkpointed = choose_budget(
+            self.plain,
+            lambda: self.checkpointed,
+            free=int(free - trained),
+            ceiling=ceiling(device),
+            longest=self.longest,
+            prompt=self.prompt,
+            asked=config.max_tokens,
+            checkpointing=CHECKPOINTING[config.gradient_checkpointing],
+        )
+        shape = Shape(max(1, (tokens - self.prompt) // self.longest), self.longest, self.prompt)
+        step = (checkpointed or self.plain).at(shape)
+        process = 0 if device.type == "cuda" else psutil.Process().memory_info().rss
+        peak = process + weights + trained + step
+        return Fit(tokens if step + trained <= free else 0, checkpointed is not None, peak)
+
+
+def _on_gpus(network: Network, quantization: str, longest: int, prompt: int) -> dict[int, Fit]:
+    config = network.config.model_copy(update={"quantization": quantization})
+    room = _Room(
+        replace(network, config=config, device=torch.device("cuda"), dtype=torch.bfloat16), longest, prompt
+    )
+    return {size: room.fit(size * 1e9 - _CONTEXT - room.weights[0]) for size in SIZES_GB}
+
+
+def _flops_per_epoch(
+    network: Network, sizes: ResolvedConfig, preview: TokenPreview, rows: int, max_tokens: int
+) -> float:
+    """Forward and the gradient to inputs; of weights that are tuned themselves, their gradient too."""
+    per_step = preview.tokens / rows * sizes.batch_size
+    room = max(max_tokens - preview.shared, 1)
+    microbatches = math.ceil(per_step / room) * math.ceil(rows / sizes.batch_size)
+    tokens = preview.tokens + microbatches * preview.shared
+    whole = network.method == "encoder" and sizes.tuning == "full"
+    return (6 if whole else 4) * network.linear_parameters * tokens
+
+
+def _matrix_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of a large matrix product, the best of some for half a second."""
+    size = 4096 if device.type == "cuda" else 1024
+    a, b = (
+        torch.ones(size, size, dtype=dtype, device=device),
+        torch.ones(size, size, dtype=dtype, device=device),
+    )
+    best, end = math.inf, time.perf_counter() + 0.5
+    while True:
+        began = time.perf_counter()
+        float((a @ b)[0, 0])  # waits for the device
+        now = time.perf_counter()
+        best = min(best, now - began)
+        if now > end:
+            return 2 * size**3 / best
