@@ -151,6 +151,10 @@ class LoraConfig(Section):
         ge=1,
         description="adapt the top k layers only, so that the backward pass ends there; default: all",
     )
+    cache_trunk: Literal["auto", "never"] = Field(
+        "auto",
+        description="head with lora_top_layers: compute the states below the adapted layers once, keep them on disk (SORTAL_STATES_GB) and run every epoch through the layers above only; auto: where that is exact",
+    )
 
 
 class PoolingConfig(Section):

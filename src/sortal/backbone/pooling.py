@@ -16,9 +16,10 @@ Pooling = Literal["last", "mean"]
 def token_states(base: nn.Module, rows: Pack, read: torch.Tensor | None = None) -> torch.Tensor:
     """The decoder's output ``[tokens, hidden]``, in the order of the pack, from one packed forward; right at ``read`` only (None: everywhere)."""
     with last_layer_at(base, read):
-        out = base(
-            input_ids=rows.input_ids, position_ids=rows.position_ids, use_cache=False, sortal_pack=rows
+        read_by_first = (
+            {"input_ids": rows.input_ids} if rows.below is None else {"inputs_embeds": rows.below[None]}
         )
+        out = base(**read_by_first, position_ids=rows.position_ids, use_cache=False, sortal_pack=rows)
     states: torch.Tensor = out.last_hidden_state[0]
     return states
 

@@ -10,9 +10,11 @@ import torch
 
 from sortal.backbone import loading
 from sortal.backbone.depth import cut_layers
-from sortal.backbone.encoding import TextEncoder
+from sortal.backbone.encoding import EncodedTexts, TextEncoder
+from sortal.backbone.fingerprint import weights_fingerprint
 from sortal.backbone.lora import freeze, fuse
 from sortal.backbone.sharding import shard_frozen
+from sortal.backbone.trunk import Trunk, TrunkTexts
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
@@ -33,6 +35,7 @@ from sortal.methods.preview import Preview, TokenPreview, TokenRow
 from sortal.methods.score_init import begin_at_names, check_wordings
 from sortal.methods.step_budget import budget_steps
 from sortal.methods.text_folder import load_texts, make_encoder, save_texts
+from sortal.methods.trunk_cache import with_trunk
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
 from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
@@ -105,6 +108,7 @@ class HeadMethod:
         torch.manual_seed(config.seed)  # whatever a search drew
         scorer = self._network(context, encoder, depth)
         say(f"{parameters_line(scorer.model)}, {scorer.encoder.template.source!r} template")
+        train, dev = self._below(context, scorer, train, dev)
         gold = space.encode(context.train)
         if config.score_init == "labels":
             begin_at_names(
@@ -120,11 +124,13 @@ class HeadMethod:
             lambda view: scorer.score_encoded(dev, view),
             budget_steps(context, scorer.model, int(train.lengths.max())),
         )
+        scorer.model.trunk = None
         return Fitted(
             scorer,
             tuned.dev_scores,
             {
                 "packed": scorer.model.packed,
+                "cached_trunk": isinstance(train, TrunkTexts),
                 "template": encoder.template.source,
                 "layer": int(scorer.model.inner.config.num_hidden_layers),
                 "pooling": depth.pooling,
@@ -136,6 +142,30 @@ class HeadMethod:
                 **tuned.figures,
             },
             loss.shifts_probabilities,
+        )
+
+    def _below(
+        self, context: FitContext, scorer: HeadScorer, train: EncodedTexts, dev: EncodedTexts
+    ) -> tuple[EncodedTexts, EncodedTexts]:
+        """Train and dev texts with the states below the tuned layers, where such layers are and that is exact."""
+        config, model, base = context.config, scorer.model, context.base
+        first = int(model.inner.config.num_hidden_layers) - (config.lora_top_layers or 0)
+        alone = context.processes.world == 1 and not config.shard_base
+        if not (config.lora_top_layers and first and config.cache_trunk == "auto" and model.packed and alone):
+            return train, dev
+        trunk = Trunk(getattr(model.inner, model.inner.base_model_prefix), first)
+        if not trunk.exact():
+            context.say("the states below the tuned layers of this architecture are computed in every epoch")
+            return train, dev
+        facts = {
+            "base": base.revision or weights_fingerprint(base.path),
+            "quantization": config.quantization,
+            "nf4_backend": config.nf4_backend,
+        }
+        model.trunk, budget = trunk, scorer.max_tokens
+        return (
+            with_trunk(train, trunk, facts, budget, context.view, "reading train below the tuned layers"),
+            with_trunk(dev, trunk, facts, budget, context.view, "reading dev below the tuned layers"),
         )
 
     def _network(self, context: FitContext, encoder: TextEncoder, depth: Depth) -> HeadScorer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from sortal.backbone.loading import enable_packing
 from sortal.backbone.lora import add_lora, fuse
 from sortal.backbone.packing import Pack
 from sortal.backbone.pooling import Pooling, pool, token_states, token_states_padded
+from sortal.backbone.trunk import Trunk
 from sortal.config import RunConfig
 
 
@@ -21,6 +23,9 @@ class HeadModel(nn.Module):
         classifier: transformers' ``…ForSequenceClassification``, inside a peft model or merged.
         packed: whether the decoder runs packed rows (checked by `enable_packing`) or padded ones.
         pooling, skip: how a text's states become one (`pool`).
+
+    Attributes:
+        trunk: the layers that packs with states of their own (`Pack.below`) have behind them.
     """
 
     def __init__(self, classifier: Any, packed: bool, pooling: Pooling = "last", skip: int = 0) -> None:
@@ -28,6 +33,7 @@ class HeadModel(nn.Module):
         self.classifier = classifier
         self.packed = packed
         self.pooling, self.skip = pooling, skip
+        self.trunk: Trunk | None = None
         inner = classifier.get_base_model() if hasattr(classifier, "get_base_model") else classifier
         self.pad_id = int(inner.config.pad_token_id)
         self._inner = (inner,)  # a tuple, so that the module is not registered twice
@@ -68,7 +74,9 @@ class HeadModel(nn.Module):
         if not self.packed:
             return pool(token_states_padded(base, rows, self.pad_id), rows, self.pooling, self.skip)
         read = rows.last if self.pooling == "last" and rows.whole else None
-        return pool(token_states(base, rows, read), rows, self.pooling, self.skip)
+        above = nullcontext() if self.trunk is None or rows.below is None else self.trunk.only_above()
+        with above:
+            return pool(token_states(base, rows, read), rows, self.pooling, self.skip)
 
 
 def tunable(classifier: Any, config: RunConfig, pooling: Pooling = "last", skip: int = 0) -> HeadModel:

@@ -7,12 +7,8 @@ One folder per model and precision, with two files that only grow: ``states.f16`
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import shutil
-import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,14 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sortal.backbone.cache import cache_dir
-from sortal.errors import ConfigError, LockedError, ResourceError
-from sortal.training.lock import FolderLock
+from sortal.methods.state_folders import alone_with, append, make_room, state_folder
 
-LIMIT = "SORTAL_STATES_GB"
-_DEFAULT_GB = 20.0
 _KEY = 16
-_WAIT_SECONDS = 3600.0
 States = npt.NDArray[np.float16]
 
 
@@ -49,32 +40,20 @@ class StateCache:
 
     def __init__(self, facts: dict[str, Any], shape: Sequence[int]) -> None:
         self.facts, self.shape = facts, tuple(shape)
-        name = hashlib.sha256(json.dumps([facts, self.shape], sort_keys=True).encode()).hexdigest()[:16]
-        self.folder = cache_dir() / "states" / name
+        self.folder = state_folder([facts, self.shape])
         self.row_bytes = 2 * int(np.prod(self.shape))
-        self._lock = FolderLock(self.folder)
+        self._alone = ExitStack()
         self._rows: dict[bytes, int] = {}
 
     def __enter__(self) -> StateCache:
-        deadline = time.monotonic() + _WAIT_SECONDS
-        while True:
-            try:
-                self._lock.__enter__()
-                break
-            except LockedError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(1.0)
-        (self.folder / "facts.json").write_text(
-            json.dumps(self.facts, indent=1) + "\n", encoding="utf-8"
-        )  # its time of writing says when the folder was last used
+        self._alone.enter_context(alone_with(self.folder, self.facts))
         self._open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.__exit__(kind, error, trace)
+        self._alone.close()
 
     @property
     def _states(self) -> Path:
@@ -113,31 +92,16 @@ class StateCache:
             ResourceError: they alone are more than may be kept.
             ConfigError: the limit is no number.
         """
-        limit = _limit()
-        needed = rows * self.row_bytes
-        if needed > limit:
-            raise ResourceError(
-                f"the states of {rows:,} texts take {needed / 1e9:.1f} GB, and {limit / 1e9:.1f} GB may be kept",
-                f"lower probe_rows, or raise {LIMIT}",
-            )
-        others = [path for path in self.folder.parent.iterdir() if path != self.folder and path.is_dir()]
-        sizes = {path: _bytes(path) for path in others}
-        mine = len(self._rows) * self.row_bytes
-        for path in sorted(others, key=_used):
-            if mine + needed + sum(sizes.values()) <= limit:
-                return
-            with suppress(LockedError), FolderLock(path):  # one that is in use stays
-                shutil.rmtree(path)
-                del sizes[path]
-        if mine + needed + sum(sizes.values()) > limit:
+        mine, needed = (n * self.row_bytes for n in (len(self._rows), rows))
+        if make_room(self.folder, mine, needed, f"lower probe_rows (now {rows:,} texts)"):
             self._cut(0)
             self._rows.clear()
 
     def add(self, keys: Sequence[bytes], states: States) -> None:
         """Append rows ``[n, *shape]``; they are there for good once this returns."""
         first = len(self._rows)
-        _append(self._states, states.tobytes())
-        _append(self._keys, b"".join(keys))
+        append(self._states, states.tobytes())
+        append(self._keys, b"".join(keys))
         self._rows.update({key: first + i for i, key in enumerate(keys)})
 
     def read(self, keys: Sequence[bytes]) -> CachedStates:
@@ -170,27 +134,3 @@ class CachedStates:
         """What stands at ``index`` of every row's states, fp32 ``[rows, …]``."""
         picked: npt.NDArray[np.float32] = self._every[(self._rows, *index)].astype(np.float32)
         return picked
-
-
-def _append(path: Path, content: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _limit() -> float:
-    given = os.environ.get(LIMIT, str(_DEFAULT_GB))
-    try:
-        return float(given) * 1e9
-    except ValueError:
-        raise ConfigError(f"{LIMIT} is {given!r}", "give a number of gigabytes") from None
-
-
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-
-
-def _used(folder: Path) -> float:
-    facts = folder / "facts.json"
-    return facts.stat().st_mtime if facts.exists() else 0.0

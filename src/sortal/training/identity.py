@@ -32,6 +32,7 @@ NOT_IN_RESULT = frozenset(
         "max_tokens",
         "cuda_graphs",
         "gradient_checkpointing",
+        "cache_trunk",
         "threads",
         "save_minutes",
         "save_total_limit",

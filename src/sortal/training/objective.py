@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sortal.backbone.encoding import EncodedTexts
-from sortal.backbone.packing import pack
+from sortal.backbone.trunk import TrunkTexts, pack_texts
 from sortal.training.losses import Loss
 
 Ints = npt.NDArray[np.int64]
@@ -51,6 +51,8 @@ class Classification:
     @property
     def fixed_shapes(self) -> bool:
         """Whether a pack's shapes alone decide which kernels run, so that they can be recorded: on CUDA, in half precision, packed."""
+        if isinstance(self.texts, TrunkTexts):
+            return False
         dtype = next(self.model.parameters()).dtype
         return self.device.type == "cuda" and dtype != torch.float32 and getattr(self.model, "packed", False)
 
@@ -59,5 +61,5 @@ class Classification:
 
     def losses(self, rows: Ints) -> torch.Tensor:
         """See `Objective.losses`."""
-        logits = self.model(pack([self.texts[i] for i in rows]).to(self.device))
+        logits = self.model(pack_texts(self.texts, rows).to(self.device))
         return self.loss(logits, self.targets[torch.from_numpy(rows)].to(self.device))

@@ -113,7 +113,8 @@ def test_more_than_may_be_kept_is_refused_with_the_sizes(monkeypatch):
     with (
         StateCache(FACTS, SHAPE) as cache,
         pytest.raises(
-            ResourceError, match=r"(?s)states of 100 texts .* lower probe_rows, or raise SORTAL_STATES_GB"
+            ResourceError,
+            match=r"(?s)states take .* lower probe_rows \(now 100 texts\), or raise SORTAL_STATES_GB",
         ),
     ):
         cache.make_room(100)
