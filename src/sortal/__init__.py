@@ -50,5 +50,8 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         from importlib import import_module
 
+        from sortal.backbone.kernels import bound_kernels
+
+        bound_kernels()
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'sortal' has no attribute {name!r}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-# It keeps what it compiled for every number of tokens of a batch, 1,024 times by default. Measured on a head of
-# 135 M parameters in bf16: 40 batches took 330 MB; kept 64 times they took 60 MB and no more time, and the growth ended.
+# It keeps what it compiled for every number of tokens of a batch, 1,024 times by default. Measured in bf16: predicting 40 batches with a
+# head of 135 M parameters took 330 MB; kept 64 times they took 60 MB and no more time, and the growth ended. Tuning four of its layers
+# for 80 steps grew from 0.65 to 1.85 GB; kept 64 times, to 0.86 GB, in no more time.
 KEPT_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
 
 

@@ -124,6 +124,9 @@ def _run(verb: str, arguments: list[str]) -> int:
         )
     import typer
 
+    from sortal.backbone.kernels import bound_kernels
+
+    bound_kernels()
     module, _, attribute = VERBS[verb][0].partition(":")
     target: Any = getattr(import_module(module), attribute)
     if not isinstance(target, typer.Typer):

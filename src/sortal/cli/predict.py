@@ -107,7 +107,6 @@ def predict(
     **overrides: Any,
 ) -> dict[str, Any]:
     """Stream texts through a saved classifier; an output file appears under its name only when it is complete."""
-    from sortal.backbone.kernels import bound_kernels
     from sortal.bulk.outputs import check_out
     from sortal.errors import ConfigError
 
@@ -117,7 +116,6 @@ def predict(
         check_out(out, format)
     elif format not in (None, "jsonl"):
         raise ConfigError(f"--format {format} needs --out", "standard output is JSON lines")
-    bound_kernels()
     if words == ["-"]:
         rows = _lines_of_stdin(model_dir, out, format, top)
     elif out is None:

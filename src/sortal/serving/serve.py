@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sortal.backbone.kernels import bound_kernels
 from sortal.errors import ConfigError
 from sortal.serving.keys import Keys, check_address
 from sortal.serving.settings import Limits, model_folders, require_packages
@@ -51,7 +50,6 @@ def serve(
     checked = Limits(**{key: value for key, value in limits.items() if value is not None})
     keys = Keys() if api_key_file is None else Keys.read(api_key_file)
     check_address(host, keys)
-    bound_kernels()
     from sortal.serving.server import run_server
 
     run_server(folders, host=host, port=port, keys=keys, limits=checked, drain_seconds=drain_seconds)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -103,26 +100,6 @@ def test_a_mistake_is_a_sentence_before_anything_is_loaded(
     assert sentence.lower() in said.err.lower()
     assert len(said.err.splitlines()) == 2
     assert said.out == ""
-
-
-def test_the_cpus_kernels_are_bounded_before_torch_is_imported(tmp_path):
-    code = (
-        "import os, sys\n"
-        "import sortal.serving.serve as module\n"
-        "class Import:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'torch':\n"
-        "            print({key: os.environ.get(key) for key in ('ONEDNN_PRIMITIVE_CACHE_CAPACITY', 'LRU_CACHE_CAPACITY')})\n"
-        "sys.meta_path.insert(0, Import())\n"
-        "from sortal.cli.main import main\n"
-        "main(['serve', 'nowhere'])"
-    )
-    env = {**os.environ, "LRU_CACHE_CAPACITY": "7"}
-    env.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY", None)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=env)
-    assert done.stdout.splitlines()[0] == str(
-        {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "7"}
-    ), done.stderr
 
 
 def test_a_runs_folder_is_told_from_a_models(single):
