@@ -1,14 +1,18 @@
 """Records in the format of the WIPO-alpha collection with every oddity a reader meets; all text is made up here.
 
+    python -m benchmarks.wipo_records made-up --records 900     # a small collection to try `sortal import wipo-alpha` on
+
 `write_collection` writes a collection of any size, the same for the same seed. The words of a record follow from its subclass, so that
 a classifier has something to learn.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
@@ -49,9 +53,13 @@ class Made:
 
 
 def words(rng: random.Random, subclass: str, count: int) -> str:
-    """``count`` words, every third one of the subclass's own."""
-    own, common = TOPICS[subclass].split(), COMMON.split()
-    return " ".join(rng.choice(own) if rng.random() < 0.34 else rng.choice(common) for _ in range(count))
+    """``count`` words, about every third one of the subclass's own."""
+    return " ".join(rng.choices(_pool(subclass), k=count))
+
+
+@cache
+def _pool(subclass: str) -> list[str]:
+    return [*TOPICS[subclass].split() * 2, *COMMON.split()]
 
 
 def record(
@@ -90,7 +98,8 @@ def write_collection(root: Path, records: int, *, seed: int = 0, description_wor
     """``records`` well-formed records below ``train`` and ``test`` (two thirds and one third), with the oddities that leave them readable.
 
     One in five lacks its abstract, one in nine its claims, one in eleven has an empty title; one in three has secondary codes; one in
-    four lies a folder deeper.
+    four lies a folder deeper; one in seven has a title in French before the English one, one in 17 a secondary code that is none, one in
+    23 lies under another subclass than its main code's.
     """
     made = []
     for item, text in _collection(records, seed, description_words):
@@ -122,8 +131,13 @@ def _collection(records: int, seed: int, description_words: int) -> Iterator[tup
         part = "test" if number // len(SUBCLASSES) % 3 == 2 else "train"
         deeper = "batch1/" if number % 4 == 3 else ""
         day = f"{1 + number % 28:02}{1 + number % 12:02}{1998 + number % 5}"
-        path = f"{part}/{main[0]}/{main[1:3]}/{main[3]}/{main[4:7]}/{deeper}{an}_{day}.xml"
-        yield Made(path, an, main, others, texts), record(an=an, mc=main, ics=others, **texts)
+        under = main if number % 23 != 22 else "H04L001" if subclass != "H04L" else "A01B001"
+        path = f"{part}/{under[0]}/{under[1:3]}/{under[3]}/{under[4:7]}/{deeper}{an}_{day}.xml"
+        text = record(an=an, mc=main, ics=others if number % 17 != 16 else (*others, "H04LX0100"), **texts)
+        french = '<tis>\n<ti xml:lang="FR">Un titre à part</ti>\n<ti xml:lang="EN">'
+        if number % 7 == 6 and texts["title"]:
+            text = text.replace('<tis><ti xml:lang="EN">', french)
+        yield Made(path, an, main, others, texts), text
 
 
 BOMB = '<!ENTITY a "lol">' + "".join(
@@ -162,3 +176,16 @@ def write_broken(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, (data, _) in BROKEN.items():
         (folder / name).write_bytes(data)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--records", type=int, default=900)
+    arguments = parser.parse_args()
+    write_collection(arguments.folder, arguments.records)
+    write_broken(arguments.folder / "train" / "broken")
+
+
+if __name__ == "__main__":
+    main()

@@ -78,8 +78,14 @@ def test_every_record_is_a_row_as_it_was_written(collection, tmp_path):
 def test_files_without_a_row_are_named_with_the_reason_and_counted(collection, tmp_path, capsys):
     files = imported(collection[0], tmp_path / "out", "--json")
     lines = files["problems.jsonl"].read_text(encoding="utf-8").splitlines()
-    problems = {Path(item["file"]).name: item["kind"] for item in map(json.loads, lines)}
-    assert problems == {name: kind for name, (_, kind) in BROKEN.items()}
+    problems = [json.loads(line) for line in lines]
+    refused = {Path(item["file"]).name: item["kind"] for item in problems if not item["row"]}
+    assert refused == {name: kind for name, (_, kind) in BROKEN.items()}
+    noted = {item["file"]: item["kind"] for item in problems if item["row"]}
+    paths = [item.path for item in collection[1]]
+    assert noted == dict.fromkeys(paths[16::17], "invalid secondary code") | dict.fromkeys(
+        paths[22::23], "folder disagrees"
+    )
     out, err = capsys.readouterr()
     summary = json.loads(out.splitlines()[-1])
     assert summary == {
@@ -89,9 +95,21 @@ def test_files_without_a_row_are_named_with_the_reason_and_counted(collection, t
     assert summary["records"] == {"train": 90, "test": 30}
     assert sum(summary["skipped"].values()) == len(BROKEN)
     assert summary["skipped"]["declares entities"] == 3
+    assert summary["noted"] == {"invalid secondary code": 7, "folder disagrees": 5}
     assert summary["missing"]["no abstract"] == 24
+    assert summary["languages"] == {"en": RECORDS}
     assert "skipped: declares entities" in err
     assert "problems.jsonl names every file" in err
+
+
+def test_the_how_to_shows_what_is_said(tmp_path, capsys):
+    write_collection(tmp_path / "made-up", 900)
+    write_broken(tmp_path / "made-up" / "train" / "broken")
+    imported(tmp_path / "made-up", tmp_path / "wipo")
+    said = [line.strip() for line in capsys.readouterr().err.replace(f"{tmp_path}/", "").splitlines()]
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "patents.md").read_text(encoding="utf-8")
+    shown = page.split("```text\n")[1].partition("```")[0].splitlines()
+    assert [line.strip(" ─") for line in shown] == [line.strip(" ─") for line in said]
 
 
 def test_nothing_outside_the_collection_is_read_or_asked_for(tmp_path, capsys):
@@ -272,6 +290,7 @@ def test_titles_become_wordings_of_the_training_labels(collection, tmp_path, cap
         (["none", "--out", "o"], "none is not a folder"),
         ([".", "--out", "o"], "holds no .xml files"),
         ([".", "--out", "no/such/o"], "its parent folder does not exist"),
+        ([".", "--out", "/"], "its parent folder does not exist"),
         ([".", "--out", "o", "--language", " "], "no language is given"),
         ([".", "--out", "o", "--titles", "none.csv"], "none.csv does not exist"),
     ],
@@ -281,6 +300,16 @@ def test_a_mistake_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch, capsy
     assert main(["import", "wipo-alpha", *words]) == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_titles_may_be_given_when_it_goes_on(collection, whole, tmp_path):
+    words = ["import", "wipo-alpha", collection[0], "--out", "out", "--workers", "1"]
+    stopped = Command(*words, folder=tmp_path, before=partial(stopped_at, 3, signal.SIGTERM))
+    assert stopped.wait() == 143
+    (tmp_path / "t.csv").write_text("subclass,title\nD01D,SPINNING\n", encoding="utf-8")
+    files = imported(collection[0], tmp_path / "out", "--titles", str(tmp_path / "t.csv"))
+    assert files["train.parquet"].read_bytes() == whole["train.parquet"]
+    assert "wording-subclass.csv" in files
 
 
 def test_a_collection_of_broken_files_only_is_refused(tmp_path, capsys):

@@ -10,13 +10,14 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 import sortal
+from sortal.backbone.environment import usable_cores
 from sortal.bulk.work import Place, Work
 from sortal.data.ipc import Level
 from sortal.data.ipc_titles import IpcTitles, read_titles
@@ -65,38 +66,43 @@ def import_wipo(
         Interrupted: SIGINT or SIGTERM; what is finished is kept.
         ResourceError: a full disk, or lack of memory; what is finished is kept.
     """
-    root, goal = Path(source), Path(out)
+    root, goal = Path(source), Path(out).absolute()
     languages = tuple(part.strip().lower() for part in languages if part.strip())
     if not languages:
         raise ConfigError("no language is given", "write --language en, or several: en,fr")
-    if not goal.absolute().parent.is_dir():
+    if not goal.name or not goal.parent.is_dir():
         raise ConfigError(f"--out {out}: its parent folder does not exist", "make it, or choose another")
     named = None if titles is None else read_titles(titles)
     files = find_records(root)
     identity = _identity(root, files, languages, titles)
-    work = Work(str(goal.absolute().with_name(f".{goal.name}.sortal-import")), "import")
+    work = Work(str(goal.with_name(f".{goal.name}.sortal-import")), "import")
     with StopRequest() as stop, work.locked():
         remove_leftovers(Path(work.folder))
         if goal.exists():
             summary = _finished(goal, identity)
-            say(f"{goal} holds this import already; nothing to do")
+            say(f"{out} holds this import already; nothing to do")
             work.remove()
             return summary
-        finished = work.begin(identity, force)
-        jobs = [
-            Job(work, (number, shard), str(root), run, languages)
-            for number, part in enumerate(PARTS)
-            for shard, run in enumerate(cut([file for file in files if file.part(root) == part]))
-        ]
+        finished = work.begin({key: identity[key] for key in identity if key != "--titles"}, force)
+        jobs = list(_jobs(work, root, files, languages))
         if finished:
             say(f"{_files(jobs, finished):,} of {counted(len(files), 'file')} were read before; going on")
         try:
-            _convert(jobs, finished, workers or _cores(), stop, view)
+            _convert(jobs, finished, workers or usable_cores(), stop, view)
         except StopAsked:
             raise _interrupted(stop, jobs, finished) from None
         summary = _publish(goal, work, [job.place for job in jobs], identity, named)
         work.remove()
     return summary
+
+
+def _jobs(work: Work, root: Path, files: Sequence[RecordFile], languages: tuple[str, ...]) -> Iterator[Job]:
+    """The shards of each part."""
+    name = root.resolve().name
+    for number, part in enumerate(PARTS):
+        its = [file for file in files if file.part(name) == part]
+        for shard, run in enumerate(cut(its)):
+            yield Job(work, (number, shard), str(root), run, languages)
 
 
 def _convert(
@@ -119,7 +125,7 @@ def _publish(
     goal: Path, work: Work, places: Sequence[Place], identity: dict[str, Any], titles: IpcTitles | None
 ) -> dict[str, Any]:
     """Put the shards together, in a folder that appears complete."""
-    for entry in goal.absolute().parent.iterdir():  # what a killed process left of the same folder
+    for entry in goal.parent.iterdir():  # what a killed process left of the same folder
         if is_leftover(entry.name) and entry.name.startswith(f".{goal.name}.tmp-"):
             shutil.rmtree(entry, ignore_errors=True)
     summary = Summary()
@@ -213,7 +219,3 @@ def _interrupted(stop: StopRequest, jobs: Sequence[Job], finished: set[Place]) -
 
 def _files(jobs: Sequence[Job], places: set[Place]) -> int:
     return sum(len(job.files) for job in jobs if job.place in places)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,3 +121,13 @@ def test_a_symbol_has_no_label_below_where_it_ends():
         parse("D01D").prefix("main_group")
     with pytest.raises(DataError, match="D has no subclass"):
         parse("D").prefix("subclass")
+
+
+def test_symbols_of_real_patents_are_read_and_written_as_they_were(data_root):
+    path = data_root / "us_patents_ipc" / "dev.parquet"
+    if not path.exists():
+        pytest.skip("the patents are not on this machine")
+    rows = pq.read_table(path, columns=["main_ipc", "ipc"]).to_pylist()
+    symbols = {symbol for row in rows for symbol in (row["main_ipc"], *row["ipc"])}
+    assert len(symbols) > 1000
+    assert {symbol for symbol in symbols if parse(symbol).written != symbol} == set()

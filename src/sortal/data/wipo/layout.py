@@ -51,9 +51,9 @@ class RecordFile:
         except ValueError:
             return None
 
-    def part(self, root: Path) -> Part:
-        """``test`` below a folder of that name (or when the root is one), else ``train``."""
-        for name in (*self.folders, root.resolve().name):
+    def part(self, root_name: str) -> Part:
+        """``test`` below a folder of that name (or when the root has it), else ``train``."""
+        for name in (*self.folders, root_name):
             if part := _PART_NAMES.get(name.lower()):
                 return part
         return "train"
