@@ -270,6 +270,17 @@ def test_a_choice_of_language(tmp_path):
     assert (french["title"], french["language"]) == ("un titre", "fr")
 
 
+def test_ids_that_occur_twice_are_counted_and_both_rows_kept(tmp_path, capsys):
+    text = record(an="EP1", mc="D01D00106", title="a title")
+    for part in ("train", "test"):
+        (tmp_path / "c" / part).mkdir(parents=True)
+        (tmp_path / "c" / part / "EP1_01022000.xml").write_text(text, encoding="iso-8859-1")
+    imported(tmp_path / "c", tmp_path / "out", "--json")
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["records"] == {"train": 1, "test": 1}
+    assert summary["missing"]["repeated id"] == 1
+
+
 def test_titles_become_wordings_of_the_training_labels(collection, tmp_path, capsys):
     table = tmp_path / "t.csv"
     table.write_text(

@@ -28,7 +28,7 @@ class Summary:
         records: rows by part.
         skipped: files without a row, by reason.
         noted: rows that contradict themselves, by kind.
-        counted: rows with something missing, by kind.
+        counted: rows with something missing, or an id that an earlier one has, by kind.
         languages: rows by language, "" where there is none.
         labels: rows of each label, by part and level.
     """
@@ -56,7 +56,7 @@ class Summary:
         for level, names in self.labels[part].items():
             names.update(shard.rows[LABEL_COLUMNS[level][0]].to_pylist())
         for id_ in shard.rows["id"].to_pylist():
-            self.noted.update(["repeated id"] if id_ in self._ids else [])
+            self.counted.update(["repeated id"] if id_ in self._ids else [])
             self._ids.add(id_)
 
     def only_in_test(self, level: Level) -> Counter[str]:

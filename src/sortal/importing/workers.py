@@ -43,6 +43,8 @@ def convert_all(jobs: Sequence[Job], workers: int, stop: StopRequest) -> Iterato
             if stop.requested:
                 raise StopAsked
     except BrokenProcessPool:
+        if stop.requested:  # a SIGTERM for all of them
+            raise StopAsked from None
         raise ResourceError(
             "a process that converts records was killed, most likely for lack of memory",
             "give the same command again with a lower --workers; what is finished is kept",
