@@ -18,6 +18,7 @@ PUBLISHED = (
     "benchmarks/results/*.md",
     "benchmarks/results/*.json",
     "examples/shop/README.md",
+    "examples/patents/README.md",
     "CHANGELOG.md",
 )
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)\s#]+)")

@@ -15,7 +15,11 @@ from sortal.cli.main import VERBS, main
 from sortal.config import RunConfig
 
 ROOT = Path(__file__).parents[2]
-BELOW = {"models": ("list", "pull", "show"), "config": ("schema", "show", "validate")}
+BELOW = {
+    "models": ("list", "pull", "show"),
+    "config": ("schema", "show", "validate"),
+    "import": ("wipo-alpha",),
+}
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
 
 

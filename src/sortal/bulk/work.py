@@ -23,9 +23,10 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class Work:
-    """Finished shards under ``folder``. Writing one again gives the same file, so it may happen twice."""
+    """Finished shards of ``what`` under ``folder``. Writing one again gives the same file, so it may happen twice."""
 
     folder: str
+    what: str = "prediction"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -42,11 +43,11 @@ class Work:
                     self.remove()
 
     def begin(self, identity: Mapping[str, Any], force: bool) -> set[Place]:
-        """The shards that are finished already, after a check that they belong to this prediction.
+        """The shards that are finished already, after a check that they belong to this piece of work.
 
         Args:
             identity: what decides the content of every shard: readable keys, values that JSON keeps.
-            force: throw away shards of another prediction.
+            force: throw away shards of another one.
 
         Raises:
             RunFolderError: they belong to another one, naming what differs.
@@ -58,7 +59,7 @@ class Work:
                 return {(int(m[1]), int(m[2])) for name in names if (m := _SHARD.fullmatch(name))}
             if not force:
                 raise RunFolderError(
-                    f"{self.folder} holds finished parts of another prediction: {'; '.join(different)}",
+                    f"{self.folder} holds finished parts of another {self.what}: {'; '.join(different)}",
                     "give the command that began it, choose another --out, or throw them away with --force",
                 )
             for name in names - {".lock"}:

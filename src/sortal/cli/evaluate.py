@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +27,13 @@ def command(
     label: Annotated[
         str | None, typer.Option(metavar="COL", help="label column, when named otherwise here")
     ] = None,
+    also_label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COL",
+            help="single-label: column of further right labels of a row, for figures of main and further labels",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
     json: Annotated[bool, typer.Option("--json", help="end stdout with a JSON summary")] = False,
 ) -> None:
@@ -34,17 +43,25 @@ def command(
         overrides["text"] = tuple(text)
     if label:
         overrides["label"] = label
-    metrics = evaluate(model_dir, data, out=out, seed=seed, **overrides)
+    metrics = evaluate(model_dir, data, out=out, also_label=also_label, seed=seed, **overrides)
     if json:
         output.summary({key: value for key, value in metrics.items() if key not in output.LONG})
 
 
 def evaluate(
-    model_dir: str, data: str, *, out: str | None = None, seed: int = 0, **overrides: Any
+    model_dir: str,
+    data: str,
+    *,
+    out: str | None = None,
+    also_label: str | None = None,
+    seed: int = 0,
+    **overrides: Any,
 ) -> dict[str, Any]:
     """Load, read, score, show; returns the content of metrics.json."""
     from sortal.classifier import load
+    from sortal.data.furtherlabels import read_further_labels
     from sortal.errors import ConfigError
+    from sortal.evaluation.further import evaluate_further, refuse_multi
     from sortal.evaluation.metrics import evaluate as figures
     from sortal.evaluation.predictions import write_predictions
     from sortal.evaluation.tables import confusion_excerpt, metrics_table, worst_labels
@@ -54,10 +71,19 @@ def evaluate(
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise ConfigError(f"--out {out} is a file, not a folder", "give a folder for the two files")
     classifier = load(model_dir)
+    further = None
+    if also_label is not None:
+        refuse_multi(classifier.label_space)
+        further = read_further_labels(data, also_label, overrides.get("say", output.say))
     rows = classifier.read(data, **overrides)
     gold = classifier.label_space.encode(rows)
     scores = classifier.scorer.score(rows.iter_texts(), TerminalProgress())
     metrics = figures(scores, gold, classifier.decision, classifier.label_space, seed=seed)
+    if further is not None:
+        _warn_of_unknown(further, classifier.classes_, also_label or "")
+        more = evaluate_further(scores, gold, further, classifier.label_space, seed=seed)
+        intervals = metrics["intervals"] | more.pop("intervals")
+        metrics = {**metrics, "also_label": also_label, **more, "intervals": intervals}
     metrics = {"data": data, "model": model_dir, "split": Path(data).name, **metrics}
     tables = [metrics_table(metrics), worst_labels(metrics, 5)]
     if metrics.get("confusions"):
@@ -79,3 +105,12 @@ def evaluate(
         write_json(folder / "metrics.json", metrics)
         output.say(f"written to {folder}")
     return metrics
+
+
+def _warn_of_unknown(further: Sequence[Sequence[str]], known: Sequence[str], column: str) -> None:
+    unknown = Counter(name for names in further for name in set(names) - set(known))
+    if unknown:
+        name, _ = unknown.most_common(1)[0]
+        output.say(
+            f"warning: column {column!r} holds {unknown.total():,} labels that the model does not know ({name!r} most often); they count as not found"
+        )

@@ -28,6 +28,7 @@ VERBS = {
         "write a classifier for transformers, vLLM, ONNX, llama.cpp; checked",
     ),
     "compare": ("sortal.cli.compare:app", "several methods on one split: tables, tests, which to take"),
+    "import": ("sortal.cli.import_:app", "collections in formats of their own as files to train on"),
     "check": ("sortal.cli.check:app", "what is wrong with labelled data: duplicates, leaks, doubtful labels"),
     "report": ("sortal.cli.report:app", "one page about a run or a comparison: figures, plots, mistakes"),
     "models": ("sortal.cli.models:app", "list, pull and show base models"),
@@ -187,7 +188,7 @@ def spread_lists(arguments: list[str], positionals: int = 1) -> list[str]:
     return result
 
 
-POSITIONALS = {"evaluate": 2, "predict": 2}
+POSITIONALS = {"evaluate": 2, "predict": 2, "import": 2}
 LISTS = frozenset({"--text", "--label-columns", "--only"})
 SWITCHES = frozenset(
     {

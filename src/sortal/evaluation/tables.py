@@ -21,6 +21,10 @@ TITLES = {
     "map": "mean average precision",
     "ece": "calibration error (ECE)",
     "log_loss": "log loss",
+    "main_first": "main label is the first guess",
+    "main_in_three": "main label in the first three",
+    "first_in_all": "first guess is any right label",
+    "preferential": "preferential score",
 }
 _LABEL_WIDTH = 40
 
