@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from sortal.backbone.adapters import LoraLayer
 from sortal.backbone.lora import layer_index
 
 # What a module may consist of to treat every token by itself.
