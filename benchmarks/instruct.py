@@ -58,7 +58,8 @@ def training(arguments: Any) -> dict[str, Any]:
     """Seconds and losses of the same steps on both sides."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-    from benchmarks.peers.trl_sft import StepTimer, build_trainer
+    from benchmarks.peers.step_timer import StepTimer
+    from benchmarks.peers.trl_sft import build_trainer
     from sortal.backbone import loading
     from sortal.backbone.language_model import LanguageModel, enable_trees
     from sortal.backbone.lora import add_lora, fuse, trainable
