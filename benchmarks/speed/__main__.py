@@ -166,25 +166,14 @@ def peak(work: Path, turn: int, children: Children) -> dict[str, Any]:
 
 
 def instruct(arguments: Any, children: Children) -> dict[str, Any]:
-    """`benchmarks.instruct`, which writes a page of its own."""
-    kept = arguments.work / f"instruct-{arguments.threads}.json"
-    if not kept.exists():
+    """Figures of `benchmarks.instruct`, at a size that this one can bear."""
+    folder = arguments.work / f"instruct-{arguments.threads}"
+    if not (folder / "instruct.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        told = ["--data", str(arguments.data), "--model", arguments.model, "--results", str(folder)]
         more = ["--adapter", arguments.adapter] if arguments.adapter else []
-        children.run(
-            [
-                "-m",
-                "benchmarks.instruct",
-                "--data",
-                str(arguments.data),
-                "--steps",
-                "2",
-                "--batch-size",
-                "8",
-                *more,
-            ]
-        )
-        shutil.copy(RESULTS / "instruct.json", kept)
-    found: dict[str, Any] = json.loads(kept.read_text())
+        children.run(["-m", "benchmarks.instruct", *told, "--steps", "2", "--batch-size", "8", *more])
+    found: dict[str, Any] = json.loads((folder / "instruct.json").read_text())
     return found
 
 

@@ -185,12 +185,15 @@ def main() -> None:
     case = Case.read(folder)
     texts, _ = read_rows(folder)
     lengths = texts.lengths[case.order()].reshape(case.steps, case.batch_size)
+    forward = lengths.reshape(case.steps, -1, case.peer_rows)  # of the peer, padded to its longest row
+    computed = forward.max(2).sum(1) * case.peer_rows if side == "hf" else lengths.sum(1)
     found = SIDES[side](case, folder)
     print(
         json.dumps(
             {
                 **found,
                 "tokens": lengths.sum(1).tolist(),
+                "computed": computed.tolist(),
                 "threads": torch.get_num_threads(),
                 "torch": torch.__version__,
             }

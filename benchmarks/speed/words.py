@@ -17,8 +17,8 @@ def page(found: dict[str, Any]) -> str:
         lines += [
             f"Utilisation is 4 · N · real tokens / seconds over {rate / 1e9:,.0f} GFLOP/s, the bf16 matrix product measured in the same run.",
             "",
-            "| rows | side | text form | real tokens/step | s/step | real tokens/s | texts/s | utilisation | peak memory | largest difference in loss | × the peer | × in CPU seconds |",
-            "|---|---|---|---|---|---|---|---|---|---|---|---|",
+            "| rows | side | text form | real tokens/step | computed | s/step | real tokens/s | texts/s | utilisation | peak memory | largest difference in loss | × the peer | × in CPU seconds |",
+            "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for case in found["training"]:
             lines += [training_row(case, side, rate) for side in case["turns"]]
@@ -37,15 +37,21 @@ def page(found: dict[str, Any]) -> str:
                 "",
             ]
     if "instruct" in found:
-        ratio, (low, high) = (
-            found["instruct"]["training"]["ratio"],
-            found["instruct"]["training"]["ratio_range"],
-        )
-        lines += [
-            f"`instruct` beside TRL: {ratio:.1f}× ({low:.1f} – {high:.1f}) the examples per second, see [instruct.md](instruct.md).",
-            "",
-        ]
+        lines += [instruct_line(found["instruct"]), ""]
     return "\n".join(lines)
+
+
+def instruct_line(found: dict[str, Any]) -> str:
+    """What `benchmarks.instruct` found."""
+    training = found["training"]
+    low, high = training["ratio_range"]
+    line = (
+        f"Method instruct beside TRL's SFTTrainer, {training['examples_per_step']} examples of Banking77 a step: {training['ratio']:.1f} ({low:.1f} – {high:.1f}) times the examples "
+        f"per second, largest difference in loss {training['largest_loss_difference']:.4f}."
+    )
+    if "scoring" in found:
+        line += f" Beside `generate`: {found['scoring']['ratio']['labels']:.1f} times the labels per second."
+    return line
 
 
 def training_row(found: dict[str, Any], side: str, rate: float) -> str:
@@ -53,7 +59,7 @@ def training_row(found: dict[str, Any], side: str, rate: float) -> str:
     form = {"eos": "text + EOS", "summary": "default template"}.get(case["template"], case["template"])
     start = [case["name"], SIDES[side], form]
     if not turns:
-        return "| " + " | ".join([*start, found["failed"].get(side, "not run"), *[""] * 8]) + " |"
+        return "| " + " | ".join([*start, found["failed"].get(side, "not run"), *[""] * 9]) + " |"
     seconds = statistics.median(steps(turns, "seconds"))
     tokens = statistics.mean(turns[0]["tokens"][1:])
     weights = next(
@@ -62,6 +68,7 @@ def training_row(found: dict[str, Any], side: str, rate: float) -> str:
     mean = statistics.mean(steps(turns, "seconds"))
     cells = [
         f"{tokens:,.0f}",
+        f"{statistics.mean(turns[0]['computed'][1:]):,.0f}",
         f"{seconds:.2f}",
         f"{tokens / mean:,.0f}",
         f"{case['batch_size'] / mean:.1f}",

@@ -110,6 +110,7 @@ def turn(seconds, losses, peak):
         "cpu_seconds": seconds,
         "losses": losses,
         "tokens": [90, 100, 110],
+        "computed": [90, 200, 220],
         "peak_memory_bytes": peak,
     }
 
@@ -135,10 +136,19 @@ def test_the_page_compares_the_same_steps_and_leaves_out_the_first():
             }
         ],
     }  # fmt: skip
+    found["instruct"] = {
+        "training": {
+            "examples_per_step": 8,
+            "ratio": 12.3,
+            "ratio_range": [11.4, 13.3],
+            "largest_loss_difference": 0.0151,
+        }
+    }
     shown = page(found)
+    assert "12.3 (11.4 – 13.3) times the examples per second" in shown
     # 105 tokens in 1.5 s on average, of 4 · 10⁹ operations each at 10¹² a second: 28 %
     assert (
-        "| set | Sortal | text + EOS | 105 | 1.50 | 70 | 20.0 | 28 % | 1.00 GB | 0.0040 | 5.5 (5.0 – 6.0) |"
+        "| set | Sortal | text + EOS | 105 | 210 | 1.50 | 70 | 20.0 | 28 % | 1.00 GB | 0.0040 | 5.5 (5.0 – 6.0) |"
         in shown
     )
     assert "| large | transformers + peft + Trainer | text + EOS | out of memory |" in shown
