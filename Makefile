@@ -29,6 +29,7 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 bench: setup
+	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.quality
 
 # The pages open from the disk: site/index.html

@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--texts", type=int, default=64)
     parser.add_argument("--adapter", type=Path, default=None, help="model folder of a finished Banking77 run")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the two files it writes")
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
@@ -49,8 +50,8 @@ def main() -> None:
     }
     if arguments.adapter is not None:
         found["scoring"] = scoring(arguments)
-    (RESULTS / "instruct.json").write_text(json.dumps(found, indent=1) + "\n")
-    (RESULTS / "instruct.md").write_text(markdown(found))
+    (arguments.results / "instruct.json").write_text(json.dumps(found, indent=1) + "\n")
+    (arguments.results / "instruct.md").write_text(markdown(found))
     print(markdown(found))
 
 
@@ -58,7 +59,8 @@ def training(arguments: Any) -> dict[str, Any]:
     """Seconds and losses of the same steps on both sides."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-    from benchmarks.peers.trl_sft import StepTimer, build_trainer
+    from benchmarks.peers.step_timer import StepTimer
+    from benchmarks.peers.trl_sft import build_trainer
     from sortal.backbone import loading
     from sortal.backbone.language_model import LanguageModel, enable_trees
     from sortal.backbone.lora import add_lora, fuse, trainable

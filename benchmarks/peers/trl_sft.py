@@ -7,13 +7,12 @@ template to them.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -94,42 +93,6 @@ def _check_tokens(trainer: SFTTrainer, expected: int) -> None:
         raise ValueError(
             "the tokenizer adds a first token that the prompts hold already: leave it out of them"
         )
-
-
-class StepTimer(TrainerCallback):
-    """Wall seconds and loss of every optimiser step; add it with ``trainer.add_callback``.
-
-    A step lasts from the end of the one before, so collation counts; the first also holds the loop's start.
-    """
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.losses: list[float] = []
-        self._began = 0.0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        """Start the clock of the next step now, after work that is not the peer's."""
-        self._began = _now()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        ended = _now()
-        self.seconds.append(ended - self._began)
-        self._began = ended
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any
-    ) -> None:
-        if logs and "loss" in logs:  # the summary at the end has "train_loss" instead
-            self.losses.append(float(logs["loss"]))
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def generate_labels(

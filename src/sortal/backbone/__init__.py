@@ -2,5 +2,5 @@
 
 import logging
 
-# bitsandbytes warns at import, which peft does by itself, of an optional kernel package that nothing here uses.
+# bitsandbytes warns at import of an optional kernel package that nothing here uses.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

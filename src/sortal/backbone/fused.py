@@ -103,6 +103,20 @@ class _SiluMul(torch.autograd.Function):
         return grad_gate, F.silu(gate).mul_(grad)
 
 
+class _NoContext:
+    """What a forward gets to keep tensors in when nothing will ask for a gradient."""
+
+    def save_for_backward(self, *tensors: torch.Tensor) -> None:
+        """Keep nothing."""
+
+
+def _computed(function: Any, *arguments: Any) -> torch.Tensor:
+    """``function.apply(…)``; without gradients its forward alone, whose bookkeeping costs a twelfth of a short text's time."""
+    if torch.is_grad_enabled():
+        return function.apply(*arguments)  # type: ignore[no-any-return]
+    return function.forward(_NoContext(), *arguments)  # type: ignore[no-any-return]
+
+
 def dense(weight: Any, dtype: torch.dtype) -> torch.Tensor:
     """A frozen weight ``[out, in]`` as it is multiplied: gathered if it is sharded, de-quantised if it is stored in 4 bits."""
     shard = getattr(weight, "sortal_shard", None)
@@ -125,8 +139,7 @@ def lora_forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch
     narrow = getattr(self, "_sortal_narrow", None)  # of a frozen model, unless it was moved since
     if narrow is not None and (narrow[0].dtype, narrow[0].device) == (x.dtype, x.device):
         a, b = narrow
-    out: torch.Tensor = _LoraLinear.apply(x, base.weight, base.bias, a, b, self.scaling[name])
-    return out
+    return _computed(_LoraLinear, x, base.weight, base.bias, a, b, self.scaling[name])
 
 
 def is_rms_norm(module: Any) -> bool:
@@ -155,8 +168,7 @@ def is_rms_norm(module: Any) -> bool:
 
 def rms_forward(self: Any, x: torch.Tensor) -> torch.Tensor:
     """Forward of an RMSNorm that passed `is_rms_norm`."""
-    out: torch.Tensor = _RmsNorm.apply(x, self.weight, self._sortal_eps, self._sortal_plus_one)
-    return out
+    return _computed(_RmsNorm, x, self.weight, self._sortal_eps, self._sortal_plus_one)
 
 
 def is_silu_mlp(module: nn.Module) -> bool:
@@ -169,4 +181,4 @@ def is_silu_mlp(module: nn.Module) -> bool:
 
 def mlp_forward(self: Any, x: torch.Tensor) -> torch.Tensor:
     """Forward of a module that passed `is_silu_mlp`."""
-    return self.down_proj(_SiluMul.apply(self.gate_proj(x), self.up_proj(x)))  # type: ignore[no-any-return]
+    return self.down_proj(_computed(_SiluMul, self.gate_proj(x), self.up_proj(x)))  # type: ignore[no-any-return]

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from sortal.backbone.lora import decoder_layers
+from sortal.backbone.adapters import LoraLayer
+from sortal.backbone.lora import layer_index
 
 # What a module may consist of to treat every token by itself.
 _PER_TOKEN = (nn.Linear, Conv1D, LoraLayer, nn.Dropout, nn.Identity)
@@ -41,13 +42,29 @@ def last_layer_at(base: nn.Module, read: torch.Tensor | None) -> Iterator[None]:
 
 def _parts(base: nn.Module) -> list[nn.Module]:
     """The last layer's modules behind its attention: the output projection and the MLP."""
-    layers = decoder_layers(base)
-    if not layers:
+    stack = _stack(base)
+    if stack is None:
         return []
-    last = layers[-1]
+    last = list(base.get_submodule(stack).children())[-1]
     attention = getattr(last, "self_attn", None)
     found = [getattr(attention, "o_proj", None), getattr(last, "mlp", None)]
     return [module for module in found if module is not None and _treats_tokens_alone(module)]
+
+
+# Going through all modules takes as long as tens of them compute, so the place is looked up once. What stands there may change.
+_STACKS: WeakKeyDictionary[nn.Module, str | None] = WeakKeyDictionary()
+
+
+def _stack(base: nn.Module) -> str | None:
+    """Where the stack of layers is: ``layers``; None where none is known."""
+    if base not in _STACKS:
+        found = {
+            index: path
+            for path, _ in base.named_modules()
+            if (index := layer_index(f"{path}.x")) is not None and path.rpartition(".")[2].isdigit()
+        }
+        _STACKS[base] = found[max(found)].rpartition(".")[0] if found else None
+    return _STACKS[base]
 
 
 def _treats_tokens_alone(module: nn.Module) -> bool:

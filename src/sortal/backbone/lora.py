@@ -6,13 +6,12 @@ import re
 import types
 from typing import Any
 
-from peft import LoraConfig as PeftLoraConfig
-from peft import PeftModel, TaskType, get_peft_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from sortal.backbone import fused
+from sortal.backbone.adapters import LoraConfig as PeftLoraConfig
+from sortal.backbone.adapters import LoraLayer, PeftModel, TaskType, get_peft_model
 from sortal.backbone.quiet import quiet
 from sortal.config import RunConfig, nearest
 from sortal.errors import ConfigError

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from sortal.backbone.adapters import LoraLayer
 from sortal.errors import ConfigError
 
 

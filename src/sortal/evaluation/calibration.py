@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from sortal.evaluation.scores import Floats, Task, check_gold, check_scores
 
@@ -49,6 +48,8 @@ def fit_temperature(scores: NDArray[Any], gold: NDArray[Any], task: Task) -> flo
     grid = np.linspace(low, high, _GRID_POINTS)
     best = int(np.argmin([objective(float(x)) for x in grid]))
     bounds = (grid[max(best - 1, 0)], grid[min(best + 1, _GRID_POINTS - 1)])
+    from scipy.optimize import minimize_scalar  # a tenth of a second, and only fitting needs it
+
     found = minimize_scalar(objective, bounds=bounds, method="bounded", options={"xatol": 1e-5})
     return float(np.clip(np.exp(found.x), *TEMPERATURE_RANGE))
 

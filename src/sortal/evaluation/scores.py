@@ -6,7 +6,6 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from sortal.errors import DataError, ModelError
 
@@ -49,6 +48,8 @@ def sigmoid(scores: NDArray[Any], temperature: float = 1.0) -> Floats:
     """
     z = check_scores(scores, "multi").astype(np.float64)
     z /= temperature
+    from scipy.special import expit  # a tenth of a second, and only multi-label scores need it
+
     result: Floats = expit(z, out=z)
     return result
 

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 
 from sortal.evaluation.counts import f1
 from sortal.evaluation.scores import Floats, check_gold
@@ -142,6 +141,8 @@ def _f1_at_each_cut(gold: NDArray[np.uint8]) -> Floats:
 
 
 def _per_label(pairs: _Pairs, metric: ThresholdMetric, shared: float) -> Floats:
+    from scipy.special import expit, logit
+
     order = pairs.by_label()
     gold, probability = pairs.gold[order], pairs.probability[order]
     n_pos = gold.sum(axis=1, dtype=np.float64)

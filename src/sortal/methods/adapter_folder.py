@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 
+from sortal.backbone.adapters import PeftModel, get_peft_model_state_dict
 from sortal.backbone.fingerprint import weights_fingerprint
 from sortal.backbone.quiet import quiet
 from sortal.backbone.sources import ModelSource, resolve
@@ -60,7 +60,8 @@ def attach_adapter(base: Any, folder: Path) -> PeftModel:
     """
     try:
         with quiet():
-            model = PeftModel.from_pretrained(base, str(folder))
+            # Adapters are made empty: filling them with random numbers first takes as long as reading them.
+            model = PeftModel.from_pretrained(base, str(folder), low_cpu_mem_usage=True)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(

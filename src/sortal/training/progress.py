@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 _PLAIN_SECONDS = 30.0
 
@@ -90,6 +91,8 @@ class TerminalProgress:
     """A bar on a terminal, a line now and then in a log file; always on stderr."""
 
     def __init__(self, console: Console | None = None) -> None:
+        from rich.console import Console  # a tenth of a second, and only this view needs it
+
         self.console = console or Console(stderr=True)
         self._bar: Progress | None = None
         self._task: Any = None
@@ -108,6 +111,8 @@ class TerminalProgress:
         self._what, self._total, self._done, self._first = what, total, done, done
         self._tokens, self._began, self._said = 0, time.monotonic(), time.monotonic()
         if self.console.is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=28),

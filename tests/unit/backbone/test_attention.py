@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from sortal.backbone import rectangles
 from sortal.backbone.attention import packed_attention
 from sortal.backbone.packing import pack
 
@@ -63,6 +64,38 @@ def test_outputs_and_gradients_equal_one_example_at_a_time(shape, causal):
     expected.backward(direction)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("window", [None, 3, 100])
+def test_rows_longer_than_a_block_equal_one_example_at_a_time(causal, window):
+    sizes = [64, 65, 150, 300, 1]
+    packed = pack([[0] * n for n in sizes], causal=causal)
+    ours, theirs = _inputs(sizes, (4, 2), 8), _inputs(sizes, (4, 2), 8)
+    out, _ = packed_attention(nn.Module(), *ours, None, sliding_window=window, sortal_pack=packed)
+    expected = _reference(*theirs, sizes, window, None, 8**-0.5, causal)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    out.backward(direction)
+    expected.backward(direction)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 16), st.none() | st.integers(1, 50), st.booleans())
+def test_blocks_hold_every_key_a_query_may_see_and_little_else(width, size, window, causal):
+    cells = torch.zeros(width, width, dtype=torch.int64)
+    for start, end, first, last in rectangles._blocks(width, size, window, causal):
+        cells[start:end, first:last] += 1
+    distance = torch.arange(width)[:, None] - torch.arange(width)[None, :]
+    seen = distance.abs() < (window or width)
+    if causal:
+        seen &= distance >= 0
+    assert cells.max() == 1
+    assert (cells[seen] == 1).all()
+    # A query's cells beyond what it sees are those that others of its block see.
+    assert (distance[(cells == 1) & ~seen].abs() < size + (window or 0)).all()
 
 
 def test_the_default_scale_is_one_over_root_of_the_head_size():

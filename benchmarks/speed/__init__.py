@@ -1,0 +1,1 @@
+"""Fine-tuning and prediction beside the scripts people use today; see ``__main__``."""

@@ -1,0 +1,189 @@
+"""Fine-tuning and prediction beside the scripts people use today: the same rows, model, LoRA, examples per step and order, in turn.
+
+    pip install -e '.[bench]'
+    python -m benchmarks.speed --peers hf,trl --sets banking77,reuters21578 --data DIR
+    python -m benchmarks.speed --only inference --models banking77=RUN/model
+    python -m benchmarks.speed --device cuda --shapes 1b,3b,8b --lengths 128,512,2048 --quantizations none,nf4
+    python -m benchmarks.speed --profile
+
+Training: Sortal's own loop against AutoModelForSequenceClassification + peft + Trainer (``hf``), A B A B, every turn in a process of its own with the same
+threads and cores. Both read the same token ids (raw text and EOS), start from the same weights and take the same rows in each step; the losses must agree.
+A third row is Sortal with its default template, which reads more tokens for each text. ``trl`` runs `benchmarks.instruct`, on Banking77.
+Inference: ``predict_proba`` against ``pipeline("text-classification")`` on the same model exported.
+
+Every turn's figures are kept below --work; a stopped benchmark goes on, and a table is made of all that is there (--fresh begins anew).
+Writes benchmarks/results/speed.json and speed.md, with --device cuda speed-cuda.json and speed-cuda.md, and with --profile speed-profile.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.command import command
+from benchmarks.speed.case import Case
+from benchmarks.speed.children import ROOT, Children
+from benchmarks.speed.inference import inference
+from benchmarks.speed.sets import prepare, save_shape, shape_case, text_case
+from benchmarks.speed.words import page
+
+RESULTS = ROOT / "benchmarks" / "results"
+TRAIN = "benchmarks.speed.train"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("SORTAL_DATA"), help="folder of the data sets"
+    )
+    parser.add_argument("--peers", default="hf", type=words, help="hf, trl or both")
+    parser.add_argument("--sets", default="banking77,reuters21578", type=words)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument(
+        "--steps", type=int, default=3, help="reported steps of each turn, after one that warms up"
+    )
+    parser.add_argument("--batch-size", type=int, default=32, help="examples of an optimiser step")
+    parser.add_argument("--texts", type=int, default=256, help="texts to predict")
+    parser.add_argument("--repeats", type=int, default=2, help="turns of each side")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--cores", type=lambda given: tuple(map(int, given.split(","))), help="the only ones: 0,1"
+    )
+    parser.add_argument("--only", choices=["train", "inference"])
+    parser.add_argument(
+        "--models",
+        default="",
+        type=words,
+        help="SET=MODEL_FOLDER of finished heads, to predict with; default: a short run",
+    )
+    parser.add_argument(
+        "--adapter", help="MODEL_FOLDER of a finished instruct run on Banking77, for generate (trl)"
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--shapes", default="1b,3b,8b", type=words)
+    parser.add_argument(
+        "--lengths", default="128,512,2048", type=lambda given: list(map(int, given.split(",")))
+    )
+    parser.add_argument("--quantizations", default="none,nf4", type=words)
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "speed")
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument(
+        "--profile", action="store_true", help="operators of Sortal's step by their share of time"
+    )
+    arguments = parser.parse_args()
+    if arguments.device == "cpu" and arguments.data is None:
+        parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
+    if arguments.fresh:
+        shutil.rmtree(arguments.work, ignore_errors=True)
+    children = Children(arguments.threads, arguments.cores)
+    if arguments.profile:
+        profile(arguments, children)
+        return
+    found: dict[str, Any] = {
+        "command": command("speed", ("--data", "--work", "--models", "--adapter")),
+        "threads": arguments.threads,
+        "training": [],
+        "inference": [],
+    }
+    if arguments.only != "inference":
+        cases = shapes(arguments) if arguments.device == "cuda" else texts(arguments)
+        found["training"] = [training(folder, sides, arguments, children) for folder, sides in cases]
+        found["peak"] = [peak(arguments.work, turn, children) for turn in range(arguments.repeats)]
+    if arguments.only != "train" and arguments.device == "cpu":
+        given = dict(pair.split("=", 1) for pair in arguments.models)
+        found["inference"] = [
+            inference(name, given.get(name), arguments, children) for name in arguments.sets
+        ]
+    if "trl" in arguments.peers and "banking77" in arguments.sets and arguments.only != "inference":
+        found["instruct"] = instruct(arguments, children)
+    name = "speed-cuda" if arguments.device == "cuda" else "speed"
+    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    (RESULTS / f"{name}.md").write_text(page(found))
+    print(page(found))
+
+
+def words(given: str) -> list[str]:
+    return [word for word in given.split(",") if word]
+
+
+def texts(arguments: Any) -> list[tuple[Path, list[str]]]:
+    """Cases of the public sets with the sides that take part: equal work, then the default template, which the peer lacks."""
+    made: list[tuple[Path, list[str]]] = []
+    steps, size = arguments.steps + 1, arguments.batch_size
+    for name in arguments.sets:
+        rows = prepare(name, arguments.data, arguments.work / f"{name}-rows", steps * size, arguments.texts)
+        for template in ("eos", "summary"):
+            folder = arguments.work / f"{name}-{template}-{steps}x{size}-{arguments.threads}"
+            settings = {"steps": steps, "batch_size": size, "peer_rows": size, "dtype": arguments.dtype}
+            text_case(name, rows, arguments.model, template, folder, **settings)
+            peer = ["hf"] if template == "eos" and "hf" in arguments.peers else []
+            made.append((folder, ["sortal", *peer]))
+    return made
+
+
+def shapes(arguments: Any) -> list[tuple[Path, list[str]]]:
+    """Cases of random weights and tokens."""
+    made: list[tuple[Path, list[str]]] = []
+    settings = {"steps": arguments.steps + 1, "batch_size": arguments.batch_size, "dtype": arguments.dtype}
+    for shape in arguments.shapes:
+        base = save_shape(shape, arguments.work / shape, "cuda", arguments.dtype)
+        for quantization in arguments.quantizations:
+            for longest in arguments.lengths:
+                folder = (
+                    arguments.work
+                    / f"{shape}-{quantization}-{longest}-{arguments.steps + 1}x{arguments.batch_size}"
+                )
+                shape_case(base, shape, longest, quantization, folder, device="cuda", **settings)
+                made.append((folder, ["sortal", "hf"]))
+    return made
+
+
+def training(folder: Path, sides: list[str], arguments: Any, children: Children) -> dict[str, Any]:
+    """Both sides' turns, A B A B; a turn that fails, for want of memory say, is told and the others go on."""
+    case = Case.read(folder)
+    turns: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    failed: dict[str, str] = {}
+    for turn in range(arguments.repeats):
+        for side in sides:
+            try:
+                turns[side].append(
+                    children.once(folder / f"{side}-{turn}.json", ["-m", TRAIN, side, str(folder)])
+                )
+            except RuntimeError as error:
+                failed[side] = str(error).strip().splitlines()[-1]
+    return {"case": case.told(), "turns": turns, "failed": failed}
+
+
+def peak(work: Path, turn: int, children: Children) -> dict[str, Any]:
+    return children.once(work / f"peak-{children.threads}-{turn}.json", ["-m", "benchmarks.speed.peak"])
+
+
+def instruct(arguments: Any, children: Children) -> dict[str, Any]:
+    """Figures of `benchmarks.instruct`, at a size that this one can bear."""
+    folder = arguments.work / f"instruct-{arguments.threads}"
+    if not (folder / "instruct.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        told = ["--data", str(arguments.data), "--model", arguments.model, "--results", str(folder)]
+        more = ["--adapter", arguments.adapter] if arguments.adapter else []
+        children.run(["-m", "benchmarks.instruct", *told, "--steps", "2", "--batch-size", "8", *more])
+    found: dict[str, Any] = json.loads((folder / "instruct.json").read_text())
+    return found
+
+
+def profile(arguments: Any, children: Children) -> None:
+    folder, _ = texts(arguments)[0]
+    found = children.run(["-m", "benchmarks.speed.profile", str(folder)])
+    lines = f"# Where Sortal's training step spends its time\n\n`{command('speed', ('--data', '--work'))}`: {found}"
+    (RESULTS / "speed-profile.md").write_text(lines)
+    print(lines)
+
+
+if __name__ == "__main__":
+    main()

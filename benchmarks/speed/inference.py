@@ -1,0 +1,65 @@
+"""Answers of one model by Sortal and by transformers' pipeline, in turn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed.children import Children
+from benchmarks.speed.sets import MAX_LENGTH, prepare
+
+ANSWER = "benchmarks.speed.answer"
+SHORT_RUN_STEPS = 10
+
+
+def inference(name: str, model_dir: str | None, arguments: Any, children: Children) -> dict[str, Any]:
+    """Times and labels of both sides on the first texts of the test file; ``model_dir`` None trains a short run first."""
+    work = arguments.work / f"{name}-answers"
+    rows = prepare(name, arguments.data, arguments.work / f"{name}-rows", 1, arguments.texts)
+    folder = Path(model_dir) if model_dir else short_run(name, rows.files["data"], work, arguments, children)
+    exported = work / f"{folder.resolve().parent.name}-hf"
+    if not exported.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        told = ["--data", rows.files["test"], "--rows", "8", "--dtype", "bfloat16", "--out", str(exported)]
+        children.run(["-m", "sortal", "export", str(folder), "--to", "hf", *told])
+    texts = work / f"texts-{arguments.texts}.json"
+    texts.write_text(json.dumps(rows.test))
+    places = {"sortal": folder, "pipeline": exported}
+    turns: dict[str, list[dict[str, Any]]] = {side: [] for side in places}
+    for turn in range(arguments.repeats):
+        for side, place in places.items():
+            kept = work / f"{exported.stem}-{side}-{arguments.texts}-{arguments.threads}-{turn}.json"
+            turns[side].append(children.once(kept, ["-m", ANSWER, side, str(place), str(texts)]))
+    pairs = list(zip(turns["sortal"][0]["labels"], turns["pipeline"][0]["labels"], strict=True))
+    for found in turns.values():
+        for one in found:
+            del one["labels"]
+    return {
+        "set": name,
+        "texts": len(pairs),
+        "equal_labels": sum(ours == theirs for ours, theirs in pairs),
+        "short_run": model_dir is None,
+        "turns": turns,
+    }
+
+
+def short_run(name: str, data: str, work: Path, arguments: Any, children: Children) -> Path:
+    """The model folder of a head after a few steps; its speed is that of a good one."""
+    run = work / "short"
+    if not (run / "model" / "sortal.json").exists():
+        work.mkdir(parents=True, exist_ok=True)
+        lines = Path(data).read_text(encoding="utf-8").splitlines(keepends=True)
+        few = work / "short.jsonl"
+        few.write_text("".join(lines[: SHORT_RUN_STEPS * arguments.batch_size]), encoding="utf-8")
+        columns = ["--text", "text", "--label", "labels", "--model", arguments.model, "--epochs", "1"]
+        sizes = [
+            "--batch-size",
+            str(arguments.batch_size),
+            "--max-length",
+            str(MAX_LENGTH),
+            "--set",
+            "test_size=0",
+        ]
+        children.run(["-m", "sortal", "train", str(few), *columns, *sizes, "--out", str(run)])
+    return run / "model"

@@ -1,0 +1,205 @@
+"""One side's steps in a process of its own: ``python -m benchmarks.speed.train SIDE CASE_FOLDER`` prints them as a line of JSON.
+
+SIDE is ``sortal``, its own training loop on its own network, or ``hf`` (`benchmarks.peers.hf_trainer`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.speed.case import LORA_ALPHA, LORA_R, PROJECTIONS, Case, read_rows, same_start
+
+Steps = dict[str, Any]
+
+
+def sortal(case: Case, folder: Path) -> Steps:
+    """Sortal's loop: seconds and losses of its steps."""
+    from sortal.training.budget import peak_memory
+
+    clock = Clock()
+    loop = make_loop(case, folder, clock)
+    clock.losses_of = lambda: loop.progress.loss_since_evaluation
+    loop.run()
+    return {
+        "seconds": clock.seconds,
+        "cpu_seconds": clock.cpu_seconds,
+        "losses": clock.losses,
+        "max_tokens": loop.progress.max_tokens,
+        "peak_memory_bytes": peak_memory(torch.device(case.device)),
+        "linear_weights": linear_weights(loop.model),
+    }
+
+
+def make_loop(case: Case, folder: Path, view: Any) -> Any:
+    """The loop of ``sortal train --method head`` on the case's rows, without checkpoints and with a dev evaluation that costs nothing."""
+    from sortal.backbone import loading
+    from sortal.config import build_config, resolve_sizes
+    from sortal.methods.head import PROBLEM_TYPE
+    from sortal.methods.head_model import tunable
+    from sortal.training.budget import default_max_tokens
+    from sortal.training.distributed import alone
+    from sortal.training.loop import Loop
+    from sortal.training.losses import Loss
+    from sortal.training.objective import Classification
+    from sortal.training.signals import StopRequest
+
+    device = torch.device(case.device)
+    config = build_config(
+        {
+            "model": case.base,
+            "batch_size": case.batch_size,
+            "epochs": 1,
+            "learning_rate": case.learning_rate,
+            "head_learning_rate": case.learning_rate,
+            "lr_scheduler_type": "constant",
+            "warmup_ratio": 0.0,
+            "weight_decay": 0.0,
+            "lora_r": LORA_R,
+            "lora_alpha": LORA_ALPHA,
+            "lora_targets": list(PROJECTIONS),
+            "seed": case.seed,
+        }
+    )
+    settings = loading.load_config(case.base)
+    settings.num_labels, settings.pad_token_id = case.labels, case.pad_id
+    settings.problem_type, settings.use_cache = PROBLEM_TYPE[case.task], False
+    dtype = getattr(torch, case.dtype)
+    torch.manual_seed(case.seed)
+    classifier = loading.load_classifier(
+        case.base, settings, dtype=dtype, device=device, quantization=case.quantization
+    )
+    model = tunable(classifier, config)
+    same_start(model.classifier, folder)
+    texts, gold = read_rows(folder)
+    targets = torch.from_numpy(gold) if case.task == "single" else torch.from_numpy(gold).float()
+    objective = Classification(model, texts, targets, Loss(case.task), device)  # type: ignore[arg-type]
+    return Loop(
+        model,
+        objective,
+        lambda: {"metric": 0.0, config.metric_for_best_model: 0.0},
+        resolve_sizes(config, len(texts)),
+        processes=alone(device),
+        max_tokens=default_max_tokens(settings, dtype, device),
+        store=None,
+        stop=StopRequest(),
+        view=view,
+        say=lambda line: None,
+    )
+
+
+class Clock:
+    """A progress view that keeps the seconds, of the clock and of CPU, and the loss of every step."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
+        self.losses: list[float] = []
+        self.losses_of: Callable[[], list[float]] = list
+
+    def start(self, what: str, total: int, done: int = 0) -> None:
+        self._began, self._cpu = time.perf_counter(), time.process_time()
+
+    def advance(self, units: int, tokens: int, note: str = "") -> None:
+        now, cpu = time.perf_counter(), time.process_time()
+        self.seconds.append(now - self._began)
+        self.cpu_seconds.append(cpu - self._cpu)
+        self.losses.append(self.losses_of()[-1])
+        self._began, self._cpu = now, cpu
+
+    def stop(self) -> None:
+        """Nothing to take away."""
+
+
+def linear_weights(model: Any) -> int:
+    """N: frozen matrices inside the layers, as the values they stand for."""
+    from sortal.backbone.lora import layer_index
+
+    return sum(
+        p.quant_state.shape.numel() if hasattr(p, "quant_state") else p.numel()
+        for name, p in model.named_parameters()
+        if layer_index(name) is not None
+        and "lora" not in name
+        and (p.dim() == 2 or hasattr(p, "quant_state"))
+    )
+
+
+def hf(case: Case, folder: Path) -> Steps:
+    """Trainer: seconds and losses of its steps."""
+    from benchmarks.peers.hf_trainer import build_model, build_trainer
+    from benchmarks.peers.step_timer import StepTimer
+    from sortal.training.budget import peak_memory
+
+    texts, gold = read_rows(folder)
+    answers = gold.tolist() if case.task == "single" else gold.astype("float32").tolist()
+    rows = [{"input_ids": texts[i].tolist(), "labels": answers[i]} for i in case.order()]
+    model = build_model(
+        case.base,
+        labels=case.labels,
+        multi=case.task == "multi",
+        pad_id=case.pad_id,
+        dtype=case.dtype,
+        quantization=case.quantization,
+        lora_r=LORA_R,
+        lora_alpha=LORA_ALPHA,
+        projections=list(PROJECTIONS),
+        device=case.device,
+    )
+    same_start(model, folder)
+    with tempfile.TemporaryDirectory() as out:
+        trainer = build_trainer(
+            model,
+            rows,
+            pad_id=case.pad_id,
+            learning_rate=case.learning_rate,
+            batch_size=case.batch_size,
+            forward_rows=case.peer_rows,
+            seed=case.seed,
+            output_dir=out,
+        )
+        timer = StepTimer()
+        trainer.add_callback(timer)
+        trainer.train()
+    parts = case.batch_size // case.peer_rows
+    losses = trainer.batch_losses
+    return {
+        "seconds": timer.seconds,
+        "cpu_seconds": timer.cpu_seconds,
+        "losses": [sum(losses[i : i + parts]) / parts for i in range(0, len(losses), parts)],
+        "peak_memory_bytes": peak_memory(torch.device(case.device)),
+    }
+
+
+SIDES = {"sortal": sortal, "hf": hf}
+
+
+def main() -> None:
+    side, folder = sys.argv[1], Path(sys.argv[2])
+    case = Case.read(folder)
+    texts, _ = read_rows(folder)
+    lengths = texts.lengths[case.order()].reshape(case.steps, case.batch_size)
+    forward = lengths.reshape(case.steps, -1, case.peer_rows)  # of the peer, padded to its longest row
+    computed = forward.max(2).sum(1) * case.peer_rows if side == "hf" else lengths.sum(1)
+    found = SIDES[side](case, folder)
+    print(
+        json.dumps(
+            {
+                **found,
+                "tokens": lengths.sum(1).tolist(),
+                "computed": computed.tolist(),
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

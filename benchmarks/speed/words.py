@@ -1,0 +1,127 @@
+"""The figures of `benchmarks.speed` as a page."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+SIDES = {"sortal": "Sortal", "hf": "transformers + peft + Trainer", "pipeline": "pipeline, batches of 32"}
+
+
+def page(found: dict[str, Any]) -> str:
+    """Markdown."""
+    lines = ["# Training and prediction beside common scripts", "", f"`{found['command']}`, {found['threads']} threads. "
+             "Absolute figures mean something on this machine only; ratios are of the same step (or the same texts) on both sides in the same turn: median (range)."]  # fmt: skip
+    if found["training"]:
+        rate = statistics.median(one["flops"] for one in found["peak"])
+        lines += [
+            f"Utilisation is 4 · N · real tokens / seconds over {rate / 1e9:,.0f} GFLOP/s, the bf16 matrix product measured in the same run.",
+            "",
+            "| rows | side | text form | real tokens/step | computed | s/step | real tokens/s | texts/s | utilisation | peak memory | largest difference in loss | × the peer | × in CPU seconds |",
+            "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        for case in found["training"]:
+            lines += [training_row(case, side, rate) for side in case["turns"]]
+        lines.append("")
+    if found["inference"]:
+        lines += [
+            "| rows | side | texts/s | one text, ms | peak memory | equal labels | × the peer | × in CPU seconds |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for one in found["inference"]:
+            lines += [answer_row(one, side) for side in one["turns"]]
+        lines.append("")
+        if any(one["short_run"] for one in found["inference"]):
+            lines += [
+                "Labels after ten training steps only, where the likeliest two are close: those of a finished model differ less.",
+                "",
+            ]
+    if "instruct" in found:
+        lines += [instruct_line(found["instruct"]), ""]
+    return "\n".join(lines)
+
+
+def instruct_line(found: dict[str, Any]) -> str:
+    """What `benchmarks.instruct` found."""
+    training = found["training"]
+    low, high = training["ratio_range"]
+    line = (
+        f"Method instruct beside TRL's SFTTrainer, {training['examples_per_step']} examples of Banking77 a step: {training['ratio']:.1f} ({low:.1f} – {high:.1f}) times the examples "
+        f"per second, largest difference in loss {training['largest_loss_difference']:.4f}."
+    )
+    if "scoring" in found:
+        line += f" Beside `generate`: {found['scoring']['ratio']['labels']:.1f} times the labels per second."
+    return line
+
+
+def training_row(found: dict[str, Any], side: str, rate: float) -> str:
+    case, turns = found["case"], found["turns"][side]
+    form = {"eos": "text + EOS", "summary": "default template"}.get(case["template"], case["template"])
+    start = [case["name"], SIDES[side], form]
+    if not turns:
+        return "| " + " | ".join([*start, found["failed"].get(side, "not run"), *[""] * 9]) + " |"
+    seconds = statistics.median(steps(turns, "seconds"))
+    tokens = statistics.mean(turns[0]["tokens"][1:])
+    weights = next(
+        (t["linear_weights"] for t in found["turns"].get("sortal", []) if "linear_weights" in t), 0
+    )
+    mean = statistics.mean(steps(turns, "seconds"))
+    cells = [
+        f"{tokens:,.0f}",
+        f"{statistics.mean(turns[0]['computed'][1:]):,.0f}",
+        f"{seconds:.2f}",
+        f"{tokens / mean:,.0f}",
+        f"{case['batch_size'] / mean:.1f}",
+        f"{400 * weights * tokens / mean / rate:.0f} %",
+        f"{max(t['peak_memory_bytes'] for t in turns) / 1e9:.2f} GB",
+    ]
+    peer = found["turns"].get("hf", [])
+    if side == "sortal" and peer:
+        pairs = zip(turns, peer, strict=False)
+        difference = max(
+            abs(a - b)
+            for ours, theirs in pairs
+            for a, b in zip(ours["losses"], theirs["losses"], strict=True)
+        )
+        cells += [f"{difference:.4f}", times(turns, peer, "seconds"), times(turns, peer, "cpu_seconds")]
+    else:
+        cells += [""] * 3
+    return "| " + " | ".join([*start, *cells]) + " |"
+
+
+def steps(turns: list[dict[str, Any]], key: str) -> list[float]:
+    """Of all turns, without the first step of each."""
+    return [value for turn in turns for value in turn[key][1:]]
+
+
+def times(turns: list[dict[str, Any]], peer: list[dict[str, Any]], key: str) -> str:
+    """How many times the peer's seconds are, of the same step in the same turn."""
+    ratios = [
+        theirs / ours
+        for mine, other in zip(turns, peer, strict=False)
+        for ours, theirs in zip(mine[key][1:], other[key][1:], strict=True)
+    ]
+    return spread(ratios)
+
+
+def spread(ratios: list[float]) -> str:
+    return f"{statistics.median(ratios):.1f} ({min(ratios):.1f} – {max(ratios):.1f})"
+
+
+def answer_row(found: dict[str, Any], side: str) -> str:
+    turns, peer = found["turns"][side], found["turns"]["pipeline"]
+    seconds = statistics.median(turn["seconds"] for turn in turns)
+    cells = [
+        found["set"],
+        SIDES[side],
+        f"{found['texts'] / seconds:.1f}",
+        f"{1000 * statistics.median(turn['one_text_seconds'] for turn in turns):.0f}",
+        f"{max(turn['peak_memory_bytes'] for turn in turns) / 1e9:.2f} GB",
+    ]
+    if side == "sortal":
+        cells.append(f"{found['equal_labels']} of {found['texts']}")
+        for key in ("seconds", "cpu_seconds"):
+            cells.append(spread([b[key] / a[key] for a, b in zip(turns, peer, strict=True)]))
+    else:
+        cells += [""] * 3
+    return "| " + " | ".join(cells) + " |"
