@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,24 @@ from sortal.checks.base import CheckContext, Finding
 from sortal.data.dataset import Dataset
 
 Row = tuple[str, str | tuple[str, ...]]
+
+
+WORDS = {
+    "sport": ["goal", "match", "team", "player", "league", "coach", "score", "win", "cup", "season"],
+    "health": [
+        "doctor",
+        "nurse",
+        "clinic",
+        "patient",
+        "drug",
+        "vaccine",
+        "disease",
+        "hospital",
+        "cure",
+        "pain",
+    ],
+    "money": ["bank", "loan", "credit", "interest", "market", "share", "price", "stock", "trade", "tax"],
+}
 
 
 def dataset(rows: Sequence[Row], source: str) -> Dataset:
@@ -41,3 +60,27 @@ def rows(finding: Finding) -> list[int]:
 def notes(finding: Finding) -> list[str]:
     """What is said about each row."""
     return [finding.note(i) for i in range(len(finding.rows))]
+
+
+def news(n: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Rows of three topics that their words tell."""
+    draw = random.Random(seed)
+    shared = ["the", "a", "of", "and", "in", "to", "for", "on", "with", "that"]
+    found_ = []
+    for _ in range(n):
+        label = draw.choice(list(WORDS))
+        found_.append((" ".join(draw.choices(WORDS[label], k=5) + draw.choices(shared, k=4)), label))
+    return found_
+
+
+def with_noise(
+    rows: Sequence[tuple[str, str]], share: float, seed: int = 1
+) -> tuple[list[tuple[str, str]], set[int]]:
+    """The rows with some labels replaced at random, and which (0-based)."""
+    draw = random.Random(seed)
+    wrong = set(draw.sample(range(len(rows)), int(share * len(rows))))
+    noisy = [
+        (text, draw.choice([name for name in WORDS if name != label]) if i in wrong else label)
+        for i, (text, label) in enumerate(rows)
+    ]
+    return noisy, wrong
