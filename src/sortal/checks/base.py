@@ -129,6 +129,12 @@ class CheckContext:
         finally:
             self.view.stop()
 
+    def name(self, part: str) -> str:
+        """``train.csv``, or ``the dev rows of train.csv`` where other parts are of the same file."""
+        sources = [dataset.source for dataset in self.parts.values()]
+        source = self.parts[part].source
+        return source if sources.count(source) == 1 else f"the {part} rows of {source}"
+
     def where(self, part: str, position: int) -> str:
         """``row 17 of train.csv``."""
         dataset = self.parts[part]

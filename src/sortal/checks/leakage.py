@@ -70,7 +70,7 @@ def _exact(context: CheckContext, seen: str, part: str, rows: Indices, source: I
         "leakage",
         "error" if seen == "train" else "warning",
         part,
-        f"{_share(context, part, rows)} {'has a text' if len(rows) == 1 else 'have texts'} of {context.parts[seen].source}",
+        f"{_share(context, part, rows)} {'has a text' if len(rows) == 1 else 'have texts'} of {context.name(seen)}",
         _ADVICE[seen],
         rows,
         lambda i: f"the text of {context.where(seen, source[i])}",
@@ -90,7 +90,7 @@ def _near(
         "leakage",
         "warning",
         part,
-        f"{_share(context, part, rows)} {'is' if len(rows) == 1 else 'are'} nearly the same as texts of {context.parts[seen].source}",
+        f"{_share(context, part, rows)} {'is' if len(rows) == 1 else 'are'} nearly the same as texts of {context.name(seen)}",
         "look at the pairs: figures on rows that only repeat training rows in other words are too good"
         if seen == "train"
         else _ADVICE[seen],

@@ -19,6 +19,7 @@ from sortal.training.progress import NoProgress, ProgressView
 SEEN = ("train", "dev")
 # Above one of these, only equal texts are looked for: near-duplicates of so much take longer than a minute.
 MAX_ROWS, MAX_CHARACTERS = 1_000_000, 200_000_000
+_EQUAL = 2.0  # above any likeness, for near-duplicates can have 1
 _COUNTED = 20_000  # characters of a text that near-duplicates are told by
 
 
@@ -30,7 +31,8 @@ class Twins:
         rows: int64 ``[k]``, positions in test, ascending.
         seen: ``[k]`` of 0 for train and 1 for dev.
         source: int64 ``[k]``, positions there.
-        likeness: float64 ``[k]``, 1 for an equal text.
+        likeness: float64 ``[k]``, 1 for an equal text and for one that differs in punctuation only.
+        equal: bool ``[k]``, whether the text is equal, case and white space aside.
         near: whether near-duplicates were looked for, and not only equal texts.
     """
 
@@ -38,19 +40,16 @@ class Twins:
     seen: Indices
     source: Indices
     likeness: npt.NDArray[np.float64]
+    equal: npt.NDArray[np.bool_]
     near: bool
-
-    @property
-    def equal(self) -> int:
-        """How many have an equal text there."""
-        return int((self.likeness == 1).sum())
 
     def counts(self) -> dict[str, int | bool]:
         """For ``metrics.json``."""
+        equal = int(self.equal.sum())
         return {
             "rows": len(self.rows),
-            "equal": self.equal,
-            "near": len(self.rows) - self.equal,
+            "equal": equal,
+            "near": len(self.rows) - equal,
             "near_checked": self.near,
         }
 
@@ -68,7 +67,7 @@ def find_twins(context: CheckContext) -> Twins:
         if part not in context.parts:
             continue
         rows, there = equal(context, part, "test")
-        found = [(rows, there, np.ones(len(rows)))]
+        found = [(rows, there, np.full(len(rows), _EQUAL))]
         if near:
             found.append(alike(context, part, "test"))
         for rows, there, how in found:
@@ -76,7 +75,8 @@ def find_twins(context: CheckContext) -> Twins:
             rows = rows[better]
             seen[rows], source[rows], likeness[rows] = number, there[better], how[better]
     rows = np.flatnonzero(likeness > 0).astype(np.int64)
-    return Twins(rows, seen[rows], source[rows], likeness[rows], near)
+    likeness = likeness[rows]
+    return Twins(rows, seen[rows], source[rows], np.minimum(likeness, 1), likeness == _EQUAL, near)
 
 
 def context_of(
@@ -98,12 +98,12 @@ def write_twins(path: Path, twins: Twins, context: CheckContext) -> None:
     ids = test.ids
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("id", "file", "row", "part", "seen_file", "seen_row", "likeness"))
-        columns = (twins.rows, twins.seen, twins.source, twins.likeness)
-        for row, number, there, how in zip(*(column.tolist() for column in columns), strict=True):
+        writer.writerow(("id", "file", "row", "part", "seen_file", "seen_row", "equal", "likeness"))
+        columns = (twins.rows, twins.seen, twins.source, twins.equal, twins.likeness)
+        for row, number, there, equal_, how in zip(*(column.tolist() for column in columns), strict=True):
             other = context.parts[SEEN[number]]
             seen = SEEN[number], other.source, int(other.rows[there])
-            writer.writerow((ids[row], test.source, int(test.rows[row]), *seen, f"{how:.3f}"))
+            writer.writerow((ids[row], test.source, int(test.rows[row]), *seen, int(equal_), f"{how:.3f}"))
 
 
 def is_small(parts: Mapping[str, Dataset], max_rows: int, max_characters: int) -> bool:

@@ -19,7 +19,7 @@ from sortal.reporting.sections.quality import comparison, figures
 from sortal.reporting.sections.ranking import ranking
 from sortal.reporting.sections.reproduce import reproduce
 from sortal.reporting.sections.thresholds import thresholds
-from sortal.reporting.sections.twins import twins, twins_compared
+from sortal.reporting.sections.twins import figures_without, twins, twins_compared
 from sortal.reporting.seen_data import SeenData
 from sortal.reporting.source import FinishedRun, Source
 
@@ -44,9 +44,10 @@ def compose(source: Source, with_texts: bool = True) -> Page:
     ]
     last = [mistakes(run, rows), checks(seen), provenance(run), reproduce(source)]
     if found is None:
-        detail.insert(1, twins(run, seen))
+        without = figures_without(run, seen)
+        detail.insert(1, twins(run, without, seen))
         sections = [*detail, layers(run), kinds(source, rows), *last]
-        said, notes = verdict.of_run(run), verdict.run_notes(run)
+        said, notes = verdict.of_run(run), verdict.run_notes(run, without)
     else:
         sections = [
             comparison(found),

@@ -38,14 +38,14 @@ def of_comparison(found: Comparison) -> list[str]:
     return lines
 
 
-def run_notes(run: FinishedRun) -> list[str]:
-    """What the figures of one run cannot tell."""
+def run_notes(run: FinishedRun, without: Mapping[str, Any] | None = None) -> list[str]:
+    """What the figures of one run cannot tell; ``without``: its figures without test rows that have a twin."""
     lines = [
         f"One training run (seed {run.seed}): how much another seed would change is not measured here, and no other method stands beside it."
     ]
     if run.metrics["n"] < MIN_ROWS:
         lines.append(f"{run.metrics['n']} test rows are too few to say much.")
-    if (without := run.metrics.get("without_twins")) and without["rows"]:
+    if without is not None and without["rows"]:
         lines.append(f"{twins(without)}{_without(run, without)}")
     return lines + weights(run)
 

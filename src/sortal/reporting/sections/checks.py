@@ -18,7 +18,7 @@ def checks(seen: SeenData) -> Section:
     if seen.found is None:
         return _section([Words(f"The data was not checked. {seen.reason}")])
     report = seen.found
-    blocks: list[Block] = [Words(f"{summary_line(report).capitalize()}.")]
+    blocks: list[Block] = [Words(f"{summary_line(report)}.")]
     if report.findings:
         rows = [_summary(finding) for finding in report.findings]
         header = ["check", "severity", "part", "count", "what", "what to do"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from sortal.checks.base import CheckContext
@@ -19,16 +21,20 @@ from sortal.reporting.source import FinishedRun
 _PAIRS, _TEXT = 25, 200
 
 
-def twins(run: FinishedRun, seen: SeenData) -> Section | None:
-    """Of one run; None where neither metrics.json nor the data files can tell."""
-    without = run.metrics.get("without_twins")
-    if without is None:  # a run of an earlier version
-        if seen.twins is None:
-            return None
-        p = run.predictions
-        without = seen.twins.counts() | without_rows(
-            [(np.asarray(p.gold), p.predicted)], len(p.names), p.task, seen.twins.rows
-        )
+def figures_without(run: FinishedRun, seen: SeenData) -> dict[str, Any] | None:
+    """``without_twins`` of metrics.json, worked out for a run of an earlier version; None where its data is gone."""
+    without: dict[str, Any] | None = run.metrics.get("without_twins")
+    if without is not None or seen.twins is None:
+        return without
+    p = run.predictions
+    answers = [(np.asarray(p.gold), p.predicted)]
+    return seen.twins.counts() | without_rows(answers, len(p.names), p.task, seen.twins.rows)
+
+
+def twins(run: FinishedRun, without: dict[str, Any] | None, seen: SeenData) -> Section | None:
+    """Of one run; ``without``: of `figures_without`."""
+    if without is None:
+        return None
     blocks: list[Block] = [Words(words.twins(without))]
     if without["rows"] and without["figures"]:
         header, *rows = twin_rows(without, run.metrics)
@@ -60,10 +66,11 @@ def _pairs(found: Twins, context: CheckContext, with_texts: bool) -> Table:
     """The pairs, the most alike first."""
     test = context.parts["test"]
     rows = []
-    for i in np.argsort(-found.likeness, kind="stable")[:_PAIRS].tolist():
+    for i in np.lexsort((-found.likeness, ~found.equal))[:_PAIRS].tolist():
         row, part, source = int(found.rows[i]), SEEN[int(found.seen[i])], int(found.source[i])
         other = context.parts[part]
-        line = [f"{int(test.rows[row]):,}", f"{part} {int(other.rows[source]):,}", f"{found.likeness[i]:.0%}"]
+        alike = "equal" if found.equal[i] else f"{found.likeness[i]:.0%}"
+        line = [f"{int(test.rows[row]):,}", f"{part} {int(other.rows[source]):,}", alike]
         if with_texts:
             pair = test.text_at([row])[0], other.text_at([source])[0]
             line += [text(one, _TEXT) for one in pair]
