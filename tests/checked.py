@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sortal.checks import get_checks
 from sortal.checks.base import CheckContext, Finding
 from sortal.data.dataset import Dataset
+from tiny_runs import write_csv
 
 Row = tuple[str, str | tuple[str, ...]]
 
@@ -84,3 +86,20 @@ def with_noise(
         for i, (text, label) in enumerate(rows)
     ]
     return noisy, wrong
+
+
+def faulty_files(folder: Path) -> Path:
+    """``train.csv``, which is returned, and ``test.csv``: wrong labels, copies, leaks, damage; texts and labels try to be markup."""
+    marked = {"sport": "<b>sport</b>", "health": "`health`|x", "money": "money"}
+    rows, _ = with_noise(news(200), 0.1)
+    rows = [(f"{text} <script>alert({i})</script>", marked[label]) for i, (text, label) in enumerate(rows)]
+    train = [
+        *rows[:160],
+        *rows[:3],
+        (rows[4][0], "another"),
+        ("", "money"),
+        ("x" * 500 + " cafÃ© <img src=x>", "money"),
+    ]
+    test = [*rows[160:], *rows[10:14], (f"{rows[20][0]} again", rows[20][1])]
+    write_csv(folder / "test.csv", test)
+    return write_csv(folder / "train.csv", train)

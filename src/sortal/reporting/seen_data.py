@@ -32,6 +32,6 @@ class SeenData:
             reason = (
                 rows.reason.removeprefix("Texts are left out: ") or "The rows have changed since the run."
             )
-            return cls(None, None, None, reason, with_texts)
+            return cls(None, None, None, reason[:1].upper() + reason[1:], with_texts)
         context = context_of(rows.parts.train, rows.parts.dev, rows.parts.test)
         return cls(check_parts(context), find_twins(context), context, "", with_texts)

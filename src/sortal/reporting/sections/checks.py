@@ -48,12 +48,11 @@ def _summary(finding: Finding) -> list[str]:
 def _examples(report: CheckReport, finding: Finding, with_texts: bool) -> Table:
     found = report.examples(finding)
     shown = f"{len(found)} of {len(finding.rows):,} rows" if len(found) < len(finding.rows) else "all rows"
-    caption = f"{finding.check}, {finding.severity}, {finding.part}: {shown}"
-    places = [[f"{one.row:,}", text(one.file, 60)] for one in found]
+    source = text(report.context.parts[finding.part].source, 60)
+    caption = f"{finding.check}, {finding.severity}, {finding.part}: {shown}, as numbered in {source}"
     if not with_texts:  # what is said about a row may quote it
-        return Table(caption, ["row", "file"], places, "ll", folded=True)
+        return Table(caption, ["row"], [[f"{one.row:,}"] for one in found], "l", folded=True)
     rows = [
-        [*place, text(one.text, _TEXT) or "(empty)", text(one.note, _NOTE) or "–"]
-        for place, one in zip(places, found, strict=True)
+        [f"{one.row:,}", text(one.text, _TEXT) or "(empty)", text(one.note, _NOTE) or "–"] for one in found
     ]
-    return Table(caption, ["row", "file", "text", "why"], rows, "lltt", folded=True)
+    return Table(caption, ["row", "text", "why"], rows, "ltt", folded=True)

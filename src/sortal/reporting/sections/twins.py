@@ -82,5 +82,5 @@ def _pairs(found: Twins, context: CheckContext, with_texts: bool) -> Table:
         else "All pairs"
     )
     return Table(
-        f"{shown}; row numbers are those of the files", header, rows, "llr" + "tt" * with_texts, folded=True
+        f"{shown}; row numbers are those of the files", header, rows, "lrr" + "tt" * with_texts, folded=True
     )
