@@ -83,7 +83,7 @@ def _noise_lines(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         "## Label noise",
         "",
-        "Labels of the files count as right, which in Banking77 and 20 Newsgroups they are not always; of sets with more than 4,000 rows a sample of 4,000. *sortal check* is what ships: out-of-fold probabilities of a "
+        "Labels of the files count as right, which in Banking77 and 20 Newsgroups they are not always; of larger sets a sample. *sortal check* is what ships: out-of-fold probabilities of a "
         "robust classifier on TF-IDF features, every row scored by log p(likeliest other label) / 2 − log p(label in the file). *own probability*, *margin* and *entropy* are cleanlab's three scores "
         "of the same probabilities (self_confidence, normalized_margin, confidence_weighted_entropy). *model's loss*: of method tfidf's logistic regression (C = 3), fitted on these rows; *held-out loss*: on other folds. "
         "*states*: logistic regression on frozen states of minilm-l6 (English), scored as sortal check; *words and states*: the mean of both probabilities.",

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sortal.checks.base import CheckContext, Finding, NotChecked
+from sortal.checks.reach import reached
 from sortal.checks.remedies import Drop
 from sortal.data.dataset import Indices
 from sortal.data.problems import counted
@@ -59,6 +60,12 @@ def alike(context: CheckContext, seen: str, part: str) -> tuple[Indices, Indices
         best[near.texts[better, here]] = near.similarity[better]
         source[near.texts[better, here]] = first[near.texts[better, there]]
     mine = ids.by_part[part]
+    paired = np.zeros(ids.count, bool)
+    paired[near.texts] = True
+    left = paired & (source < 0) & (first < 0) & (ids.first(part) >= 0)
+    if left.any():
+        texts, led_to, likeness = reached(context, seen, part, np.flatnonzero(left).astype(np.int64))
+        source[texts], best[texts] = first[led_to], likeness
     rows = np.flatnonzero((source[mine] >= 0) & (first[mine] < 0)).astype(np.int64)
     rows = rows[np.argsort(-best[mine[rows]], kind="stable")]
     return rows, source[mine[rows]], best[mine[rows]]

@@ -108,7 +108,9 @@ def _without_twins(
         return {}
     context = context_of(parts.train, parts.dev, rows)
     twins = find_twins(context)
-    if out is not None and len(twins.rows):
-        write_twins(out / "twins.csv", twins, context)
+    if out is not None:
+        (out / "twins.csv").unlink(missing_ok=True)  # of an earlier call
+        if len(twins.rows):
+            write_twins(out / "twins.csv", twins, context)
     space = parts.label_space
     return twins.counts() | without_rows([(gold, decided)], len(space), space.task, twins.rows, seed=seed)
