@@ -113,15 +113,6 @@ def test_a_row_that_one_other_label_fits_comes_before_a_row_that_nothing_fits():
     assert np.isfinite(label_noise.suspicion(np.zeros(1), np.zeros(1))).all()
 
 
-def test_a_label_that_is_given_too_often_is_contradicted_all_the_same():
-    """Half of the rows of two labels were given to a third one."""
-    rows = news(600)
-    given = [(text, "sport" if i % 2 else label) for i, (text, label) in enumerate(rows)]
-    wrong = np.array([label != new for (_, label), (_, new) in zip(rows, given, strict=True)])
-    score = label_noise.suspects(context(given)).score
-    assert wrong[np.argsort(-score)[: wrong.sum()]].mean() > 0.95
-
-
 def test_profiles_know_the_words_of_a_label():
     x = csr_matrix(np.array([[1, 0, 1], [1, 0, 0], [0, 1, 1], [0, 1, 0]], np.float32))
     gold = csr_matrix(np.array([[1, 0], [1, 0], [0, 1], [0, 1]]))
@@ -135,10 +126,7 @@ def test_profiles_know_the_words_of_a_label():
 
 
 def test_profiles_weigh_labels_alike_whatever_their_number_of_rows():
-    x = csr_matrix(np.array([[1, 0], [0, 1], *[[1, 1]] * 6], np.float32))
-    few = csr_matrix(np.array([[1, 0], [0, 1], *[[0, 1]] * 6]))
-    p = Profiles.fit(x, few).probabilities(csr_matrix(np.array([[1, 0], [0, 1]], np.float32)))
-    assert p[0, 0] > 0.9
-    many = Profiles.fit(x[[0, 1, *[0] * 20]], csr_matrix(np.array([[1, 0], [0, 1], *[[1, 0]] * 20])))
-    once = Profiles.fit(x[:2], few[:2])
-    assert many.probabilities(x[:2])[0, 0] == pytest.approx(once.probabilities(x[:2])[0, 0], abs=0.02)
+    x = csr_matrix(np.array([*[[1, 0]] * 20, [0, 1]], np.float32))
+    gold = csr_matrix(np.array([*[[1, 0]] * 20, [0, 1]]))
+    between = csr_matrix(np.array([[1, 1]], np.float32))
+    assert Profiles.fit(x, gold).probabilities(between)[0] == pytest.approx([0.5, 0.5], abs=1e-5)
