@@ -1,9 +1,10 @@
 """What `sortal check` finds of faults put into public data sets, how good its label-noise detector is, and how it scales.
 
     python -m benchmarks.check --parts copies noise scale
+    python -m benchmarks.check --parts noise --sets banking77
 
 Looks for the data sets in $SORTAL_DATA (or --data). Writes benchmarks/results/check.json and check.md; a part that is not
-asked for keeps its earlier result (``--parts`` alone writes check.md again).
+asked for, or a set, keeps its earlier result (``--parts`` alone writes check.md again).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.check_noise import SETS as NOISE_SETS
 from benchmarks.check_noise import noise
 from benchmarks.check_tables import markdown
 from benchmarks.injection import EDITS, LEAST_CHARACTERS, retyped
@@ -57,7 +59,8 @@ def main() -> None:
     parser.add_argument(
         "--parts", nargs="*", default=["copies", "noise", "scale"], choices=["copies", "noise", "scale"]
     )
-    parser.add_argument("--sets", nargs="+", default=list(READING), choices=list(READING), help="for copies")
+    known = list(dict.fromkeys([*READING, *NOISE_SETS]))
+    parser.add_argument("--sets", nargs="+", default=known, choices=known, help="for copies and noise")
     parser.add_argument("--rows", type=int, default=1_000_000, help="for scale")
     parser.add_argument(
         "--data", type=Path, default=os.environ.get("SORTAL_DATA"), help="folder of the data sets"
@@ -67,13 +70,18 @@ def main() -> None:
     results = json.loads(path.read_text()) if path.exists() else {}
     if arguments.data is None and set(arguments.parts) != {"scale"}:
         parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
-    for name in arguments.sets if "copies" in arguments.parts else ():
+    for name in READING if "copies" in arguments.parts else ():
+        if name not in arguments.sets:
+            continue
         results.setdefault("copies", {})[name] = copies(name, Path(arguments.data))
         keep(results)
     if "noise" in arguments.parts:
-        results["noise"] = []
-        for row in noise(Path(arguments.data)):
-            results["noise"].append(row)
+        names = [name for name in NOISE_SETS if name in arguments.sets]
+        rest = [row for row in results.get("noise", []) if row["set"] not in names]
+        measured: list[dict[str, Any]] = []
+        for row in noise(Path(arguments.data), names):
+            measured.append(row)
+            results["noise"] = sorted([*rest, *measured], key=lambda row: list(NOISE_SETS).index(row["set"]))
             keep(results)
     if "scale" in arguments.parts:
         results["scale"] = scale(arguments.rows)

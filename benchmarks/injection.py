@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import numpy as np
+from scipy.sparse import csr_matrix
+
 LEAST_CHARACTERS = 40  # of a text that is copied: in a shorter one, a changed word is another text
 FILLERS = ("please", "now", "really", "again", "maybe")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -65,3 +68,17 @@ def mislabelled(labels: list[str], share: float, draw: random.Random) -> list[st
         draw.choice([name for name in names if name != label]) if row in wrong else label
         for row, label in enumerate(labels)
     ]
+
+
+def mistaken(labels: list[str], share: float, draw: random.Random, x: csr_matrix) -> list[str]:
+    """The labels with ``share`` of them replaced by the label whose rows are most like theirs (TF-IDF features ``x`` ``[n, F]``)."""
+    names, codes = np.unique(labels, return_inverse=True)
+    rows = csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
+    centres = (rows @ x).toarray() / np.bincount(codes)[:, None]
+    centres -= centres.mean(axis=0)
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    likeness = centres @ centres.T
+    np.fill_diagonal(likeness, -np.inf)
+    nearest = likeness.argmax(axis=1)
+    wrong = set(draw.sample(range(len(labels)), round(share * len(labels))))
+    return [str(names[nearest[code]]) if row in wrong else labels[row] for row, code in enumerate(codes)]

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sortal.checks import get_checks
 from sortal.checks.base import CheckContext, Finding
 from sortal.data.dataset import Dataset
+from tiny_runs import write_csv
 
 Row = tuple[str, str | tuple[str, ...]]
+
+
+WORDS = {
+    "sport": ["goal", "match", "team", "player", "league", "coach", "score", "win", "cup", "season"],
+    "health": [
+        "doctor",
+        "nurse",
+        "clinic",
+        "patient",
+        "drug",
+        "vaccine",
+        "disease",
+        "hospital",
+        "cure",
+        "pain",
+    ],
+    "money": ["bank", "loan", "credit", "interest", "market", "share", "price", "stock", "trade", "tax"],
+}
 
 
 def dataset(rows: Sequence[Row], source: str) -> Dataset:
@@ -41,3 +62,44 @@ def rows(finding: Finding) -> list[int]:
 def notes(finding: Finding) -> list[str]:
     """What is said about each row."""
     return [finding.note(i) for i in range(len(finding.rows))]
+
+
+def news(n: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Rows of three topics that their words tell."""
+    draw = random.Random(seed)
+    shared = ["the", "a", "of", "and", "in", "to", "for", "on", "with", "that"]
+    found_ = []
+    for _ in range(n):
+        label = draw.choice(list(WORDS))
+        found_.append((" ".join(draw.choices(WORDS[label], k=5) + draw.choices(shared, k=4)), label))
+    return found_
+
+
+def with_noise(
+    rows: Sequence[tuple[str, str]], share: float, seed: int = 1
+) -> tuple[list[tuple[str, str]], set[int]]:
+    """The rows with some labels replaced at random, and which (0-based)."""
+    draw = random.Random(seed)
+    wrong = set(draw.sample(range(len(rows)), int(share * len(rows))))
+    noisy = [
+        (text, draw.choice([name for name in WORDS if name != label]) if i in wrong else label)
+        for i, (text, label) in enumerate(rows)
+    ]
+    return noisy, wrong
+
+
+def faulty_files(folder: Path) -> Path:
+    """``train.csv``, which is returned, and ``test.csv``: wrong labels, copies, leaks, damage; texts and labels try to be markup."""
+    marked = {"sport": "<b>sport</b>", "health": "`health`|x", "money": "money"}
+    rows, _ = with_noise(news(200), 0.1)
+    rows = [(f"{text} <script>alert({i})</script>", marked[label]) for i, (text, label) in enumerate(rows)]
+    train = [
+        *rows[:160],
+        *rows[:3],
+        (rows[4][0], "another"),
+        ("", "money"),
+        ("x" * 500 + " cafÃ© <img src=x>", "money"),
+    ]
+    test = [*rows[160:], *rows[10:14], (f"{rows[20][0]} again", rows[20][1])]
+    write_csv(folder / "test.csv", test)
+    return write_csv(folder / "train.csv", train)

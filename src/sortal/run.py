@@ -25,6 +25,7 @@ from sortal.errors import ConfigError, Interrupted, SortalError, TrainingDiverge
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
 from sortal.evaluation.predictions import write_predictions
+from sortal.evaluation.without_rows import without_rows
 from sortal.methods import get_method
 from sortal.methods.base import FitContext, Fitted, Scorer, Scores
 from sortal.model_card import model_card
@@ -36,7 +37,7 @@ from sortal.training.distributed import Processes, processes
 from sortal.training.identity import RunIdentity, check_same_run, result_settings
 from sortal.training.lock import FolderLock
 from sortal.training.logs import open_log
-from sortal.training.progress import NoProgress, TerminalProgress
+from sortal.training.progress import NoProgress, Patient, ProgressView, TerminalProgress
 from sortal.training.runfolder import FolderState, RunFolder, default_out
 from sortal.training.signals import StopRequest
 
@@ -193,7 +194,7 @@ def _run(
     if not group.main:
         group.barrier()
         return Result(folder.path, classifier, {}, {})
-    metrics = _evaluate(classifier, scores, parts, config, folder) if len(scores) else {}
+    metrics = _evaluate(classifier, scores, parts, config, folder, view) if len(scores) else {}
     record = {
         "base_model": meta["base_model"],
         "data": parts.summary(),
@@ -292,7 +293,12 @@ def _decide(fitted: Fitted, parts: Parts, config: RunConfig, say: Say) -> Decisi
 
 
 def _evaluate(
-    classifier: Classifier, scores: Scores, parts: Parts, config: RunConfig, folder: RunFolder
+    classifier: Classifier,
+    scores: Scores,
+    parts: Parts,
+    config: RunConfig,
+    folder: RunFolder,
+    view: ProgressView,
 ) -> dict[str, Any]:
     """Predictions of the test rows on disk, and the content of metrics.json."""
     rows, space, decision = parts.test, classifier.label_space, classifier.decision
@@ -300,7 +306,22 @@ def _evaluate(
     probabilities = decision.probabilities(scores)
     decided = decision.decide(probabilities)
     write_predictions(folder.predictions, rows.ids, probabilities, decided, space, gold=gold)
-    metrics = evaluate(scores, gold, decision, space, n_resamples=config.n_resamples, seed=config.seed)
+    resampling = {"n_resamples": config.n_resamples, "seed": config.seed}
+    metrics = evaluate(scores, gold, decision, space, **resampling)
+    from sortal.checks.twins import (
+        context_of,
+        find_twins,
+        write_twins,
+    )  # scikit-learn takes a second to import
+
+    context = context_of(parts.train, parts.dev, rows, view=Patient(view))
+    twins = find_twins(context)
+    if len(twins.rows):
+        write_twins(folder.twins, twins, context)
+    answers = [(gold, decided)]
+    metrics["without_twins"] = twins.counts() | without_rows(
+        answers, len(space), space.task, twins.rows, **resampling
+    )
     return {"split": "test", **metrics}
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from baseline_runs import baseline
 from browser import chromium, screenshot, visit
+from checked import faulty_files
 from report_runs import layer_curve, write_run
 from sortal.reporting.report import report
 
@@ -16,13 +18,13 @@ NAMES = ["good", "bad", "a_rather_long_label_with_underscores", "<script>alert(1
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """One page per task."""
+    """One page per task, and one of a run whose data is there and has faults."""
     chromium()
     folder = tmp_path_factory.mktemp("pages")
-    return {
-        task: Path(report(write_run(folder / task, NAMES, task, training=layer_curve())).html)
-        for task in ("single", "multi")
-    }
+    baseline(faulty_files(folder), folder / "checked", method="majority", test=str(folder / "test.csv"))
+    tasks = ("single", "multi")
+    made = {task: write_run(folder / task, NAMES, task, training=layer_curve()) for task in tasks}
+    return {name: Path(report(run).html) for name, run in {**made, "checked": folder / "checked"}.items()}
 
 
 def changed(page, target, *replacements):
@@ -38,7 +40,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri
 ANYTHING = (POLICY, "default-src * 'unsafe-inline'")
 
 
-@pytest.mark.parametrize("task", ["single", "multi"])
+@pytest.mark.parametrize("task", ["single", "multi", "checked"])
 def test_a_page_is_silent_and_asks_for_nothing(task, pages, tmp_path):
     seen = visit(pages[task], tmp_path)
     assert seen.console == []
@@ -76,7 +78,7 @@ def overflow(page, folder):
     return int(pixels)
 
 
-@pytest.mark.parametrize("task", ["single", "multi"])
+@pytest.mark.parametrize("task", ["single", "multi", "checked"])
 def test_a_phone_never_scrolls_the_page_sideways(task, pages, tmp_path):
     assert overflow(pages[task], tmp_path) == 0
 

@@ -76,8 +76,8 @@ def test_a_comparison_becomes_a_page_with_its_verdict_its_runs_and_its_texts(com
     made = report(out)
     page = page_of(made)
     assert page.sections == [
-        "verdict", "comparison", "kinds", "missed", "details", "figures", "confusion", "labels", "calibration", "thresholds",
-        "ranking", "mistakes", "provenance", "reproduce",
+        "verdict", "comparison", "twins", "kinds", "missed", "details", "figures", "confusion", "labels", "calibration", "thresholds",
+        "ranking", "mistakes", "checks", "provenance", "reproduce",
     ]  # fmt: skip
     best = max(found.methods, key=lambda m: m.value)
     assert made.verdict[0].startswith(found.advice[0])

@@ -66,7 +66,15 @@ def test_a_fresh_process_says_nothing_but_what_is_ours_and_ends_stdout_with_json
 
 def test_a_run_folder_holds_what_the_contract_says(trained):
     names = {p.name for p in trained.run.iterdir()}
-    assert names == {"run.json", "metrics.json", "predictions.parquet", "model", "checkpoints", "logs"}
+    assert names == {
+        "run.json",
+        "metrics.json",
+        "predictions.parquet",
+        "twins.csv",
+        "model",
+        "checkpoints",
+        "logs",
+    }
     model = {p.name for p in trained.model.iterdir()}
     assert {"config.json", "adapter_config.json", "adapter_model.safetensors", "sortal.json"} <= model
     assert {"tokenizer.json", "README.md"} <= model

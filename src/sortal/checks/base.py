@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from sortal.checks.textids import TextIds
 from sortal.checks.units import Unit, Words
 from sortal.data.dataset import Dataset, Indices
 from sortal.training.progress import NoProgress, ProgressView
+
+if TYPE_CHECKING:
+    from sortal.checks.label_noise import Suspects
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -102,6 +105,13 @@ class CheckContext:
         """Texts of all parts that are nearly the same."""
         return NearPairs.of(self.parts, self.text_ids, self.seed, self.view)
 
+    @cached_property
+    def suspects(self) -> Suspects:
+        """What other rows say about the labels of train; `NotChecked` where they cannot say."""
+        from sortal.checks.label_noise import suspects
+
+        return suspects(self)
+
     def texts(self, part: str, doing: str) -> Iterator[str]:
         """The texts of a part in order, a batch in memory, with progress."""
         for batch in self.batches(part, doing):
@@ -118,6 +128,12 @@ class CheckContext:
                 self.view.advance(len(batch), 0)
         finally:
             self.view.stop()
+
+    def name(self, part: str) -> str:
+        """``train.csv``, or ``the dev rows of train.csv`` where other parts are of the same file."""
+        sources = [dataset.source for dataset in self.parts.values()]
+        source = self.parts[part].source
+        return source if sources.count(source) == 1 else f"the {part} rows of {source}"
 
     def where(self, part: str, position: int) -> str:
         """``row 17 of train.csv``."""

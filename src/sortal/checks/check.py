@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from sortal.checks import get_checks
 from sortal.checks.base import SEVERITIES, CheckContext, Finding, NotChecked
-from sortal.checks.cleaning import Cleaned, clean, refuse_out
+from sortal.checks.cleaning import Cleaned, clean, log_path, refuse_out
 from sortal.checks.dates import read_dates
+from sortal.checks.noise_ranking import refuse_ranking, write_ranking
 from sortal.checks.units import Tokens, Words
 from sortal.data.files import part_files
 from sortal.data.reading import read
@@ -43,6 +44,7 @@ class CheckReport:
         not_checked: check → why it did not apply.
         seconds: check → seconds it took; what several checks need counts for the first.
         cleaned: what ``fix`` wrote, or None.
+        ranking: the file that ``ranking`` named, where it was written.
     """
 
     context: CheckContext
@@ -50,6 +52,7 @@ class CheckReport:
     not_checked: dict[str, str]
     seconds: dict[str, float]
     cleaned: Cleaned | None = None
+    ranking: str | None = None
 
     def examples(self, finding: Finding, most: int = SHOWN) -> list[Example]:
         """The first rows of a finding."""
@@ -93,6 +96,7 @@ class CheckReport:
             "not_checked": self.not_checked,
             "seconds": {name: round(seconds, 3) for name, seconds in self.seconds.items()},
             "cleaned": None if self.cleaned is None else self.cleaned.to_json(),
+            "ranking": self.ranking,
         }
 
 
@@ -112,6 +116,7 @@ def check(
     date: str | None = None,
     only: Sequence[str] = (),
     fix: str | Path | None = None,
+    ranking: str | Path | None = None,
     seed: int = 0,
     say: Say = say_on_stderr,
     view: ProgressView | None = None,
@@ -133,6 +138,7 @@ def check(
         date: a column with dates, in every file.
         only: names of checks (`sortal.checks.REGISTRY`); default all.
         fix: write a cleaned copy of ``data`` here (.csv, .tsv, .jsonl or .parquet) and a log beside it; ``data`` itself is only read.
+        ranking: write a CSV here with a line per row of ``data``, the likeliest wrong label first.
         seed: of hash functions and folds.
         say: receives one sentence for everything that was inferred.
         view: shows progress; default: a bar when it takes more than two seconds.
@@ -146,6 +152,9 @@ def check(
     files = part_files(data, dev, test)
     if fix is not None:
         refuse_out(Path(fix), files)
+    if ranking is not None:
+        copy = {} if fix is None else {"copy": str(fix), "log": str(log_path(Path(fix)))}
+        refuse_ranking(Path(ranking), files | copy)
     unit = Words() if model is None else Tokens.of(model, say)  # a model that is not there is told at once
     train = read(
         files["train"],
@@ -171,10 +180,28 @@ def check(
         seed,
         view or Patient(TerminalProgress()),
     )
+    report = run_checks(context, list(checks))
+    cleaned = None if fix is None else clean(context, report.findings, Path(fix))
+    written = None
+    if ranking is not None:
+        try:
+            write_ranking(Path(ranking), context)
+            written = str(ranking)
+        except NotChecked as why:
+            say(f"no ranking was written: {why}")
+    return replace(report, cleaned=cleaned, ranking=written)
+
+
+def run_checks(context: CheckContext, only: Sequence[str] = ()) -> CheckReport:
+    """The checks called ``only``, or all, on data that is read already.
+
+    Raises:
+        ConfigError: there is no such check.
+    """
     findings: list[Finding] = []
     not_checked: dict[str, str] = {}
     seconds: dict[str, float] = {}
-    for name, run in checks.items():
+    for name, run in get_checks(only).items():
         began = time.monotonic()
         try:
             findings += run(context)
@@ -182,8 +209,7 @@ def check(
             not_checked[name] = str(why)
         seconds[name] = time.monotonic() - began
     findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), -finding.count))
-    cleaned = None if fix is None else clean(context, findings, Path(fix))
-    return CheckReport(context, tuple(findings), not_checked, seconds, cleaned)
+    return CheckReport(context, tuple(findings), not_checked, seconds)
 
 
 def _refuse(task: str, max_length: int | None, model: str | None) -> None:

@@ -28,7 +28,7 @@ def check(context: CheckContext) -> Iterator[Finding]:
             "warning",
             part,
             f"{counted(len(again), 'row')} ({len(again) / len(dataset):.1%}) {'repeats' if len(again) == 1 else 'repeat'} "
-            f"text and labels of {counted(originals, 'earlier row')} of {dataset.source}",
+            f"text and labels of {counted(originals, 'earlier row')} of {context.name(part)}",
             "keep one of each: copies count several times in training and in every figure"
             if part == "train"
             else "keep one of each, or every copy counts in the figures",

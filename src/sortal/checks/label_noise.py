@@ -1,8 +1,8 @@
 """Labels that are probably wrong: a classifier that has not seen them finds another label several times as likely.
 
-Out-of-fold probabilities are those of confident learning (Northcutt, Jiang and Chuang, JAIR 2021). Its rule, a threshold of each
-label's own, flags a third of the rows where the classifier is weak; odds against the label in the file do not, and those
-they flag are wrong more often on all data measured (benchmarks/results/check.md has both).
+Probabilities are out of fold, as in confident learning (Northcutt, Jiang and Chuang, JAIR 2021). Every row has a score, and a row
+is flagged when another label has odds of four to one against the one in the file. benchmarks/results/check.md compares the
+score with the loss of a model, with other scores and with confident learning's own rule.
 """
 
 from __future__ import annotations
@@ -35,49 +35,44 @@ CHARACTERS_TO, MAX_BYTES = 10_000_000, 30_000_000
 _MAX_CELLS = 20_000_000  # of features × labels; a classifier takes 4 bytes for each, fitting it 32
 _CELLS_AT_ONCE = 4_000_000  # of rows × labels
 _MANY = 0.01
+_TINY = 1e-12
 _CHUNK = 2_000
 
 
 @dataclass(frozen=True, eq=False)
 class Suspects:
-    """Rows whose label is contradicted, the least likely one first.
+    """What the labels of all ``n`` training rows look like to classifiers that have not seen them.
 
     Attributes:
-        rows: int64 ``[k]``, 0-based.
-        suggested: int64 ``[k]``, the likeliest label.
-        given, instead: float64 ``[k]``, probabilities of the label in the data and of the suggested one.
-        own: float32 ``[n]``, the probability of the label in the data for every row; ranks all rows.
+        rows: int64 ``[k]``, 0-based, those whose label is contradicted, the highest score first.
+        own: float32 ``[n]``, the probability of the label in the data.
+        other: int32 ``[n]``, the likeliest of the other labels.
+        instead: float32 ``[n]``, its probability.
+        score: float32 ``[n]``, ranks all rows: the higher, the likelier the label is wrong.
     """
 
     rows: Indices
-    suggested: Indices
-    given: npt.NDArray[np.float64]
-    instead: npt.NDArray[np.float64]
     own: npt.NDArray[np.float32]
+    other: npt.NDArray[np.int32]
+    instead: npt.NDArray[np.float32]
+    score: npt.NDArray[np.float32]
 
 
 def check(context: CheckContext) -> Iterator[Finding]:
     """Of the training file, where every row has one label.
 
     Raises:
-        NotChecked: rows have several labels, or there are too few rows or labels.
+        NotChecked: as `suspects`.
     """
-    labels = context.labels
-    if not labels.single:
-        raise NotChecked("it is for data with one label per row")
-    counts = labels.counts("train")
-    if len(context.train) < _LEAST_ROWS or (counts >= _LEAST_OF_LABEL).sum() < 2:
-        raise NotChecked(
-            f"it needs at least {_LEAST_ROWS} rows, and two labels with {_LEAST_OF_LABEL} rows each"
-        )
-    found = suspects(context)
+    labels, found = context.labels, context.suspects
     if not len(found.rows):
         return
     share = len(found.rows) / len(context.train)
 
     def note(i: int) -> str:
-        given = context.labels.shown("train", int(found.rows[i]))
-        return f"{given} here ({found.given[i]:.0%}), {labels.names[found.suggested[i]]!r} is likelier ({found.instead[i]:.0%})"
+        row = int(found.rows[i])
+        other = labels.names[found.other[row]]
+        return f"{labels.shown('train', row)} here ({found.own[row]:.0%}), {other!r} is likelier ({found.instead[row]:.0%})"
 
     yield Finding(
         "label-noise",
@@ -97,8 +92,14 @@ def suspects(context: CheckContext) -> Suspects:
     Every row is judged by a classifier that saw neither the row nor an equal text.
 
     Raises:
-        NotChecked: no text has a word.
+        NotChecked: rows have several labels, there are too few rows or labels, or no text has a word.
     """
+    if not context.labels.single:
+        raise NotChecked("wrong labels are looked for only where every row has exactly one")
+    if len(context.train) < _LEAST_ROWS or (context.labels.counts("train") >= _LEAST_OF_LABEL).sum() < 2:
+        raise NotChecked(
+            f"it needs at least {_LEAST_ROWS} rows, and two labels with {_LEAST_OF_LABEL} rows each"
+        )
     gold = context.labels.rows["train"]
     given, n_labels = gold.indices.astype(np.int64), gold.shape[1]
     fold = fold_of_rows(context)
@@ -111,15 +112,15 @@ def suspects(context: CheckContext) -> Suspects:
     x = x[:, kept]
     models = [Profiles.fit(x[fold[sample] != k], gold[sample[fold[sample] != k]]) for k in range(FOLDS)]
     judged = np.bincount(given[sample], minlength=n_labels) >= _LEAST_OF_LABEL
-    own = np.empty(len(given), np.float32)
-    suggested = np.empty(len(given), np.int64)
-    instead = np.empty(len(given), np.float32)
+    own, instead = np.empty(len(given), np.float32), np.empty(len(given), np.float32)
+    other = np.empty(len(given), np.int32)
 
     def keep(rows: Indices, probabilities: npt.NDArray[np.float32]) -> None:
-        best, within = probabilities.argmax(axis=1), np.arange(len(rows))
-        own[rows], instead[rows] = probabilities[within, given[rows]], probabilities[within, best]
-        wrong = judged[given[rows]] & (instead[rows] >= ODDS * own[rows])
-        suggested[rows] = np.where(wrong, best, -1)
+        within = np.arange(len(rows))
+        own[rows] = probabilities[within, given[rows]]
+        probabilities[within, given[rows]] = -1
+        other[rows] = probabilities.argmax(axis=1)
+        instead[rows] = probabilities[within, other[rows]]
 
     step = max(1, min(_CHUNK, _CELLS_AT_ONCE // n_labels))
     for start in range(0, len(sample), step):
@@ -134,9 +135,21 @@ def suspects(context: CheckContext) -> Suspects:
             chosen = transform([texts[row] for row in rows])[:, kept]
             keep(start + rows, _judge(models, chosen, fold[start + rows]))
             start += len(texts)
-    rows = np.flatnonzero(suggested >= 0).astype(np.int64)
-    rows = rows[np.argsort(own[rows], kind="stable")]
-    return Suspects(rows, suggested[rows], own[rows].astype(float), instead[rows].astype(float), own)
+    score = suspicion(own, instead)
+    rows = np.flatnonzero(judged[given] & (instead >= ODDS * own)).astype(np.int64)
+    return Suspects(rows[np.argsort(-score[rows], kind="stable")], own, other, instead, score)
+
+
+def suspicion(own: npt.NDArray[np.floating], instead: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """How likely each label is wrong, float32 ``[n]``, from its probability and that of the likeliest other label.
+
+    Between −log ``own``, which is best where wrong labels are drawn at random but puts rows that nothing fits before rows
+    that one other label fits, and the log-odds of the two, which is best where labels are taken for similar ones.
+    """
+    found: npt.NDArray[np.float32] = (
+        0.5 * np.log(np.maximum(instead, _TINY)) - np.log(np.maximum(own, _TINY))
+    ).astype(np.float32)
+    return found
 
 
 def _sample(sizes: Indices, seed: int) -> Indices:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sortal.checks.base import CheckContext, Finding, NotChecked
+from sortal.checks.reach import reached
 from sortal.checks.remedies import Drop
 from sortal.data.dataset import Indices
 from sortal.data.problems import counted
@@ -59,6 +60,12 @@ def alike(context: CheckContext, seen: str, part: str) -> tuple[Indices, Indices
         best[near.texts[better, here]] = near.similarity[better]
         source[near.texts[better, here]] = first[near.texts[better, there]]
     mine = ids.by_part[part]
+    paired = np.zeros(ids.count, bool)
+    paired[near.texts] = True
+    left = paired & (source < 0) & (first < 0) & (ids.first(part) >= 0)
+    if left.any():
+        texts, led_to, likeness = reached(context, seen, part, np.flatnonzero(left).astype(np.int64))
+        source[texts], best[texts] = first[led_to], likeness
     rows = np.flatnonzero((source[mine] >= 0) & (first[mine] < 0)).astype(np.int64)
     rows = rows[np.argsort(-best[mine[rows]], kind="stable")]
     return rows, source[mine[rows]], best[mine[rows]]
@@ -70,7 +77,7 @@ def _exact(context: CheckContext, seen: str, part: str, rows: Indices, source: I
         "leakage",
         "error" if seen == "train" else "warning",
         part,
-        f"{_share(context, part, rows)} {'has a text' if len(rows) == 1 else 'have texts'} of {context.parts[seen].source}",
+        f"{_share(context, part, rows)} {'has a text' if len(rows) == 1 else 'have texts'} of {context.name(seen)}",
         _ADVICE[seen],
         rows,
         lambda i: f"the text of {context.where(seen, source[i])}",
@@ -90,7 +97,7 @@ def _near(
         "leakage",
         "warning",
         part,
-        f"{_share(context, part, rows)} {'is' if len(rows) == 1 else 'are'} nearly the same as texts of {context.parts[seen].source}",
+        f"{_share(context, part, rows)} {'is' if len(rows) == 1 else 'are'} nearly the same as texts of {context.name(seen)}",
         "look at the pairs: figures on rows that only repeat training rows in other words are too good"
         if seen == "train"
         else _ADVICE[seen],

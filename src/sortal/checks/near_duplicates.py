@@ -41,7 +41,7 @@ def check(context: CheckContext) -> Iterator[Finding]:
             "note",
             part,
             f"{counted(len(rows), 'row')} ({len(rows) / len(dataset):.1%}) {'is' if len(rows) == 1 else 'are'} nearly the same as "
-            f"an earlier row of {dataset.source}, {contrary:,} of them with other labels",
+            f"an earlier row of {context.name(part)}, {contrary:,} of them with other labels",
             "look at those with other labels; keep near-duplicates on one side of a split (--group)",
             rows,
             note,

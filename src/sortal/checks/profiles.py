@@ -2,7 +2,8 @@
 
 The mean of two classifiers that each need one sparse product: the complement naive Bayes of Rennie, Shih, Teevan and Karger
 (ICML 2003), and the cosine to the sum of the label's rows (Rocchio). Neither can fit a single row at the cost of others, as a
-logistic regression does, so a wrong label among a hundred right ones hardly moves them.
+logistic regression does, so a wrong label among a hundred right ones hardly moves them. Every label weighs the same, however
+many rows it has: a label that is given too often takes the rows of the others no more than any other.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class Profiles:
     @classmethod
     def fit(cls, x: csr_matrix, gold: csr_matrix) -> Profiles:
         """Of features ``x`` ``[n, F]`` and 0/1 labels ``gold`` ``[n, L]``."""
+        counts = np.maximum(np.asarray(gold.sum(axis=0), np.float64).ravel(), 1.0)
         mass = (x.T.astype(np.float64) @ gold).toarray()  # [F, L]
+        mass *= gold.shape[0] / (counts * np.count_nonzero(gold.sum(axis=0)))
         rest = mass.sum(axis=1, keepdims=True) - mass + _SMOOTHING
         others = np.log(rest) - np.log(rest.sum(axis=0))
         length = np.sqrt(np.square(mass).sum(axis=0))

@@ -57,8 +57,13 @@ def summary_line(report: CheckReport) -> str:
         counted(sum(finding.severity == severity for finding in report.findings), severity)
         for severity in SEVERITIES
     ]
-    datasets = list(report.context.parts.values())
-    rows = " and ".join(f"{counted(len(dataset), 'row')} of {dataset.source}" for dataset in datasets)
+    context = report.context
+    rows = " and ".join(
+        f"{counted(len(dataset), 'row')} of {dataset.source}"
+        if context.name(part) == dataset.source
+        else f"{counted(len(dataset), f'{part} row')} of {dataset.source}"
+        for part, dataset in context.parts.items()
+    )
     return f"{', '.join(counts)} in {rows}"
 
 

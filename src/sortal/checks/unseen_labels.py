@@ -35,14 +35,14 @@ def check(context: CheckContext) -> Iterator[Finding]:
 
 
 def _unknown(context: CheckContext, part: str, codes: Indices) -> Finding:
-    labels, source = context.labels, context.parts[part].source
+    labels, source = context.labels, context.name(part)
     rows, of = labels.examples(part, codes, len(context.parts[part]))
     verb = "does" if len(codes) == 1 else "do"
     return Finding(
         "unseen-labels",
         "error",
         part,
-        f"{counted(len(codes), 'label')} of {source} {verb} not occur in {context.train.source}: {_named(labels, codes)}",
+        f"{counted(len(codes), 'label')} of {source} {verb} not occur in {context.name('train')}: {_named(labels, codes)}",
         "add training rows with them, correct the labels, or leave these rows out: training refuses them",
         rows,
         lambda i: repr(labels.names[of[i]]),
@@ -59,7 +59,7 @@ def _unmeasured(context: CheckContext, part: str, codes: Indices) -> Finding:
         "unseen-labels",
         "note",
         "train",
-        f"{counted(len(codes), 'label')} {verb} no row in {context.parts[part].source}: {_named(labels, codes)}",
+        f"{counted(len(codes), 'label')} {verb} no row in {context.name(part)}: {_named(labels, codes)}",
         "add rows with them there: how well they are recognised is not measured, and they count as 0 in macro-F1",
         rows,
         lambda i: repr(labels.names[of[i]]),

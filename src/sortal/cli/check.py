@@ -49,6 +49,10 @@ def command(
             metavar="OUT", help="write a cleaned copy (.csv, .tsv, .jsonl or .parquet) and a log beside it"
         ),
     ] = None,
+    ranking: Annotated[
+        str | None,
+        Option(metavar="OUT.csv", help="write every training row here, the likeliest wrong label first"),
+    ] = None,
     seed: Annotated[int, Option(help="of hash functions and folds")] = 0,
     json: Annotated[bool, Option("--json", help="end stdout with a JSON summary")] = False,
 ) -> None:
@@ -72,6 +76,7 @@ def command(
         date=date,
         only=comma_list(only) or (),
         fix=fix,
+        ranking=ranking,
         seed=seed,
         say=output.say,
     )
@@ -86,5 +91,7 @@ def command(
             f"{done.rows:,} rows written to {done.out} ({done.removed:,} removed, {done.changed:,} changed); "
             f"{done.log} says why, and lists {counted(done.left, 'row')} left for you to decide"
         )
+    if report.ranking is not None:
+        output.say(f"every row with its score is in {report.ranking}, the likeliest wrong label first")
     if json:
         output.summary(report.to_json())

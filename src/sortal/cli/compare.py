@@ -84,6 +84,8 @@ def command(
         pairs_table,
         quality_table,
         slices_table,
+        twins_rows,
+        twins_table,
     )
     from sortal.errors import ConfigError
 
@@ -129,6 +131,8 @@ def command(
         output.show(quality_table(found), cost_table(found))
     if found.pairs:
         output.show(pairs_table(found))
+    if found.methods and len(twins_rows(found)) > 1:
+        output.show(twins_table(found))
     if found.mistakes.slices:
         output.show(slices_table(found))
     if found.mistakes.rows:

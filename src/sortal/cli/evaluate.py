@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sortal.cli import output
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sortal.data.dataset import Dataset
 
 app = typer.Typer(add_completion=False)
 
@@ -64,7 +69,8 @@ def evaluate(
     from sortal.evaluation.further import evaluate_further, refuse_multi
     from sortal.evaluation.metrics import evaluate as figures
     from sortal.evaluation.predictions import write_predictions
-    from sortal.evaluation.tables import confusion_excerpt, metrics_table, worst_labels
+    from sortal.evaluation.tables import confusion_excerpt, metrics_table, twins_table, worst_labels
+    from sortal.evaluation.words import twins as twins_words
     from sortal.training.atomic import write_json
     from sortal.training.progress import TerminalProgress
 
@@ -85,15 +91,22 @@ def evaluate(
         intervals = metrics["intervals"] | more.pop("intervals")
         metrics = {**metrics, "also_label": also_label, **more, "intervals": intervals}
     metrics = {"data": data, "model": model_dir, "split": Path(data).name, **metrics}
-    tables = [metrics_table(metrics), worst_labels(metrics, 5)]
+    probabilities = classifier.decision.probabilities(scores)
+    decided = classifier.decision.decide(probabilities)
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    tables = [metrics_table(metrics)]
+    if without := _without_twins(model_dir, rows, gold, decided, folder, seed):
+        metrics["without_twins"] = without
+        if without["rows"]:
+            tables.append(twins_table(metrics))
+            output.say(twins_words(without))
+    tables.append(worst_labels(metrics, 5))
     if metrics.get("confusions"):
         tables.append(confusion_excerpt(metrics, 5))
     output.show(*tables)
-    if out is not None:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        probabilities = classifier.decision.probabilities(scores)
-        decided = classifier.decision.decide(probabilities)
+    if folder is not None:
         write_predictions(
             folder / "predictions.parquet",
             rows.ids,
@@ -114,3 +127,25 @@ def _warn_of_unknown(further: Sequence[Sequence[str]], known: Sequence[str], col
         output.say(
             f"warning: column {column!r} holds {unknown.total():,} labels that the model does not know ({name!r} most often); they count as not found"
         )
+
+
+def _without_twins(
+    model_dir: str, rows: Dataset, gold: NDArray[Any], decided: NDArray[Any], out: Path | None, seed: int
+) -> dict[str, Any]:
+    """``without_twins`` of metrics.json; empty, which is said, where the rows the model was made with cannot be had."""
+    from sortal.checks.twins import context_of, find_twins, write_twins
+    from sortal.evaluation.without_rows import without_rows
+    from sortal.run_parts import parts_behind
+
+    parts, reason = parts_behind(Path(model_dir))
+    if parts is None:
+        output.say(f"not compared with the rows that the model was made with: {reason}")
+        return {}
+    context = context_of(parts.train, parts.dev, rows)
+    twins = find_twins(context)
+    if out is not None:
+        (out / "twins.csv").unlink(missing_ok=True)  # of an earlier call
+        if len(twins.rows):
+            write_twins(out / "twins.csv", twins, context)
+    space = parts.label_space
+    return twins.counts() | without_rows([(gold, decided)], len(space), space.task, twins.rows, seed=seed)

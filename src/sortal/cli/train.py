@@ -165,14 +165,26 @@ def train(
         from sortal.dry_run import dry_run as show_rows
 
         return show_rows(config, say=output.say, consent=consent)
-    from sortal.evaluation.tables import confusion_excerpt, coverage_table_view, metrics_table, worst_labels
+    from sortal.evaluation.tables import (
+        confusion_excerpt,
+        coverage_table_view,
+        metrics_table,
+        twins_table,
+        worst_labels,
+    )
+    from sortal.evaluation.words import twins
     from sortal.run import run
 
     result = run(config, resume=resume, force=force, consent=consent, say=output.say)
     if not result.record:  # a process that is not the main one
         return {}
     metrics = result.metrics
-    tables = [metrics_table(metrics), worst_labels(metrics, 5)] if metrics else []
+    tables = [metrics_table(metrics)] if metrics else []
+    seen = metrics.get("without_twins", {}).get("rows", 0)
+    if seen:
+        tables.append(twins_table(metrics))
+    if metrics:
+        tables.append(worst_labels(metrics, 5))
     if metrics.get("confusions"):
         tables.append(confusion_excerpt(metrics, 5))
     if metrics.get("coverage_table"):
@@ -180,6 +192,8 @@ def train(
     output.show(*tables)
     if not metrics:
         output.say("no test rows: nothing was measured")
+    if seen:
+        output.say(f"{twins(metrics['without_twins'])} Pairs are in {result.folder / 'twins.csv'}")
     output.say(f"run folder  {result.folder}\nmodel       {result.folder / 'model'}")
     training = result.record.get("training", {})
     return {

@@ -14,12 +14,14 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from sortal.checks.twins import context_of, find_twins
 from sortal.comparison import cells as matrix
 from sortal.comparison.advice import advise
 from sortal.comparison.cells import Cell
 from sortal.comparison.mistakes import mistakes
 from sortal.comparison.results import RESULT_NAME, Comparison, cell_record, finished_runs, summaries
 from sortal.comparison.tables import cells_table, markdown
+from sortal.comparison.twins import without_twins
 from sortal.comparison.units import clock
 from sortal.comparison.worker import Process, failure, last_line, start_cell, stop_cells
 from sortal.errors import ConfigError, DataError, LockedError, RunFolderError
@@ -103,6 +105,7 @@ def compare(
         parts.write(out)
         reasons: dict[str, str] = {}
         most_jobs = max(jobs, _jobs_before(out))
+        twins = find_twins(context_of(parts.train, parts.dev, parts.test))
 
         def measured() -> Comparison:
             records = [cell_record(cell, reasons) for cell in cells]
@@ -113,7 +116,8 @@ def compare(
             n = len(parts.test)
             devices = len({record["device"] for record in records if "device" in record})
             advice, wrong = advise(values, seconds, pairs, n, devices), mistakes(runs, parts, metric)
-            comparison = Comparison(metric, n, records, found, pairs, advice, wrong, most_jobs)
+            clean = without_twins(twins, n, runs, metric, n_resamples, seed=0)
+            comparison = Comparison(metric, n, records, found, pairs, advice, wrong, most_jobs, clean)
             write_json(out / RESULT_NAME, comparison.to_json())
             write_text(out / "comparison.md", markdown(comparison, shlex.join(["sortal", *sys.argv[1:]])))
             return comparison

@@ -12,6 +12,7 @@ import numpy as np
 
 from sortal.comparison.cells import Cell, plain_method
 from sortal.comparison.mistakes import Mistakes
+from sortal.comparison.twins import WithoutTwins
 from sortal.evaluation.comparison import MIN_ROWS, PairComparison
 from sortal.evaluation.intervals import percentile_interval
 from sortal.evaluation.label_metrics import LabelMetrics
@@ -55,7 +56,7 @@ class Comparison:
     """All that a comparison found out, so far.
 
     metric: the compared metric; n: test rows; cells: one record per cell, finished or not; jobs: the most cells that shared the
-    machine.
+    machine; without_twins: None in a comparison of an earlier version.
     """
 
     metric: str
@@ -66,6 +67,7 @@ class Comparison:
     advice: list[str]
     mistakes: Mistakes
     jobs: int = 1
+    without_twins: WithoutTwins | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
@@ -78,6 +80,7 @@ class Comparison:
             "advice": self.advice,
             "mistakes": self.mistakes.to_json(),
             "jobs": self.jobs,
+            "without_twins": None if self.without_twins is None else self.without_twins.to_json(),
         }
 
     @classmethod
@@ -96,6 +99,7 @@ class Comparison:
             values["advice"],
             Mistakes.from_json(values["mistakes"]),
             values.get("jobs", 1),
+            WithoutTwins(**twins) if (twins := values.get("without_twins")) else None,
         )
 
 

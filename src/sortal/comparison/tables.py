@@ -11,9 +11,11 @@ from rich.text import Text
 
 from sortal.comparison.results import Comparison, MethodSummary
 from sortal.comparison.units import clock, count, size
+from sortal.evaluation.words import twins
 
 _SIGNS = {"waiting": "·", "running": "▶", "finished": "✓", "failed": "✗", "stopped": "…"}
 _STYLES = {"running": "bold", "finished": "green", "failed": "red", "waiting": "dim", "stopped": "yellow"}
+WITHOUT_TWINS = "without test rows that have a twin in train or dev"
 _QUALITY = {
     "accuracy": "accuracy",
     "subset_accuracy": "all labels right",
@@ -127,6 +129,33 @@ def pair_rows(found: Comparison) -> list[list[str]]:
     return rows
 
 
+def twins_table(found: Comparison) -> Table:
+    """The compared metric without test rows that have a twin in train or dev."""
+    return _filled(f"{found.metric} {WITHOUT_TWINS}", twins_rows(found))
+
+
+def twins_rows(found: Comparison) -> list[list[str]]:
+    """Header and one row of words per method, best on all rows first; only the header where no row has a twin or all have."""
+    rows = [["method", "all rows", "without twins", "95 % interval", "twins add", "95 % interval"]]
+    if (clean := found.without_twins) is None:
+        return rows
+    for m in _ranked(found):
+        if m.method not in clean.values:
+            continue
+        span, added = clean.intervals[m.method], clean.added_intervals[m.method]
+        rows.append(
+            [
+                m.method,
+                f"{m.value:.3f}",
+                f"{clean.values[m.method]:.3f}",
+                "" if span is None else f"{span[0]:.3f} – {span[1]:.3f}",
+                f"{100 * clean.added[m.method]:+.1f} points",
+                "" if added is None else "{:+.1f} to {:+.1f}".format(*(100 * end for end in added)),
+            ]
+        )
+    return rows
+
+
 def slices_table(found: Comparison) -> Table:
     """The compared metric on kinds of rows."""
     return _filled(f"{found.metric} on kinds of rows", slice_rows(found))
@@ -166,6 +195,8 @@ def notes(found: Comparison) -> list[str]:
     lines = [note for pair in found.pairs for note in pair.notes]
     if powers := [pair for pair in found.pairs if pair.power]:
         lines.append(min(powers, key=lambda pair: abs(pair.difference)).power)  # where it matters most
+    if found.without_twins is not None and found.without_twins.rows:
+        lines.append(twins(found.without_twins.to_json()))
     if found.jobs > 1:
         lines.append(
             f"Up to {found.jobs} runs shared this machine: a run alone takes less time than is said here."
@@ -194,6 +225,7 @@ def _sections(found: Comparison) -> list[tuple[str, list[list[str]]]]:
         ("Quality", quality_rows(found)),
         ("Cost", cost_rows(found)),
         ("Pairs", pair_rows(found)),
+        (f"{found.metric} {WITHOUT_TWINS}", twins_rows(found)),
         ("Kinds of rows", slice_rows(found)),
         (f"Rows that every method misses: {found.mistakes.missed:,}", missed_rows(found, 20, 160)),
     ]

@@ -62,6 +62,45 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
+def twins_table(metrics: Mapping[str, Any]) -> Table:
+    """The figures without test rows that have a twin in train or dev; `twin_rows` as a table."""
+    header, *rows = twin_rows(metrics["without_twins"], metrics)
+    table = _table(
+        f"{metrics['without_twins']['n']:,} rows, without those that have a twin in train or dev",
+        header[:1],
+        header[1:],
+    )
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def twin_rows(without: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[list[str]]:
+    """Header and one row of words per figure: on all rows, on those without a twin, and what the twins add.
+
+    Args:
+        without: of `without_rows`.
+        metrics: figures on all rows.
+    """
+    rows = [["metric", "all rows", "without twins", "95 % interval", "twins add", "95 % interval"]]
+    for name, value in without["figures"].items():
+        if name == "f1_micro" and "accuracy" in without["figures"]:  # the same figure again
+            continue
+        added = without["differences"][name]
+        interval = without["intervals"].get(name)
+        rows.append(
+            [
+                TITLES[name],
+                f"{metrics[name]:.3f}",
+                f"{value:.3f}",
+                "" if interval is None else f"{interval[0]:.3f} – {interval[1]:.3f}",
+                f"{100 * added['value']:+.1f} points",
+                "" if added["interval"] is None else "{:+.1f} to {:+.1f}".format(*(100 * end for end in added["interval"])),
+            ]
+        )  # fmt: skip
+    return rows
+
+
 def confusion_excerpt(metrics: Mapping[str, Any], k: int = 8) -> Table:
     """The ``k`` most frequent confusions, with the share of the gold label's rows they take."""
     support = {entry["label"]: entry["support"] for entry in metrics["per_label"]}

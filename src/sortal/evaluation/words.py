@@ -26,3 +26,16 @@ def calibration(metrics: Mapping[str, Any]) -> str:
         sum(abs(one["confidence"] - one["accuracy"]) * one["count"] for one in higher if one["count"]) / total
     )
     return f"{words}; {low['count']:,} of them are at most {low['high']:.2f}, and the other {total:,} are {100 * gap:.1f} points off."
+
+
+def twins(without: Mapping[str, Any]) -> str:
+    """How many test rows have a twin among the rows that the model was made with; ``without``: of metrics.json."""
+    rows, n = without["rows"], without["rows"] + without["n"]
+    bound = "" if without["near_checked"] else " (near-duplicates were not looked for: the data is large)"
+    if not rows:
+        return f"No test row has a text of train or dev, or nearly{bound}."
+    kinds = f"{without['equal']:,} equal, {without['near']:,} nearly equal"
+    return (
+        f"{rows:,} of {n:,} test rows ({rows / n:.1%}) {'has' if rows == 1 else 'have'} a twin, a text of train or dev, or nearly "
+        f"({kinds}){bound}{'' if without['n'] else ': no row is left to measure on'}."
+    )

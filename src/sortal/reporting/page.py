@@ -9,6 +9,7 @@ from sortal.reporting import verdict
 from sortal.reporting.blocks import Page, Section, Words
 from sortal.reporting.rows import TestRows, read_rows
 from sortal.reporting.sections.calibration import calibration
+from sortal.reporting.sections.checks import checks
 from sortal.reporting.sections.confusion import confusion
 from sortal.reporting.sections.labels import labels
 from sortal.reporting.sections.layers import layers
@@ -18,6 +19,8 @@ from sortal.reporting.sections.quality import comparison, figures
 from sortal.reporting.sections.ranking import ranking
 from sortal.reporting.sections.reproduce import reproduce
 from sortal.reporting.sections.thresholds import thresholds
+from sortal.reporting.sections.twins import figures_without, twins, twins_compared
+from sortal.reporting.seen_data import SeenData
 from sortal.reporting.source import FinishedRun, Source
 
 
@@ -28,8 +31,10 @@ def compose(source: Source, with_texts: bool = True) -> Page:
         RunFolderError: predictions are missing or damaged.
     """
     run, found = source.shown, source.comparison
-    rows = read_rows(run) if with_texts else TestRows(None, None, "Texts are left out, as was asked for.")
-    detail = [
+    read = read_rows(run)
+    rows = read if with_texts else TestRows(None, None, "Texts are left out, as was asked for.")
+    seen = SeenData.of(read, with_texts)
+    detail: list[Section | None] = [
         figures(run),
         confusion(run, rows),
         labels(run),
@@ -37,13 +42,16 @@ def compose(source: Source, with_texts: bool = True) -> Page:
         thresholds(run),
         ranking(run),
     ]
-    last = [mistakes(run, rows), provenance(run), reproduce(source)]
+    last = [mistakes(run, rows), checks(seen), provenance(run), reproduce(source)]
     if found is None:
+        without = figures_without(run, seen)
+        detail.insert(1, twins(run, without, seen))
         sections = [*detail, layers(run), kinds(source, rows), *last]
-        said, notes = verdict.of_run(run), verdict.run_notes(run)
+        said, notes = verdict.of_run(run), verdict.run_notes(run, without)
     else:
         sections = [
             comparison(found),
+            twins_compared(found, seen),
             kinds(source, rows),
             missed(found, with_texts),
             layers(_with_layers(source)),

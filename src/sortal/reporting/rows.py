@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sortal.config import build_config
-from sortal.config_sections import DataConfig
 from sortal.errors import SortalError
 from sortal.evaluation.scores import Ints
 from sortal.methods.frequencies import label_counts
-from sortal.parts import read_parts
+from sortal.parts import Parts
 from sortal.reporting.source import FinishedRun
+from sortal.run_parts import changed, read_run_parts
 
 
 @dataclass(frozen=True)
@@ -19,11 +18,13 @@ class TestRows:
 
     texts: None when they cannot be had; ``reason`` then says why.
     label_counts: training rows of each label ``[L]``; None when the training rows have changed.
+    parts: all rows of the run; None when any of them have changed.
     """
 
     texts: list[str] | None
     label_counts: Ints | None
     reason: str = ""
+    parts: Parts | None = None
 
     def text(self, row: int) -> str:
         """One text, or nothing."""
@@ -33,23 +34,19 @@ class TestRows:
 def read_rows(run: FinishedRun) -> TestRows:
     """Read the data files that the run's settings name, relative to the working directory as they were for the run."""
     try:
-        # Only what decides the rows: other settings may have other rules in this version.
-        names = {*DataConfig.model_fields, "seed"}
-        given = {key: value for key, value in run.record["config"].items() if key in names}
-        parts = read_parts(build_config(given), lambda line: None)
+        parts = read_run_parts(run.record)
     except SortalError as error:
         return TestRows(None, None, f"Texts are left out: {error.what}.")
-    except OSError as error:
-        return TestRows(None, None, f"Texts are left out: {error.filename or 'a file'}: {error.strerror}.")
-    recorded, now = run.record["data"], parts.fingerprints()
-    if now["test"] != recorded["test"]["fingerprint"]:
+    other, recorded = changed(parts, run.record), run.record["data"]["test"]
+    if "test" in other:
         return TestRows(
             None,
             None,
-            f"Texts are left out: the test rows in {recorded['test']['source']} are not those of the run any more"
-            f" (fingerprint {recorded['test']['fingerprint'][:12]} then, {now['test'][:12]} now).",
+            f"Texts are left out: the test rows in {recorded['source']} are not those of the run any more"
+            f" (fingerprint {recorded['fingerprint'][:12]} then, {parts.test.fingerprint[:12]} now).",
         )
-    if now["train"] != recorded["train"]["fingerprint"]:
+    if "train" in other:
         return TestRows(parts.test.texts, None, "The training rows have changed since the run.")
     gold = parts.label_space.encode(parts.train)
-    return TestRows(parts.test.texts, label_counts(gold, len(parts.label_space)))
+    counts = label_counts(gold, len(parts.label_space))
+    return TestRows(parts.test.texts, counts, parts=None if other else parts)

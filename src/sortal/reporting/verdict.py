@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sortal.comparison.results import Comparison
 from sortal.comparison.tables import notes
 from sortal.evaluation.comparison import MIN_ROWS
-from sortal.evaluation.words import calibration, interval
+from sortal.evaluation.words import calibration, interval, twins
 from sortal.reporting.formats import share
 from sortal.reporting.source import FinishedRun
 
@@ -35,20 +38,29 @@ def of_comparison(found: Comparison) -> list[str]:
     return lines
 
 
-def run_notes(run: FinishedRun) -> list[str]:
-    """What the figures of one run cannot tell."""
+def run_notes(run: FinishedRun, without: Mapping[str, Any] | None = None) -> list[str]:
+    """What the figures of one run cannot tell; ``without``: its figures without test rows that have a twin."""
     lines = [
         f"One training run (seed {run.seed}): how much another seed would change is not measured here, and no other method stands beside it."
     ]
     if run.metrics["n"] < MIN_ROWS:
         lines.append(f"{run.metrics['n']} test rows are too few to say much.")
+    if without is not None and without["rows"]:
+        lines.append(f"{twins(without)}{_without(run, without)}")
     return lines + weights(run)
+
+
+def _without(run: FinishedRun, without: Mapping[str, Any]) -> str:
+    value = without["figures"].get(run.metric)
+    if value is None:
+        return ""
+    return f" Without them {run.metric} is {share(value)}{interval(without['intervals'].get(run.metric))}."
 
 
 def comparison_notes(found: Comparison, shown: FinishedRun) -> list[str]:
     """What the figures of a comparison cannot tell."""
     waiting = [cell["name"] for cell in found.cells if cell["status"] != "finished"]
-    lines = [f"{note[:1].upper()}{note[1:]}." for note in notes(found)]
+    lines = [f"{note[:1].upper()}{note[1:].removesuffix('.')}." for note in notes(found)]
     if waiting:
         lines.append(
             f"Not finished, and not counted: {', '.join(waiting[:10])}{' …' if len(waiting) > 10 else ''}."

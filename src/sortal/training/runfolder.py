@@ -36,6 +36,7 @@ class RunFolder:
         self.run_json = self.path / "run.json"
         self.metrics_json = self.path / "metrics.json"
         self.predictions = self.path / "predictions.parquet"
+        self.twins = self.path / "twins.csv"
         self.model = self.path / "model"
         self.checkpoints = self.path / "checkpoints"
         self.logs = self.path / "logs"
@@ -118,7 +119,7 @@ class RunFolder:
 
     def discard(self) -> None:
         """Remove the files of a run that failed before there was anything to keep; other files stay."""
-        for path in (self.run_json, self.metrics_json, self.predictions, self.path / SPLIT_NAME):
+        for path in (self.run_json, self.metrics_json, self.predictions, self.twins, self.path / SPLIT_NAME):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         for path in (self.model, self.checkpoints, self.logs):

@@ -1,52 +1,13 @@
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from checked import context, found, notes
+from checked import context, found, news, notes, with_noise
 from sortal.checks import label_noise
 from sortal.checks.base import NotChecked
 from sortal.checks.profiles import Profiles
-
-WORDS = {
-    "sport": ["goal", "match", "team", "player", "league", "coach", "score", "win", "cup", "season"],
-    "health": [
-        "doctor",
-        "nurse",
-        "clinic",
-        "patient",
-        "drug",
-        "vaccine",
-        "disease",
-        "hospital",
-        "cure",
-        "pain",
-    ],
-    "money": ["bank", "loan", "credit", "interest", "market", "share", "price", "stock", "trade", "tax"],
-}
-
-
-def news(n: int, seed: int = 0) -> list[tuple[str, str]]:
-    draw = random.Random(seed)
-    shared = ["the", "a", "of", "and", "in", "to", "for", "on", "with", "that"]
-    found_ = []
-    for _ in range(n):
-        label = draw.choice(list(WORDS))
-        found_.append((" ".join(draw.choices(WORDS[label], k=5) + draw.choices(shared, k=4)), label))
-    return found_
-
-
-def with_noise(rows, share, seed=1):
-    draw = random.Random(seed)
-    wrong = set(draw.sample(range(len(rows)), int(share * len(rows))))
-    noisy = [
-        (text, draw.choice([name for name in WORDS if name != label]) if i in wrong else label)
-        for i, (text, label) in enumerate(rows)
-    ]
-    return noisy, wrong
 
 
 def test_wrong_labels_are_found_and_the_right_ones_suggested():
@@ -136,13 +97,20 @@ def test_a_label_with_few_rows_is_not_judged():
     assert all(f.rows.max() < 300 for f in found("label-noise", context(rows)))
 
 
-def test_every_row_has_a_probability_and_the_flagged_ones_the_odds():
+def test_every_row_has_a_score_and_the_flagged_ones_the_odds():
     noisy, _ = with_noise(news(300), 0.1)
-    suspected = label_noise.suspects(context(noisy))
-    assert suspected.own.shape == (300,)
-    assert (suspected.instead >= label_noise.ODDS * suspected.given).all()
-    assert (np.diff(suspected.given) >= 0).all()
-    assert suspected.given == pytest.approx(suspected.own[suspected.rows])
+    found_ = label_noise.suspects(context(noisy))
+    assert {len(of) for of in (found_.own, found_.other, found_.instead, found_.score)} == {300}
+    assert (found_.instead[found_.rows] >= label_noise.ODDS * found_.own[found_.rows]).all()
+    assert (np.diff(found_.score[found_.rows]) <= 0).all()
+    left = np.setdiff1d(np.arange(300), found_.rows)
+    assert (found_.instead[left] < label_noise.ODDS * found_.own[left]).all()
+
+
+def test_a_row_that_one_other_label_fits_comes_before_a_row_that_nothing_fits():
+    score = label_noise.suspicion(np.array([0.1, 0.1, 0.2]), np.array([0.9, 0.3, 0.8]))
+    assert score[0] > score[1]
+    assert np.isfinite(label_noise.suspicion(np.zeros(1), np.zeros(1))).all()
 
 
 def test_profiles_know_the_words_of_a_label():
@@ -155,3 +123,10 @@ def test_profiles_know_the_words_of_a_label():
     assert p[0, 0] > 0.9
     assert p[1, 1] > 0.9
     assert p[2:] == pytest.approx(np.full((2, 2), 0.5))
+
+
+def test_profiles_weigh_labels_alike_whatever_their_number_of_rows():
+    x = csr_matrix(np.array([*[[1, 0]] * 20, [0, 1]], np.float32))
+    gold = csr_matrix(np.array([*[[1, 0]] * 20, [0, 1]]))
+    between = csr_matrix(np.array([[1, 1]], np.float32))
+    assert Profiles.fit(x, gold).probabilities(between)[0] == pytest.approx([0.5, 0.5], abs=1e-5)

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 
 from checked import context, found, notes, rows
 from sortal.checks.base import NotChecked
+from sortal.checks.leakage import alike
+from sortal.checks.shingles import similarity
 
 LONG = "please tell me when my new card will arrive at my home"
 
@@ -65,3 +70,21 @@ def test_different_and_empty_texts_are_no_leak():
 def test_without_another_file_it_says_so():
     with pytest.raises(NotChecked, match="--test"):
         found("leakage", context([("a", "x")]))
+
+
+@pytest.mark.parametrize(("train", "test"), [(60, 300), (200, 60), (1, 200)])
+def test_of_many_texts_made_from_one_template_every_leak_is_found(train, test):
+    draw = random.Random(0)
+    made = [
+        f"dear customer your order {draw.randrange(10**6)} has been shipped and will arrive on day {draw.randrange(300)}"
+        for _ in range(train + test)
+    ]
+    labelled = [(text, "a") for text in made]
+    found_, source, likeness = alike(context(labelled[:train], test=labelled[train:]), "train", "test")
+    pairs = np.array([(row, other) for row in range(test) for other in range(train)])
+    every = similarity(made, train + pairs[:, 0], pairs[:, 1]).reshape(test, train)
+    expected = np.flatnonzero(every.max(axis=1) >= 0.7)
+    assert len(expected) > 20
+    assert set(found_.tolist()) <= set(expected.tolist())
+    assert len(found_) >= 0.99 * len(expected)
+    assert every[found_, source] == pytest.approx(likeness)

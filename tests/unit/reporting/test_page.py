@@ -51,7 +51,7 @@ def test_texts_cannot_become_markup(tmp_path, monkeypatch):
 def test_a_run_has_every_section_and_names_no_winner(tmp_path):
     page, made = written(write_run(tmp_path / "run", [f"l{k}" for k in range(5)]))
     assert page.sections == [
-        "verdict", "figures", "confusion", "labels", "calibration", "thresholds", "ranking", "mistakes", "provenance", "reproduce",
+        "verdict", "figures", "confusion", "labels", "calibration", "thresholds", "ranking", "mistakes", "checks", "provenance", "reproduce",
     ]  # fmt: skip
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     low, high = metrics["intervals"]["accuracy"]
