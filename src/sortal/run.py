@@ -42,6 +42,7 @@ from sortal.training.signals import StopRequest
 
 Say = Callable[[str], None]
 _ALONE = 20  # texts that are scored one by one
+_SHIFTING = "class weights, another loss than the plain one, smoothed noes or logit adjustment"
 
 
 @dataclass(frozen=True)
@@ -275,10 +276,10 @@ def _decide(fitted: Fitted, parts: Parts, config: RunConfig, say: Say) -> Decisi
     gold = parts.label_space.encode(parts.dev)
     if fitted.shifts_probabilities and not config.temperature_scaling:
         say(
-            "warning: class weights or focal loss shift the probabilities, and temperature scaling is off: they are not calibrated"
+            f"warning: {_SHIFTING} shift the probabilities, and temperature scaling is off: they are not calibrated"
         )
     elif fitted.shifts_probabilities:
-        say("class weights or focal loss shift the probabilities; they are recalibrated on dev")
+        say(f"{_SHIFTING} shift the probabilities; they are recalibrated on dev")
     return Decision.fit(
         fitted.dev_scores,
         gold,

@@ -64,7 +64,7 @@ class HeadMethod:
 
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Refuse loss settings that do not fit the labels."""
-        make_loss(config, label_space.task, label_space.names, label_space.encode(train))
+        make_loss(config, label_space.task, label_space.names, label_space.encode_sparse(train))
 
     def preview(self, asked: PreviewContext) -> Preview:
         """Encoded texts; the state of the last token is classified."""
@@ -96,18 +96,17 @@ class HeadMethod:
         torch.manual_seed(config.seed)  # whatever a search drew
         scorer = self._network(context, encoder, depth)
         say(f"{parameters_line(scorer.model)}, {scorer.encoder.template.source!r} template")
-        gold = space.encode(context.train)
+        gold = space.encode_sparse(context.train)
         if config.score_init == "labels":
             begin_at_names(
                 scorer.model, scorer.model.trained_score, encoder, train, gold, context, scorer.max_tokens
             )
         loss = make_loss(config, space.task, space.names, gold)
-        targets = torch.from_numpy(gold) if space.task == "single" else torch.from_numpy(gold).float()
 
         tuned = fine_tune(
             context,
             scorer.model,
-            Classification(scorer.model, train, targets, loss, context.processes.device),
+            Classification(scorer.model, train, gold, loss, context.processes.device),
             lambda view: scorer.score_encoded(dev, view),
             max_tokens=config.max_tokens or scorer.max_tokens,
         )

@@ -51,5 +51,5 @@ def read_rows(run: FinishedRun) -> TestRows:
         )
     if now["train"] != recorded["train"]["fingerprint"]:
         return TestRows(parts.test.texts, None, "The training rows have changed since the run.")
-    gold = parts.label_space.encode(parts.train)
+    gold = parts.label_space.encode_sparse(parts.train)
     return TestRows(parts.test.texts, label_counts(gold, len(parts.label_space)))
