@@ -8,13 +8,9 @@ Looks for us_patents_ipc in $SORTAL_DATA (or --data). Writes benchmarks/results/
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import command
 from benchmarks.paper.sets import Sizes, write_set
 
 RESULTS = Path(__file__).parent / "results"
@@ -54,4 +50,7 @@ def tfidf_run(level: str, data: Path, runs: Path) -> Any:
     from sortal.run import run
 
     files = write_set(level, data, Sizes(None, None, None, None), runs / "data" / level)
-    return run(build_config({**files, **_SHARED, "method": "tfidf", "out": str(runs / f"{level}-tfidf")}), resume=True)
+    return run(
+        build_config({**files, **_SHARED, "method": "tfidf", "out": str(runs / f"{level}-tfidf")}),
+        resume=True,
+    )

@@ -301,7 +301,15 @@ def _evaluate(
     probabilities = decision.probabilities(scores)
     decided = decision.decide(probabilities)
     write_predictions(folder.predictions, rows.ids, probabilities, decided, space, gold=gold)
-    metrics = evaluate(scores, gold, decision, space, n_resamples=config.n_resamples, seed=config.seed)
+    metrics = evaluate(
+        scores,
+        gold,
+        decision,
+        space,
+        n_resamples=config.n_resamples,
+        seed=config.seed,
+        frequencies=classifier.frequencies,
+    )
     return {"split": "test", **metrics}
 
 
@@ -316,6 +324,7 @@ def _meta(
         "schema": parts.train.schema.to_json(),
         **({"base_model": None} if source is None else _base(config, source)),
         "data_fingerprints": parts.fingerprints(),
+        "training_rows": parts.frequencies().to_json(),
         "seed": config.seed,
         "run_folder": str(folder.path),
         "versions": versions(),

@@ -47,7 +47,7 @@ def evaluate(
     from sortal.errors import ConfigError
     from sortal.evaluation.metrics import evaluate as figures
     from sortal.evaluation.predictions import write_predictions
-    from sortal.evaluation.tables import confusion_excerpt, metrics_table, worst_labels
+    from sortal.evaluation.tables import confusion_excerpt, many_labels_tables, metrics_table, worst_labels
     from sortal.training.atomic import write_json
     from sortal.training.progress import TerminalProgress
 
@@ -57,9 +57,16 @@ def evaluate(
     rows = classifier.read(data, **overrides)
     gold = classifier.label_space.encode(rows)
     scores = classifier.scorer.score(rows.iter_texts(), TerminalProgress())
-    metrics = figures(scores, gold, classifier.decision, classifier.label_space, seed=seed)
+    metrics = figures(
+        scores,
+        gold,
+        classifier.decision,
+        classifier.label_space,
+        seed=seed,
+        frequencies=classifier.frequencies,
+    )
     metrics = {"data": data, "model": model_dir, "split": Path(data).name, **metrics}
-    tables = [metrics_table(metrics), worst_labels(metrics, 5)]
+    tables = [metrics_table(metrics), *many_labels_tables(metrics), worst_labels(metrics, 5)]
     if metrics.get("confusions"):
         tables.append(confusion_excerpt(metrics, 5))
     output.show(*tables)

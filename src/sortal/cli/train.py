@@ -163,14 +163,22 @@ def train(
         from sortal.dry_run import dry_run as show_rows
 
         return show_rows(config, say=output.say, consent=consent)
-    from sortal.evaluation.tables import confusion_excerpt, coverage_table_view, metrics_table, worst_labels
+    from sortal.evaluation.tables import (
+        confusion_excerpt,
+        coverage_table_view,
+        many_labels_tables,
+        metrics_table,
+        worst_labels,
+    )
     from sortal.run import run
 
     result = run(config, resume=resume, force=force, consent=consent, say=output.say)
     if not result.record:  # a process that is not the main one
         return {}
     metrics = result.metrics
-    tables = [metrics_table(metrics), worst_labels(metrics, 5)] if metrics else []
+    tables = (
+        [metrics_table(metrics), *many_labels_tables(metrics), worst_labels(metrics, 5)] if metrics else []
+    )
     if metrics.get("confusions"):
         tables.append(confusion_excerpt(metrics, 5))
     if metrics.get("coverage_table"):
