@@ -17,7 +17,8 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ import numpy as np
 
 from benchmarks.command import command
 
+Part = Callable[[str, int], AbstractContextManager[None]]
 RESULTS = Path(__file__).parent / "results"
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
 PER_ROW = 2.2  # labels of a row, on average
@@ -39,18 +41,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--labels", type=int, nargs="+", default=[10, 100, 1000, 5000])
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--fit-rows", type=int, default=4000, help="training rows of tfidf")
+    parser.add_argument("--fit-rows", type=int, default=2000, help="training rows of tfidf")
     parser.add_argument("--resamples", type=int, default=1000)
     arguments = parser.parse_args()
-    fork = multiprocessing.get_context("spawn")
+    spawn = multiprocessing.get_context("spawn")
     for n_labels in arguments.labels:
-        with fork.Pool(1) as pool:
-            row = pool.apply(measure, (n_labels, arguments.rows, arguments.fit_rows, arguments.resamples))
-        keep({"command": command("many_labels"), **row})
+        given = (command("many_labels"), n_labels, arguments.rows, arguments.fit_rows, arguments.resamples)
+        process = spawn.Process(target=measure, args=given)
+        process.start()
+        process.join()
+        if process.exitcode:
+            parser.exit(1, f"{n_labels:,} labels: the process ended with {process.exitcode}\n")
 
 
-def measure(n_labels: int, rows: int, fit_rows: int, n_resamples: int) -> dict[str, Any]:
-    """Every part once, at one number of labels."""
+def measure(words: str, n_labels: int, rows: int, fit_rows: int, n_resamples: int) -> None:
+    """Every part once, at one number of labels; the results are kept part by part."""
     from sortal.data.dataset import Dataset
     from sortal.data.labels import LabelSpace
     from sortal.evaluation.decision import Decision
@@ -59,53 +64,52 @@ def measure(n_labels: int, rows: int, fit_rows: int, n_resamples: int) -> dict[s
     from sortal.evaluation.predictions import read_predictions, write_predictions
     from sortal.methods.frequencies import label_counts
 
-    parts: dict[str, dict[str, float]] = {}
-    texts, labels = synthetic(rows, n_labels)
+    row: dict[str, Any] = {
+        "command": words,
+        "labels": n_labels,
+        "rows": rows,
+        "fit_rows": fit_rows,
+        "resamples": n_resamples,
+        "machine": f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}",
+        "parts": {},
+    }
+    part = partial(measured, row)
+    texts, labels = synthetic(rows, n_labels, fit_rows)
     names = tuple(label_name(k) for k in range(n_labels))
     space = LabelSpace(names, "multi")
     whole = Dataset.from_lists(texts, labels, task="multi", label_names=names)
     edges = np.cumsum([0, *(round(share * rows) for share in SHARES.values())])
     train, dev, test = (whole.take(np.arange(a, b)) for a, b in pairwise(edges))
-    with measured(parts, "encode", rows):
+    with part("encode", rows):
         gold = space.encode_sparse(train)
         dev_gold, test_gold = space.encode(dev), space.encode(test)
-    losses(parts, gold, names)
+    losses(part, gold, names)
     dev_scores, test_scores = (scores_of(found, seed) for seed, found in enumerate((dev_gold, test_gold)))
-    with measured(parts, "temperature and thresholds", len(dev)):
+    with part("temperature and thresholds", len(dev)):
         decision = Decision.fit(dev_scores, dev_gold, "multi")
-    frequencies = LabelFrequencies(len(train), label_counts(gold, n_labels))
-    figures = {}
-    for name, resamples in (("evaluate", 0), ("evaluate with intervals", n_resamples)):
-        with measured(parts, name, len(test)):
-            figures = evaluate(
-                test_scores, test_gold, decision, space, n_resamples=resamples, frequencies=frequencies
-            )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "predictions.parquet"
-        with measured(parts, "write predictions", len(test)):
+        with part("write predictions", len(test)):
             probabilities = decision.probabilities(test_scores)
             write_predictions(
                 path, test.ids, probabilities, decision.decide(probabilities), space, gold=test_gold
             )
             del probabilities
-        size = path.stat().st_size
-        with measured(parts, "read predictions", len(test)):
+        row["predictions_bytes"] = path.stat().st_size
+        with part("read predictions", len(test)):
             read_predictions(path)
+    frequencies = LabelFrequencies(len(train), label_counts(gold, n_labels))
+    for name, resamples in (("evaluate", 0), ("evaluate with intervals", n_resamples)):
+        with part(name, len(test)):
+            figures = evaluate(
+                test_scores, test_gold, decision, space, n_resamples=resamples, frequencies=frequencies
+            )
+        row["f1_micro"] = figures["f1_micro"]
     del dev_scores, test_scores, dev_gold, test_gold
-    tfidf(parts, train.take(np.arange(fit_rows)), test, space)
-    return {
-        "labels": n_labels,
-        "rows": rows,
-        "fit_rows": fit_rows,
-        "parts": parts,
-        "predictions_bytes": size,
-        "f1_micro": figures["f1_micro"],
-        "resamples": n_resamples,
-        "machine": f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}",
-    }
+    tfidf(part, train.take(np.arange(fit_rows)), test, space)
 
 
-def losses(parts: dict[str, dict[str, float]], gold: Any, names: tuple[str, ...]) -> None:
+def losses(part: Part, gold: Any, names: tuple[str, ...]) -> None:
     """Loss and gradient of logits, in microbatches of `_MICROBATCH` rows; a few of them, as each is like the others."""
     import torch
 
@@ -119,42 +123,43 @@ def losses(parts: dict[str, dict[str, float]], gold: Any, names: tuple[str, ...]
     objective = Classification(torch.nn.Identity(), nothing, gold, loss, torch.device("cpu"))  # type: ignore[arg-type]
     logits = torch.full((_MICROBATCH, len(names)), -5.0, requires_grad=True)
     starts = range(0, min(gold.shape[0], 20 * _MICROBATCH) - _MICROBATCH + 1, _MICROBATCH)
-    with measured(parts, "loss and its gradient", len(starts) * _MICROBATCH):
+    with part("loss and its gradient", len(starts) * _MICROBATCH):
         for start in starts:
             loss(logits, objective.targets_of(np.arange(start, start + _MICROBATCH))).sum().backward()
 
 
-def tfidf(parts: dict[str, dict[str, float]], train: Any, test: Any, space: Any) -> None:
+def tfidf(part: Part, train: Any, test: Any, space: Any) -> None:
     """Features, one linear classifier per label, and scores of the test rows."""
     from sortal.methods.linear import fit_linear
     from sortal.methods.tfidf import TfidfScorer
     from sortal.methods.tfidf_features import TfidfFeatures
 
-    with measured(parts, "tfidf: features", len(train)):
+    with part("tfidf: features", len(train)):
         features, x = TfidfFeatures.fit(train.texts)
         x = x.astype(np.float64)
-    with measured(parts, "tfidf: fit", len(train)):
+    with part("tfidf: fit", len(train)):
         linear = fit_linear(x, space.encode_sparse(train), len(space), "svm", 0.3, seed=0)
     scored = test.take(np.arange(min(_SCORED, len(test))))
-    with measured(parts, "tfidf: score", len(scored)):
+    with part("tfidf: score", len(scored)):
         TfidfScorer(space, features, linear).score(scored.texts)
 
 
 @contextmanager
-def measured(parts: dict[str, dict[str, float]], name: str, rows: int) -> Iterator[None]:
+def measured(row: dict[str, Any], name: str, rows: int) -> Iterator[None]:
     """Seconds of processor time, microseconds of it per row, and the peak of the resident set above its start."""
     before, read = start_peak()
     began = time.process_time()
     yield
     seconds = time.process_time() - began
     peak = read()
-    parts[name] = {
+    row["parts"][name] = {
         "seconds": round(seconds, 3),
         "microseconds_per_row": round(1e6 * seconds / rows, 2),
         "rows": rows,
         "peak_mb_above_start": round(max(peak - before, 0) / 1e6, 1),
         "peak_mb": round(peak / 1e6, 1),
     }
+    keep(row)
 
 
 def start_peak() -> tuple[int, Callable[[], int]]:
@@ -173,20 +178,25 @@ def label_name(k: int) -> str:
     return f"{chr(65 + k % 8)}{k // 8:04d}"
 
 
-def synthetic(rows: int, n_labels: int) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Texts of `_LENGTH` words, a few of which belong to the row's labels; labels with Zipf frequencies, at least one per row."""
+def synthetic(rows: int, n_labels: int, fit_rows: int) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Labels with Zipf frequencies, at least one per row; texts of `_LENGTH` words with a few that belong to the labels.
+
+    Rows that tfidf does not read have a word only.
+    """
     rng = np.random.default_rng(7)
     frequency = 1 / np.arange(1, n_labels + 1)
     frequency /= frequency.sum()
     counts = np.minimum(1 + rng.poisson(PER_ROW - 1, rows), n_labels)
     drawn = rng.choice(n_labels, size=int(counts.sum()), p=frequency)
-    words = rng.zipf(1.3, size=(rows, _LENGTH)) % _WORDS
+    read = np.zeros(rows, np.bool_)
+    read[:fit_rows] = read[-round(SHARES["test"] * rows) :] = True
     ends = np.cumsum(counts)
     texts, labels = [], []
     for row in range(rows):
         own = np.unique(drawn[ends[row] - counts[row] : ends[row]])
         told = " ".join(f"about{k}" for k in own.tolist())
-        texts.append(" ".join(f"w{word}" for word in words[row].tolist()) + " " + told)
+        words = rng.zipf(1.3, _LENGTH) % _WORDS if read[row] else np.array([row])
+        texts.append(" ".join(f"w{word}" for word in words.tolist()) + " " + told)
         labels.append(tuple(label_name(k) for k in own.tolist()))
     return texts, labels
 
@@ -204,11 +214,13 @@ def scores_of(gold: Any, seed: int) -> Any:
 
 def keep(row: dict[str, Any]) -> None:
     """Add or replace this number of labels in many_labels.json, and write the table of all."""
+    from sortal.training.atomic import write_text
+
     path = RESULTS / "many_labels.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     kept = sorted([r for r in kept if r["labels"] != row["labels"]] + [row], key=lambda r: r["labels"])
-    path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(markdown(kept), encoding="utf-8")
+    write_text(path, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    write_text(path.with_suffix(".md"), markdown(kept))
 
 
 def markdown(kept: list[dict[str, Any]]) -> str:
@@ -224,16 +236,19 @@ def markdown(kept: list[dict[str, Any]]) -> str:
             lines.append(f"| {name} | {' | '.join(cells)} |")
         return lines
 
+    commands = ", ".join(dict.fromkeys(f"`{row['command']}`" for row in kept))
     rows = ", ".join(dict.fromkeys(f"{row['rows']:,}" for row in kept))
     fitted = ", ".join(dict.fromkeys(f"{row['fit_rows']:,}" for row in kept))
     sizes = ", ".join(
-        f"{row['predictions_bytes'] / 1e6:,.1f} MB with {row['labels']:,} labels" for row in kept
+        f"{row['predictions_bytes'] / 1e6:,.1f} MB with {row['labels']:,} labels"
+        for row in kept
+        if "predictions_bytes" in row
     )
     return "\n".join(
         [
             "# Many labels: memory and time outside the model",
             "",
-            f"`{kept[-1]['command']}`: {rows} synthetic rows (80 % train, 10 % dev, 10 % test), about {PER_ROW} labels each, one thread.",
+            f"{commands}: {rows} synthetic rows (80 % train, 10 % dev, 10 % test), about {PER_ROW} labels each, one thread.",
             f"Encoding is of all rows, the loss of {20 * _MICROBATCH:,} training rows, temperature and thresholds of dev, evaluating, writing and reading of test; `tfidf` is fitted on {fitted} rows and scores {_SCORED:,}.",
             "",
             "## Peak resident memory of the process, MB (Python, libraries, texts and scores included)",

@@ -44,7 +44,7 @@ class Classifier:
     @property
     def frequencies(self) -> LabelFrequencies | None:
         """Training rows of every label; None for a model that was saved without them."""
-        return LabelFrequencies.from_json(self.meta.get("training_rows"))
+        return LabelFrequencies.from_json(self.meta.get("training_rows"), len(self.label_space))
 
     def predict_proba(
         self, texts: Sequence[str], view: ProgressView | None = None

@@ -93,21 +93,28 @@ def between(higher: Floats, lower: Floats) -> Floats:
 def _cuts_of(
     probabilities: Floats, gold: NDArray[np.uint8], rows: Ints, labels: Ints
 ) -> tuple[Ints, Floats, Floats, Floats]:
-    p = probabilities[np.ix_(rows, labels)].T
-    order = np.argsort(-p, axis=1)
-    p = np.take_along_axis(p, order, axis=1)
-    hits = np.cumsum(np.take_along_axis(gold[np.ix_(rows, labels)].T, order, axis=1), axis=1, dtype=np.int32)
-    # Ends of groups of equal probability; the first column stands for a cut above all rows.
-    ends = np.concatenate([p[:, :-1] > p[:, 1:], np.ones((len(p), 1), np.bool_)], axis=1)
-    which, place = np.nonzero(ends)
-    before = np.where(np.diff(which, prepend=-1) != 0, 0, np.concatenate([[0], hits[which, place][:-1]]))
-    kept = hits[which, place] > before
-    which, place = which[kept], place[kept]
-    following = np.where(place + 1 < p.shape[1], p[which, np.minimum(place + 1, p.shape[1] - 1)], 0.0)
-    above = np.arange(len(p))
-    label = np.concatenate([above, which])
-    taken = np.concatenate([np.zeros(len(p)), place + 1.0])
-    found = np.concatenate([np.zeros(len(p)), hits[which, place].astype(np.float64)])
-    cut = np.concatenate([between(np.ones(len(p)), p[:, 0]), between(p[which, place], following)])
-    sort = np.lexsort((taken, label))
-    return labels[label[sort]], found[sort], taken[sort], cut[sort]
+    p, positive = probabilities[np.ix_(rows, labels)].T, gold[np.ix_(rows, labels)].T == 1
+    ranked = np.sort(p, axis=1)
+    parts = []
+    for label, every, own in zip(
+        labels.tolist(), ranked, (p[k, positive[k]] for k in range(len(p))), strict=True
+    ):
+        own.sort()
+        value = np.unique(own)[::-1]
+        place = np.searchsorted(every, value)
+        hits = np.append(0, len(own) - np.searchsorted(own, value))
+        taken = np.append(0, len(every) - place)
+        higher, lower = (
+            np.append(1.0, value),
+            np.append(every[-1], np.where(place > 0, every[place - 1], 0.0)),
+        )
+        parts.append(
+            (
+                np.full(len(hits), label),
+                hits.astype(np.float64),
+                taken.astype(np.float64),
+                between(higher, lower),
+            )
+        )
+    found = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return next(found), next(found), next(found), next(found)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sortal.errors import ModelError
 from sortal.evaluation.scores import Floats, Ints
 
 # Jain et al. 2016, "Extreme Multi-label Loss Functions", section 6: for all but their Wikipedia and Amazon sets.
@@ -36,11 +37,24 @@ class LabelFrequencies:
         return {"rows": self.rows, "of_label": self.of_label.tolist()}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any] | None) -> LabelFrequencies | None:
-        """The inverse of `to_json`; None, of a model saved without them, stays None."""
+    def from_json(cls, values: Any, n_labels: int) -> LabelFrequencies | None:
+        """The inverse of `to_json`; None, of a model saved without them, stays None.
+
+        Raises:
+            ModelError: damaged, or of another number of labels.
+        """
         if values is None:
             return None
-        return cls(int(values["rows"]), np.array(values["of_label"], np.int64))
+        try:
+            found = cls(int(values["rows"]), np.array(values["of_label"], np.int64))
+        except (KeyError, TypeError, ValueError):
+            found = cls(0, np.zeros(0, np.int64))
+        if found.of_label.shape != (n_labels,) or found.of_label.min() < 0:
+            raise ModelError(
+                f"the saved training rows are not one count for each of the {n_labels:,} labels",
+                "restore sortal.json, or train again",
+            )
+        return found
 
 
 def bands(frequencies: LabelFrequencies, support: NDArray[Any], f1: NDArray[Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from sortal.errors import ModelError
 from sortal.evaluation import predictions
 from sortal.evaluation import scores as scores_module
 from sortal.evaluation.calibration import fit_temperature
@@ -46,6 +47,22 @@ def test_bands_by_hand():
     assert found["6–20"]["test_rows"] == 4
     assert found["21–100"]["f1_macro_with_test_rows"] is None
     assert sum(band["labels"] for band in found.values()) == 7
+
+
+def test_saved_frequencies_come_back_and_damaged_ones_are_refused():
+    saved = LabelFrequencies(7, np.array([3, 0, 4])).to_json()
+    again = LabelFrequencies.from_json(saved, 3)
+    assert (again.rows, again.of_label.tolist()) == (7, [3, 0, 4])
+    assert LabelFrequencies.from_json(None, 3) is None
+    for damaged in (
+        saved | {"of_label": [1, 2]},
+        saved | {"of_label": "x"},
+        {"rows": 3},
+        [],
+        saved | {"of_label": [1, 2, -1]},
+    ):
+        with pytest.raises(ModelError, match="training rows"):
+            LabelFrequencies.from_json(damaged, 3)
 
 
 def test_the_bands_of_metrics_together_are_its_macro_f1():
