@@ -56,13 +56,14 @@ _SHARED = {"text": "text", "label": "labels", "id": "id", "task": "multi", "thre
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", default=[*LEVELS, "losses"], choices=[*LEVELS, "losses"])
+    parser.add_argument("--losses", nargs="+", default=list(LOSSES), choices=list(LOSSES))
     parser.add_argument("--data", type=Path, default=os.environ.get("SORTAL_DATA"))
     parser.add_argument("--runs", type=Path, default=Path("runs/rare"))
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
     for part in arguments.parts:
-        measure = losses if part == "losses" else partial(thresholds, part)
+        measure = partial(losses, arguments.losses) if part == "losses" else partial(thresholds, part)
         keep(part, {"command": command("rare_labels"), **measure(Path(arguments.data), arguments.runs)})
 
 
@@ -104,14 +105,14 @@ def thresholds(level: str, data: Path, runs: Path) -> dict[str, Any]:
     }
 
 
-def losses(data: Path, runs: Path) -> dict[str, Any]:
-    """The encoder with every loss on the declared subset; each tested against BCE."""
+def losses(asked: list[str], data: Path, runs: Path) -> dict[str, Any]:
+    """The encoder with every loss of ``asked`` on the declared subset; each tested against BCE, which is always among them."""
     from sortal.evaluation.metrics import evaluate
     from sortal.evaluation.predictions import read_predictions
 
     rows: list[dict[str, Any]] = []
     answers, sizes, names = {}, {}, ()
-    for loss in LOSSES:
+    for loss in dict.fromkeys(["BCE", *asked]):
         files, result = encoder_run(loss, data, runs)
         classifier = result.classifier
         names = classifier.label_space.names
