@@ -52,6 +52,11 @@ SETS = {
         "us_patents_ipc", "train.parquet", "dev.parquet", "test.parquet", ("title", "abstract"),
         lambda row: sorted({symbol[:4] for symbol in row["ipc"]}), False,
     ),
+    # and their main groups: A01B 1 …
+    "patents-groups": PaperSet(
+        "us_patents_ipc", "train.parquet", "dev.parquet", "test.parquet", ("title", "abstract"),
+        lambda row: sorted({symbol.partition("/")[0] for symbol in row["ipc"]}), False,
+    ),
     "newsgroups20": PaperSet(
         "newsgroups20", "train.parquet", None, "test.parquet", ("text",), lambda row: [row["label"]], True
     ),

@@ -18,6 +18,7 @@ from sortal.data.schema import Schema
 from sortal.data.textcells import clean
 from sortal.errors import DataError
 from sortal.evaluation.decision import Decision
+from sortal.evaluation.frequency import LabelFrequencies
 from sortal.evaluation.metrics import evaluate
 from sortal.methods import get_method
 from sortal.methods.base import DecidesCheaper, Scorer
@@ -39,6 +40,11 @@ class Classifier:
     def classes_(self) -> tuple[str, ...]:
         """Label names in the order of every probability column."""
         return self.label_space.names
+
+    @property
+    def frequencies(self) -> LabelFrequencies | None:
+        """Training rows of every label; None for a model that was saved without them."""
+        return LabelFrequencies.from_json(self.meta.get("training_rows"), len(self.label_space))
 
     def predict_proba(
         self, texts: Sequence[str], view: ProgressView | None = None
@@ -70,7 +76,15 @@ class Classifier:
         dataset = data if isinstance(data, Dataset) else self.read(data)
         gold = self.label_space.encode(dataset)
         scores = self.scorer.score(dataset.iter_texts())
-        return evaluate(scores, gold, self.decision, self.label_space, n_resamples=n_resamples, seed=seed)
+        return evaluate(
+            scores,
+            gold,
+            self.decision,
+            self.label_space,
+            n_resamples=n_resamples,
+            seed=seed,
+            frequencies=self.frequencies,
+        )
 
     def read(self, source: str | Path, *, need_labels: bool = True, **overrides: Any) -> Dataset:
         """Read a file with the columns this classifier was trained on; ``overrides`` are arguments of `sortal.data.reading.read`."""

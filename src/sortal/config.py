@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from sortal.config_losses import LOSS_METHODS, LossConfig, refused_losses
 from sortal.config_sections import (
     BASELINES,
     FOR_ALL,
@@ -49,6 +50,8 @@ from sortal.errors import ConfigError
 from sortal.method_defaults import DEFAULT_MODEL, least_epochs, with_method_defaults
 from sortal.prompting.template import check_source
 
+OWN_SECTIONS: dict[type[Section], frozenset[str]] = {**METHOD_SECTIONS, LossConfig: LOSS_METHODS}
+
 
 class RunConfig(
     DataConfig,
@@ -64,6 +67,7 @@ class RunConfig(
     InstructConfig,
     BlendConfig,
     TrainConfig,
+    LossConfig,
     DecisionConfig,
 ):
     """Everything `sortal train` can be told; flat, so that a flag, a YAML key and a keyword argument share one name."""
@@ -114,12 +118,14 @@ class RunConfig(
             raise ValueError("pos_weight is for multi-label tasks: use class_weight for a single-label one")
         if self.focal_gamma != 2.0 and self.loss != "focal":
             raise ValueError("focal_gamma has no effect without loss 'focal'")
+        if wrong := refused_losses(self, self.loss, self.task, in_use(self)):
+            raise ValueError(wrong)
         if self.nf4_backend == "bitsandbytes" and self.quantization != "nf4":
             raise ValueError("nf4_backend 'bitsandbytes' needs quantization 'nf4'")
         return self
 
     def _check_method(self) -> None:
-        for section, methods in METHOD_SECTIONS.items():
+        for section, methods in OWN_SECTIONS.items():
             if self.method not in methods and (given := self._given(section)):
                 raise ValueError(f"{given[0]} is for method {' or '.join(sorted(methods))}")
         if self.pooling not in (known := POOLINGS.get(self.method, ("auto",))):
@@ -233,9 +239,18 @@ def resolve_sizes(config: RunConfig, rows: int) -> ResolvedConfig:
     return ResolvedConfig(**{**config.model_dump(), **filled})
 
 
+def in_use(config: RunConfig) -> dict[str, bool]:
+    """Which of the settings that other losses may clash with are on."""
+    return {
+        "label_smoothing": config.label_smoothing > 0,
+        "class_weight": config.class_weight != "none",
+        "pos_weight": config.pos_weight != "none",
+    }
+
+
 def applies(name: str, method: str) -> bool:
     """Whether a setting called ``name``, given for several methods, is meant for ``method``."""
-    for section, methods in METHOD_SECTIONS.items():
+    for section, methods in OWN_SECTIONS.items():
         if name in section.model_fields:
             return method in methods
     if method in NOT_TUNED and name not in FOR_ALL:

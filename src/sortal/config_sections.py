@@ -350,9 +350,9 @@ class TrainConfig(Section):
         lt=1,
         description="share of the target that is spread over all labels; on Reuters (90 rare topics) 0.1 cost three points of micro-F1",
     )
-    loss: Literal["auto", "focal"] = Field(
+    loss: Literal["auto", "focal", "asymmetric"] = Field(
         "auto",
-        description="auto: cross-entropy, or BCE-with-logits for multi-label; focal: rows that are already right count less, which shifts probabilities, so they are recalibrated on dev",
+        description="auto: cross-entropy, or BCE-with-logits for multi-label; focal: rows that are already right count less; asymmetric: multi-label, easy noes count less than easy yeses. Both shift probabilities, so they are recalibrated on dev",
     )
     focal_gamma: float = Field(
         2.0, ge=0, description="how much less: the loss is multiplied by (1 - p of the right answer) ** gamma"

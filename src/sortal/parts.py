@@ -19,6 +19,8 @@ from sortal.data.records import only_warnings
 from sortal.data.splitfile import save_split
 from sortal.data.splits import split, subsample
 from sortal.errors import DataError
+from sortal.evaluation.frequency import LabelFrequencies
+from sortal.methods.frequencies import label_counts
 from sortal.training.runfolder import SPLIT_NAME
 
 Say = Callable[[str], None]
@@ -43,6 +45,11 @@ class Parts:
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of texts and labels, per part."""
         return {"train": self.train.fingerprint, "dev": self.dev.fingerprint, "test": self.test.fingerprint}
+
+    def frequencies(self) -> LabelFrequencies:
+        """Training rows, and those of each label."""
+        gold = self.label_space.encode_sparse(self.train)
+        return LabelFrequencies(len(self.train), label_counts(gold, len(self.label_space)))
 
     def summary(self) -> dict[str, Any]:
         """Sources and sizes for run.json."""

@@ -43,6 +43,7 @@ from sortal.training.signals import StopRequest
 
 Say = Callable[[str], None]
 _ALONE = 20  # texts that are scored one by one
+_SHIFTING = "class weights, another loss than the plain one, smoothed noes or logit adjustment"
 
 
 @dataclass(frozen=True)
@@ -276,10 +277,10 @@ def _decide(fitted: Fitted, parts: Parts, config: RunConfig, say: Say) -> Decisi
     gold = parts.label_space.encode(parts.dev)
     if fitted.shifts_probabilities and not config.temperature_scaling:
         say(
-            "warning: class weights or focal loss shift the probabilities, and temperature scaling is off: they are not calibrated"
+            f"warning: {_SHIFTING} shift the probabilities, and temperature scaling is off: they are not calibrated"
         )
     elif fitted.shifts_probabilities:
-        say("class weights or focal loss shift the probabilities; they are recalibrated on dev")
+        say(f"{_SHIFTING} shift the probabilities; they are recalibrated on dev")
     return Decision.fit(
         fitted.dev_scores,
         gold,
@@ -307,7 +308,7 @@ def _evaluate(
     decided = decision.decide(probabilities)
     write_predictions(folder.predictions, rows.ids, probabilities, decided, space, gold=gold)
     resampling = {"n_resamples": config.n_resamples, "seed": config.seed}
-    metrics = evaluate(scores, gold, decision, space, **resampling)
+    metrics = evaluate(scores, gold, decision, space, frequencies=classifier.frequencies, **resampling)
     from sortal.checks.twins import (
         context_of,
         find_twins,
@@ -336,6 +337,7 @@ def _meta(
         "schema": parts.train.schema.to_json(),
         **({"base_model": None} if source is None else _base(config, source)),
         "data_fingerprints": parts.fingerprints(),
+        "training_rows": parts.frequencies().to_json(),
         "seed": config.seed,
         "run_folder": str(folder.path),
         "versions": versions(),

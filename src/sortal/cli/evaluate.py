@@ -69,7 +69,13 @@ def evaluate(
     from sortal.evaluation.further import evaluate_further, refuse_multi
     from sortal.evaluation.metrics import evaluate as figures
     from sortal.evaluation.predictions import write_predictions
-    from sortal.evaluation.tables import confusion_excerpt, metrics_table, twins_table, worst_labels
+    from sortal.evaluation.tables import (
+        confusion_excerpt,
+        many_labels_tables,
+        metrics_table,
+        twins_table,
+        worst_labels,
+    )
     from sortal.evaluation.words import twins as twins_words
     from sortal.training.atomic import write_json
     from sortal.training.progress import TerminalProgress
@@ -84,7 +90,14 @@ def evaluate(
     rows = classifier.read(data, **overrides)
     gold = classifier.label_space.encode(rows)
     scores = classifier.scorer.score(rows.iter_texts(), TerminalProgress())
-    metrics = figures(scores, gold, classifier.decision, classifier.label_space, seed=seed)
+    metrics = figures(
+        scores,
+        gold,
+        classifier.decision,
+        classifier.label_space,
+        seed=seed,
+        frequencies=classifier.frequencies,
+    )
     if further is not None:
         _warn_of_unknown(further, classifier.classes_, also_label or "")
         more = evaluate_further(scores, gold, further, classifier.label_space, seed=seed)
@@ -96,7 +109,7 @@ def evaluate(
     folder = None if out is None else Path(out)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    tables = [metrics_table(metrics)]
+    tables = [metrics_table(metrics), *many_labels_tables(metrics)]
     if without := _without_twins(model_dir, rows, gold, decided, folder, seed):
         metrics["without_twins"] = without
         if without["rows"]:

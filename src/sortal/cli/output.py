@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 # Tables of metrics.json that a one-line summary leaves out.
-LONG = frozenset({"per_label", "confusions", "coverage_table", "calibration_bins"})
+LONG = frozenset({"per_label", "confusions", "coverage_table", "calibration_bins", "bands", "propensity"})
 
 
 def say(line: str) -> None:

@@ -168,6 +168,7 @@ def train(
     from sortal.evaluation.tables import (
         confusion_excerpt,
         coverage_table_view,
+        many_labels_tables,
         metrics_table,
         twins_table,
         worst_labels,
@@ -179,7 +180,7 @@ def train(
     if not result.record:  # a process that is not the main one
         return {}
     metrics = result.metrics
-    tables = [metrics_table(metrics)] if metrics else []
+    tables = [metrics_table(metrics), *many_labels_tables(metrics)] if metrics else []
     seen = metrics.get("without_twins", {}).get("rows", 0)
     if seen:
         tables.append(twins_table(metrics))

@@ -57,7 +57,7 @@ def mistakes(methods: Mapping[str, Sequence[Predictions]], parts: Parts, metric:
     asked = {name: runs for name, runs in methods.items() if name != "majority"}
     positions = missed_by_all([run for runs in asked.values() for run in runs])
     kept = positions[:KEPT]
-    gold = parts.label_space.encode(parts.train)
+    gold = parts.label_space.encode_sparse(parts.train)
     counts = label_counts(gold, len(parts.label_space))
     texts = list(parts.test.iter_texts())
     rows = [

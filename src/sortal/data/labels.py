@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from sortal.data.dataset import Dataset, Labels
 from sortal.data.problems import RowProblems, listed, nearest
@@ -40,7 +42,7 @@ class LabelSpace:
                 "rename them",
             )
         if len(set(self.names)) != len(self.names):
-            twice = sorted({name for name in self.names if self.names.count(name) > 1})
+            twice = sorted(name for name, times in Counter(self.names).items() if times > 1)
             raise DataError(f"labels {listed(twice)} occur twice in the label order", "remove the duplicates")
         if not self.names:
             raise DataError("there are no labels in the data", "check the label column")
@@ -120,11 +122,7 @@ class LabelSpace:
         """
         self._refuse_unknown(labels)
         matrix = np.zeros((len(labels), len(self)), np.uint8)
-        counts = np.fromiter(map(len, labels), np.int64, len(labels))
-        columns = np.fromiter(
-            (self.index[name] for names in labels for name in names), np.int64, int(counts.sum())
-        )
-        matrix[np.repeat(np.arange(len(labels)), counts), columns] = 1
+        matrix[self._places(labels)] = 1
         return matrix
 
     def encode(self, dataset: Dataset) -> npt.NDArray[Any]:
@@ -136,6 +134,30 @@ class LabelSpace:
         self.check(dataset)
         labels = dataset.labels or []
         return self.encode_single(labels) if self.task == "single" else self.encode_multi(labels)
+
+    def encode_sparse(self, dataset: Dataset) -> npt.NDArray[Any] | csr_array:
+        """As `encode`, but several labels per row as a sparse uint8 [n, L]: memory grows with the labels given, not with n × L.
+
+        Raises:
+            DataError: see `encode`.
+        """
+        if self.task == "single":
+            return self.encode(dataset)
+        self.check(dataset)
+        labels = dataset.labels or []
+        rows, columns = self._places(labels)
+        matrix = csr_array((np.ones(len(rows), np.uint8), (rows, columns)), shape=(len(labels), len(self)))
+        matrix.sum_duplicates()
+        matrix.data[:] = 1  # a label given twice is given
+        return matrix
+
+    def _places(self, labels: Sequence[Labels]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Row and column of every given label."""
+        counts = np.fromiter(map(len, labels), np.int64, len(labels))
+        columns = np.fromiter(
+            (self.index[name] for names in labels for name in names), np.int64, int(counts.sum())
+        )
+        return np.repeat(np.arange(len(labels)), counts), columns
 
     def decode_single(self, positions: npt.NDArray[np.int64]) -> list[str | None]:
         """Names for int64 [n]; -1 (abstained) becomes None."""

@@ -5,18 +5,19 @@ Both after Guo et al. 2017, "On Calibration of Modern Neural Networks".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sortal.evaluation.scores import Floats, Task, check_gold, check_scores
+from sortal.evaluation.scores import BLOCK, Floats, Ints, Task, check_gold, check_scores, row_blocks
 
 TEMPERATURE_RANGE = (0.05, 20.0)
 N_BINS = 15
 _GRID_POINTS = 13
+_CACHED = 500_000  # numbers that stay in the processor's cache
 
 
 def fit_temperature(scores: NDArray[Any], gold: NDArray[Any], task: Task) -> float:
@@ -66,13 +67,25 @@ def _softmax_loss(scores: NDArray[Any], gold: NDArray[Any]) -> Callable[[float],
 
 
 def _sigmoid_loss(scores: NDArray[Any], gold: NDArray[Any]) -> Callable[[float], float] | None:
-    z = np.where(gold, -1.0, 1.0) * np.asarray(scores, dtype=np.float64)
-    z = z[np.isfinite(z)]
-    if z.size == 0:
+    linear, belows = 0.0, []
+    # One table of float64 where it is small; beyond, float32 and a block at a time.
+    small = scores.size <= BLOCK
+    for rows in row_blocks(np.arange(len(scores)), scores.shape[1]):
+        z = np.where(gold[rows], -1.0, 1.0) * np.asarray(scores[rows], dtype=np.float64)
+        z = z[np.isfinite(z)]
+        linear += float(np.maximum(z, 0).sum())
+        below = -np.abs(z)  # softplus(βz) = β·max(z, 0) + log1p(exp(−β|z|)): no overflow at any β
+        belows.append(below if small else below.astype(np.float32))
+    if not any(below.size for below in belows):
         return None
-    linear = float(np.maximum(z, 0).sum())
-    below = -np.abs(z)  # softplus(βz) = β·max(z, 0) + log1p(exp(−β|z|)): no overflow at any β
-    return lambda beta: beta * linear + float(np.log1p(np.exp(below * beta)).sum())
+
+    def softplus(below: NDArray[Any], beta: float) -> float:
+        parts = [below] if small else np.array_split(below, -(-below.size // _CACHED))
+        return float(
+            sum(np.log1p(np.exp(part * part.dtype.type(beta))).sum(dtype=np.float64) for part in parts)
+        )
+
+    return lambda beta: beta * linear + sum(softplus(below, beta) for below in belows)
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,37 @@ class Calibration:
     gaps: Floats
     per_row: int
 
+    @classmethod
+    def of(cls, parts: Sequence[BinSums], per_row: int) -> Calibration:
+        """From the sums of blocks of rows that together are all."""
+        gaps = np.concatenate([part.gaps for part in parts])
+        count, stated, true = (
+            np.sum([getattr(part, name) for part in parts], axis=0) for name in ("count", "stated", "true")
+        )
+        n_bins = len(count)
+        bins: list[dict[str, float | int | None]] = [
+            {
+                "low": b / n_bins,
+                "high": (b + 1) / n_bins,
+                "count": int(count[b]),
+                "confidence": float(stated[b] / count[b]) if count[b] else None,
+                "accuracy": float(true[b] / count[b]) if count[b] else None,
+            }
+            for b in range(n_bins)
+        ]
+        ece = float(np.abs(stated - true).sum() / max(len(gaps) * per_row, 1))
+        return cls(ece, bins, gaps, per_row)
+
+
+@dataclass(frozen=True)
+class BinSums:
+    """Of some rows: ``gaps`` as of `Calibration`; predictions, Σ confidence and Σ right in each bin."""
+
+    gaps: Floats
+    count: Ints
+    stated: Floats
+    true: Floats
+
 
 def calibration(probabilities: Floats, gold: NDArray[Any], task: Task, n_bins: int = N_BINS) -> Calibration:
     """Expected calibration error over ``n_bins`` **equal-width** bins on (0, 1].
@@ -104,29 +148,25 @@ def calibration(probabilities: Floats, gold: NDArray[Any], task: Task, n_bins: i
         task: which of the two definitions.
         n_bins: number of bins.
     """
+    per_row = 1 if task == "single" else probabilities.shape[1]
+    return Calibration.of([bin_sums(probabilities, gold, task, n_bins)], per_row)
+
+
+def bin_sums(probabilities: Floats, gold: NDArray[Any], task: Task, n_bins: int = N_BINS) -> BinSums:
+    """Arguments as of `calibration`, which it is a part of."""
     n = len(probabilities)
     if task == "single":
         confidence = probabilities.max(axis=1, keepdims=True)
         right = (probabilities.argmax(axis=1) == gold)[:, None].astype(np.float64)
     else:
         confidence, right = probabilities, gold.astype(np.float64)
-    per_row = confidence.shape[1]
     which = np.clip(np.ceil(confidence * n_bins).astype(np.int64) - 1, 0, n_bins - 1)
     cell = (np.arange(n)[:, None] * n_bins + which).ravel()
-    gaps = np.bincount(cell, (confidence - right).ravel(), minlength=n * n_bins).reshape(n, n_bins)
     flat = which.ravel()
-    count = np.bincount(flat, minlength=n_bins)
-    stated = np.bincount(flat, confidence.ravel(), minlength=n_bins)
-    true = np.bincount(flat, right.ravel(), minlength=n_bins)
-    bins: list[dict[str, float | int | None]] = [
-        {
-            "low": b / n_bins,
-            "high": (b + 1) / n_bins,
-            "count": int(count[b]),
-            "confidence": float(stated[b] / count[b]) if count[b] else None,
-            "accuracy": float(true[b] / count[b]) if count[b] else None,
-        }
-        for b in range(n_bins)
-    ]
-    ece = float(np.abs(stated - true).sum() / max(n * per_row, 1))
-    return Calibration(ece, bins, gaps.astype(np.float64, copy=False), per_row)
+    of_row = np.bincount(cell, (confidence - right).ravel(), minlength=n * n_bins).reshape(n, n_bins)
+    return BinSums(
+        np.asarray(of_row, np.float64),
+        np.bincount(flat, minlength=n_bins).astype(np.int64),
+        np.bincount(flat, confidence.ravel(), minlength=n_bins).astype(np.float64),
+        np.bincount(flat, right.ravel(), minlength=n_bins).astype(np.float64),
+    )

@@ -34,6 +34,9 @@ def precision_recall(probability: Floats, gold: NDArray[Any], points: int = POIN
         gold: 0/1 ``[n]``.
         points: at most so many are kept, evenly over recall.
     """
+    if gold.any():  # rows below every positive change no precision at any recall
+        kept_rows = probability >= probability[gold.astype(bool)].min()
+        probability, gold = probability[kept_rows], gold[kept_rows]
     order = np.argsort(-probability, kind="stable")
     ranked, found = probability[order], np.cumsum(gold[order], dtype=np.float64)
     if len(found) == 0 or found[-1] == 0:

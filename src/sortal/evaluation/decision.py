@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from sortal.errors import ConfigError, ModelError
 from sortal.evaluation.calibration import fit_temperature
+from sortal.evaluation.cuts import DEFAULT
+from sortal.evaluation.floor import ThresholdMetric
 from sortal.evaluation.scores import Floats, Ints, Task, check_gold, check_scores, sigmoid, softmax
-from sortal.evaluation.thresholds import DEFAULT, Mode, ThresholdMetric, tune_thresholds
+from sortal.evaluation.thresholds import Mode, tune_thresholds
 
 ABSTAINED = -1
 LADDER = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -176,8 +178,13 @@ def coverage_table(
         One dict per value: abstain_below, answered (rows), coverage (share of rows), accuracy (of the answered rows;
         None when there are none).
     """
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == gold
+    return coverage_rows(probabilities.max(axis=1), probabilities.argmax(axis=1) == gold, ladder)
+
+
+def coverage_rows(
+    confidence: Floats, right: NDArray[np.bool_], ladder: tuple[float, ...] = LADDER
+) -> list[dict[str, float | int | None]]:
+    """`coverage_table` from the best label's probability ``[n]`` and whether it is the right one."""
     rows: list[dict[str, float | int | None]] = []
     for value in ladder:
         kept = confidence >= value

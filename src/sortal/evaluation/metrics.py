@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sortal.errors import DataError, ModelError
-from sortal.evaluation.calibration import Calibration, calibration
+from sortal.evaluation.calibration import BinSums, Calibration, bin_sums
 from sortal.evaluation.counts import f1, ratio
-from sortal.evaluation.decision import ABSTAINED, Decision, coverage_table
+from sortal.evaluation.decision import ABSTAINED, Decision, coverage_rows
+from sortal.evaluation.frequency import PROPENSITY_A, PROPENSITY_B, LabelFrequencies, bands
 from sortal.evaluation.intervals import basic_interval, bootstrap, percentile_interval, unanimous_interval
 from sortal.evaluation.label_metrics import LabelMetrics
+from sortal.evaluation.ranked import MANY, Ranked, ranked
 from sortal.evaluation.ranking import Rankings
-from sortal.evaluation.scores import Floats, LabelNames, Task, check_gold, check_scores
+from sortal.evaluation.scores import Floats, LabelNames, Task, check_gold, check_scores, row_blocks
 
 MAX_CONFUSIONS = 50
 _RANKING_BUDGET = 600_000_000
@@ -30,12 +33,14 @@ def evaluate(
     *,
     n_resamples: int = 1000,
     seed: int = 0,
+    frequencies: LabelFrequencies | None = None,
 ) -> dict[str, Any]:
     """Every figure of ``metrics.json``, JSON-ready.
 
     Single-label: accuracy, f1_micro, f1_macro, f1_weighted, ece, log_loss; with ``abstain_below`` also coverage and
     selective_accuracy (of the answered rows). **An abstained row counts as wrong** in accuracy and as a miss in recall.
-    Multi-label: f1_micro, f1_macro, f1_weighted, f1_samples, subset_accuracy, map, ece, log_loss.
+    Multi-label: f1_micro, f1_macro, f1_weighted, f1_samples, subset_accuracy, map, ece, log_loss; p_at_k, r_at_k, ndcg_at_k and
+    with ``frequencies`` psp_at_k (see `ranked`) and bands (macro-F1 by training rows). Single-label with many labels: accuracy_at_k.
 
     F1 averages are scikit-learn's over the whole label space with ``zero_division=0``: a label that occurs neither in
     gold nor in the predictions scores 0 (``labels_without_rows`` says how many there are), and so does a row that is
@@ -53,6 +58,7 @@ def evaluate(
         label_space: names and task.
         n_resamples: bootstrap resamples; 0 leaves the intervals out.
         seed: of the resamples.
+        frequencies: of the labels in training.
 
     Raises:
         DataError: no rows, or gold that does not fit. ModelError: NaN scores, or a decision for other labels.
@@ -61,12 +67,10 @@ def evaluate(
     scores = check_scores(scores, task)
     _check_fit(scores, decision, task, len(names))
     gold = check_gold(gold, len(scores), len(names), task)
-    probabilities = decision.probabilities(scores)
-    predicted = decision.decide(probabilities)
-
-    rows = _row_values(probabilities, gold, predicted, decision)
+    rows = _rows(scores, gold, decision, frequencies)
+    predicted = rows.predicted
     labels = LabelMetrics.build(gold, predicted, len(names), task)
-    fit = calibration(probabilities, gold, task)
+    fit = Calibration.of(rows.bins, 1 if task == "single" else len(names))
     rankings = Rankings.build(scores, gold) if task == "multi" else None
     per_label = _per_label(labels, names, decision)
     result: dict[str, Any] = {"task": task, "n": len(scores), "n_labels": len(names)}
@@ -76,18 +80,22 @@ def evaluate(
         ):
             entry["average_precision"] = _number(value[0])
 
-    statistics = _statistics(rows, labels, fit, rankings)
+    statistics = _statistics(rows.values, labels, fit, rankings, rows.ranked)
     point = {name: _number(values[0]) for name, values in statistics(np.ones((len(scores), 1)), True).items()}
     result.update(point)
     result["labels_without_rows"] = sum(1 for e in per_label if not e["support"] and not e["predicted"])
     result["intervals"], result["interval_method"] = _intervals(
         statistics, point, rankings, len(scores), n_resamples, seed
     )
+    if frequencies is not None and (task == "multi" or len(names) > MANY):
+        of_label = [np.array([entry[key] for entry in per_label]) for key in ("support", "f1")]
+        result["bands"] = bands(frequencies, *of_label)
+        result["propensity"] = {"a": PROPENSITY_A, "b": PROPENSITY_B}
     result["per_label"] = per_label
     result["calibration_bins"] = fit.bins
     if task == "single":
         result["confusions"] = _confusions(gold, predicted, names)
-        result["coverage_table"] = coverage_table(probabilities, gold)
+        result["coverage_table"] = coverage_rows(rows.confidence, rows.right)
         result["abstain_below"] = decision.abstain_below
     return result
 
@@ -105,6 +113,50 @@ def _check_fit(scores: NDArray[Any], decision: Decision, task: Task, n_labels: i
             f"the decision is for a {decision.task}-label task, the labels are {task}-label",
             "use the model's own sortal.json",
         )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is kept of every row; the tables of probabilities it comes from are made a block at a time.
+
+    values: ``[n]`` each, whose mean is the metric. confidence, right: of the best label, single-label.
+    """
+
+    predicted: NDArray[Any]
+    values: dict[str, Floats]
+    confidence: Floats
+    right: NDArray[np.bool_]
+    bins: list[BinSums]
+    ranked: Ranked
+
+
+def _rows(
+    scores: NDArray[Any], gold: NDArray[Any], decision: Decision, frequencies: LabelFrequencies | None
+) -> _Rows:
+    blocks = []
+    for block in row_blocks(np.arange(len(scores)), scores.shape[1]):
+        part = slice(int(block[0]), int(block[-1]) + 1)
+        probabilities, right = decision.probabilities(scores[part]), gold[part]
+        predicted = decision.decide(probabilities)
+        best = probabilities.argmax(axis=1) if decision.task == "single" else np.zeros(0, np.int64)
+        blocks.append(
+            _Rows(
+                predicted,
+                _row_values(probabilities, right, predicted, decision),
+                probabilities.max(axis=1),
+                best == right if decision.task == "single" else np.zeros(0, np.bool_),
+                [bin_sums(probabilities, right, decision.task)],
+                ranked(scores[part], right, decision.task, frequencies),
+            )
+        )
+    return _Rows(
+        np.concatenate([block.predicted for block in blocks]),
+        {name: np.concatenate([block.values[name] for block in blocks]) for name in blocks[0].values},
+        np.concatenate([block.confidence for block in blocks]),
+        np.concatenate([block.right for block in blocks]),
+        [sums for block in blocks for sums in block.bins],
+        Ranked.joined([block.ranked for block in blocks]),
+    )
 
 
 def _row_values(
@@ -127,7 +179,7 @@ def _row_values(
 
 
 def _statistics(
-    rows: dict[str, Floats], labels: LabelMetrics, fit: Calibration, rankings: Rankings | None
+    rows: dict[str, Floats], labels: LabelMetrics, fit: Calibration, rankings: Rankings | None, top: Ranked
 ) -> Callable[[Floats, bool], dict[str, Floats]]:
     """Metrics ``[c]`` as a function of row counts ``[n, c]`` (each column sums to n) and of whether to rank."""
     stacked = np.stack(list(rows.values()))
@@ -144,7 +196,7 @@ def _statistics(
             result["selective_accuracy"] = ratio(result["accuracy"], coverage, otherwise=np.nan)
         result["ece"] = np.abs(fit.gaps.T @ weights).sum(axis=0) / (n * fit.per_row)
         result["log_loss"] = means["log_loss"]
-        return result
+        return result | top.values(weights)
 
     return statistics
 

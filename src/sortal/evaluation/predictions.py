@@ -3,6 +3,10 @@
 Columns: ``id`` (string), ``gold`` (left out without gold labels) and ``predicted`` — a string for single-label (null =
 abstained), a list of strings for multi-label — and one float64 column ``p:<label>`` per label. The prefix is always
 there, so a label named "id" or "gold" cannot clash. Task and label order are in the file's metadata.
+
+With more than `DENSE_LABELS` labels a column each would be most of the file and of the time, for numbers near 0. Two columns
+stand for them: ``p`` (list of float64) and ``p_labels`` (list of int32, positions in the label order, rising), which hold
+the `KEPT` most probable labels of the row with the predicted and gold ones; all others are read as 0.
 """
 
 from __future__ import annotations
@@ -21,9 +25,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sortal.errors import DataError, ResourceError
+from sortal.evaluation.ranked import first_labels
 from sortal.evaluation.scores import Floats, LabelNames, Task
 
 ROW_GROUP = 4096
+DENSE_LABELS = 1000
+KEPT = 100
 _KEY = b"sortal"
 
 
@@ -135,7 +142,7 @@ class Predictions:
         ids: ``n`` strings.
         gold: int64 ``[n]``, uint8 ``[n, L]``, or None.
         predicted: int64 ``[n]`` (−1 = abstained) or uint8 ``[n, L]``.
-        probabilities: float64 ``[n, L]``, bit for bit as written.
+        probabilities: float64 ``[n, L]``, bit for bit as written; with many labels 0 for those that were not kept.
     """
 
     names: tuple[str, ...]
@@ -163,9 +170,17 @@ def read_predictions(path: str | Path) -> Predictions:
         ) from None
     names, task = tuple(about["labels"]), about["task"]
     n = table.num_rows
-    probabilities = np.empty((n, len(names)), dtype=np.float64)
-    for k, name in enumerate(names):
-        probabilities[:, k] = table[f"p:{name}"].to_numpy()
+    probabilities = np.zeros((n, len(names)), dtype=np.float64)
+    if len(names) > DENSE_LABELS:
+        start = 0
+        for chunk in table.select(["p", "p_labels"]).to_batches():
+            lengths = np.diff(chunk["p"].offsets.to_numpy())
+            rows = start + np.repeat(np.arange(len(chunk)), lengths)
+            probabilities[rows, chunk["p_labels"].flatten().to_numpy()] = chunk["p"].flatten().to_numpy()
+            start += len(chunk)
+    else:
+        for k, name in enumerate(names):
+            probabilities[:, k] = table[f"p:{name}"].to_numpy()
     gold = _encode(table["gold"], names, task) if "gold" in table.column_names else None
     return Predictions(
         names, task, table["id"].to_pylist(), gold, _encode(table["predicted"], names, task), probabilities
@@ -177,7 +192,10 @@ def predictions_schema(label_space: LabelNames, *, with_gold: bool = False) -> A
     names, task = tuple(label_space.names), label_space.task
     labels = pa.string() if task == "single" else pa.list_(pa.string())
     fields = [("id", pa.string())] + [("gold", labels)] * with_gold + [("predicted", labels)]
-    fields += [(f"p:{name}", pa.float64()) for name in names]
+    if len(names) > DENSE_LABELS:
+        fields += [("p", pa.list_(pa.float64())), ("p_labels", pa.list_(pa.int32()))]
+    else:
+        fields += [(f"p:{name}", pa.float64()) for name in names]
     return pa.schema(fields, metadata={_KEY: json.dumps({"task": task, "labels": names})})
 
 
@@ -195,15 +213,35 @@ def predictions_table(
     if gold is not None:
         columns.append(_labels(gold, names, task))
     columns.append(_labels(predicted, names, task))
-    block = np.ascontiguousarray(np.asarray(probabilities, dtype=np.float64).T)
-    columns += [pa.array(column) for column in block]
+    if len(names) > DENSE_LABELS:
+        columns += _kept(np.asarray(probabilities, dtype=np.float64), predicted, gold)
+    else:
+        block = np.ascontiguousarray(np.asarray(probabilities, dtype=np.float64).T)
+        columns += [pa.array(column) for column in block]
     return pa.Table.from_arrays(columns, schema=predictions_schema(label_space, with_gold=gold is not None))
+
+
+def _kept(probabilities: Floats, predicted: NDArray[Any], gold: NDArray[Any] | None) -> list[Any]:
+    """The two columns of a file of many labels."""
+    chosen = np.zeros(probabilities.shape, np.bool_)
+    rows = np.arange(len(probabilities))
+    np.put_along_axis(chosen, first_labels(probabilities, KEPT), True, axis=1)
+    for encoded in (predicted, gold):
+        if encoded is not None and encoded.ndim == 1:
+            chosen[rows[encoded >= 0], encoded[encoded >= 0]] = True
+        elif encoded is not None:
+            chosen |= encoded.astype(np.bool_)
+    ends = pa.array(np.append(0, np.cumsum(chosen.sum(axis=1))).astype(np.int32))
+    values = pa.array(probabilities[chosen]), pa.array(np.nonzero(chosen)[1].astype(np.int32))
+    return [pa.ListArray.from_arrays(ends, found) for found in values]
 
 
 def _labels(encoded: NDArray[Any], names: tuple[str, ...], task: Task) -> Any:
     if task == "single":
         return pa.array([names[k] if k >= 0 else None for k in encoded.tolist()], pa.string())
-    return pa.array([[names[k] for k in np.flatnonzero(row)] for row in encoded], pa.list_(pa.string()))
+    ends = np.append(0, np.cumsum(np.count_nonzero(encoded, axis=1))).astype(np.int32)
+    given = pa.array(names, pa.string()).take(pa.array(np.nonzero(encoded)[1]))
+    return pa.ListArray.from_arrays(pa.array(ends), given)
 
 
 def _encode(column: Any, names: tuple[str, ...], task: Task) -> NDArray[Any]:

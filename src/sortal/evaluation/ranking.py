@@ -20,7 +20,7 @@ class _LabelRanking:
     Rows below the lowest positive cannot change the average precision and are left out.
     """
 
-    rows: Ints
+    rows: NDArray[np.int32]
     starts: Ints
     positive_rows: Ints
     positive_starts: Ints
@@ -78,4 +78,6 @@ def _rank(scores: NDArray[Any], positive: NDArray[np.bool_]) -> _LabelRanking | 
     places = np.flatnonzero(hit)
     with_hit, first = np.unique(group[places], return_index=True)
     ends = np.searchsorted(group, with_hit, side="right")
-    return _LabelRanking(order[: ends[-1]], np.concatenate([[0], ends[:-1]]), order[places], first)
+    return _LabelRanking(
+        order[: ends[-1]].astype(np.int32), np.concatenate([[0], ends[:-1]]), order[places], first
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -52,6 +53,16 @@ def sigmoid(scores: NDArray[Any], temperature: float = 1.0) -> Floats:
 
     result: Floats = expit(z, out=z)
     return result
+
+
+BLOCK = 20_000_000  # numbers of a table that are worked on at a time
+
+
+def row_blocks(rows: Ints, width: int) -> Iterator[Ints]:
+    """``rows`` in blocks of at most `BLOCK` numbers of a table ``width`` wide; one block where that is enough."""
+    size = max(1, BLOCK // max(width, 1))
+    for start in range(0, max(len(rows), 1), size):
+        yield rows[start : start + size]
 
 
 def check_scores(scores: NDArray[Any], task: Task) -> NDArray[Any]:

@@ -9,6 +9,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from sortal.evaluation.ranked import AT, MANY
+
 TITLES = {
     "accuracy": "accuracy",
     "coverage": "coverage",
@@ -25,6 +27,13 @@ TITLES = {
     "main_in_three": "main label in the first three",
     "first_in_all": "first guess is any right label",
     "preferential": "preferential score",
+}
+RANKED_TITLES = {
+    "accuracy_at_{}": "right label among the first {}",
+    "p_at_{}": "precision at {}",
+    "r_at_{}": "recall at {}",
+    "ndcg_at_{}": "nDCG at {}",
+    "psp_at_{}": "propensity-scored precision at {}",
 }
 _LABEL_WIDTH = 40
 
@@ -99,6 +108,41 @@ def twin_rows(without: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[li
             ]
         )  # fmt: skip
     return rows
+
+
+def ranked_rows(metrics: Mapping[str, Any]) -> list[tuple[str, float, list[float] | None]]:
+    """Title, value and interval of every figure of the first labels that ``metrics`` has."""
+    found = []
+    for form, title in RANKED_TITLES.items():
+        for k in AT:
+            if (value := metrics.get(form.format(k))) is not None:
+                found.append((title.format(k), float(value), metrics["intervals"].get(form.format(k))))
+    return found
+
+
+def many_labels_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """With more than `MANY` labels: how good the first labels are, and macro-F1 by training rows; otherwise nothing."""
+    if metrics["n_labels"] <= MANY:
+        return []
+    first = _table("The first labels, without thresholds", ["metric"], ["value", "95 % interval"])
+    for title, value, interval in ranked_rows(metrics):
+        first.add_row(
+            title, f"{value:.3f}", "" if interval is None else f"{interval[0]:.3f} – {interval[1]:.3f}"
+        )
+    tables = [first] if first.row_count else []
+    if metrics.get("bands"):
+        by_band = _table("F1 macro by training rows", ["training rows"], ["labels", "with test rows", "F1 macro", "of those with test rows"])  # fmt: skip
+        for band in metrics["bands"]:
+            own = band["f1_macro_with_test_rows"]
+            by_band.add_row(
+                band["training_rows"],
+                f"{band['labels']:,}",
+                f"{band['labels_with_test_rows']:,}",
+                f"{band['f1_macro']:.3f}",
+                "–" if own is None else f"{own:.3f}",
+            )
+        tables.append(by_band)
+    return tables
 
 
 def confusion_excerpt(metrics: Mapping[str, Any], k: int = 8) -> Table:

@@ -1,7 +1,7 @@
 """Multi-label thresholds on probabilities, tuned on dev for micro or macro F1.
 
-All searches are exact over the midpoints between neighbouring probabilities and run on sorted arrays: one sort of the
-``n × L`` probabilities, then linear passes.
+All searches are exact over the midpoints between neighbouring probabilities and run on sorted arrays. Where rows × labels are
+many, a count on a coarse grid first leaves out the probabilities that are too low for any best cut (`search_floor`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.evaluation.counts import f1
-from sortal.evaluation.scores import Floats, check_gold
+from sortal.evaluation.cuts import DEFAULT, LabelCuts, between
+from sortal.evaluation.floor import ThresholdMetric, search_floor
+from sortal.evaluation.scores import Floats, Ints, check_gold, row_blocks
 
 Mode = Literal["auto", "global", "per_label", "none"]
-ThresholdMetric = Literal["f1_macro", "f1_micro"]
 
-DEFAULT = 0.5
 SHRINKAGE = 10.0
 N_FOLDS = 5
 
@@ -30,6 +30,7 @@ def tune_thresholds(
     mode: Mode = "auto",
     metric: ThresholdMetric = "f1_macro",
     seed: int = 0,
+    shrinkage: float = SHRINKAGE,
 ) -> Floats:
     """Thresholds float64 ``[L]`` in [0, 1]; a label is given when its probability is at least its threshold.
 
@@ -45,6 +46,7 @@ def tune_thresholds(
         mode: see above.
         metric: F1 averaged over all labels, or pooled over them.
         seed: of the folds of ``auto``.
+        shrinkage: positive rows of a label at which its own threshold and the global one weigh the same; 0: its own alone.
 
     Raises:
         DataError: gold does not fit the probabilities.
@@ -53,12 +55,14 @@ def tune_thresholds(
     gold = check_gold(gold, n, n_labels, "multi")
     if mode == "none" or not gold.any():
         return np.full(n_labels, DEFAULT)
-    pairs = _Pairs.ranked(probabilities, gold)
+    fold = np.random.default_rng(seed).permutation(n) % N_FOLDS
+    pairs = _Pairs.ranked(probabilities, gold, search_floor(probabilities, gold, fold, metric))
     if mode == "auto":
-        mode = _cross_validated_mode(pairs, probabilities, gold, metric, seed)
+        mode = _cross_validated_mode(pairs, probabilities, gold, metric, fold, shrinkage)
+    shared = _global(pairs, metric, gold.sum(axis=0, dtype=np.float64))
     if mode == "global":
-        return np.full(n_labels, _global(pairs, metric))
-    return _per_label(pairs, metric, _global(pairs, metric))
+        return np.full(n_labels, shared)
+    return _per_label(LabelCuts.build(probabilities, gold), metric, shared, shrinkage)
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,13 @@ class _Pairs:
     n_labels: int
 
     @classmethod
-    def ranked(cls, probabilities: Floats, gold: NDArray[np.uint8]) -> _Pairs:
+    def ranked(cls, probabilities: Floats, gold: NDArray[np.uint8], floor: float = 0.0) -> _Pairs:
+        """The pairs of ``[n, L]`` with a probability of at least ``floor``."""
         flat = probabilities.ravel()
-        order = np.argsort(flat)[::-1]
+        kept = None if floor <= 0 else np.flatnonzero(flat >= floor)
+        order = np.argsort(flat if kept is None else flat[kept])[::-1]
+        if kept is not None:
+            order = kept[order]
         row, label = np.divmod(order, probabilities.shape[1])
         return cls(
             flat[order],
@@ -90,112 +98,88 @@ class _Pairs:
             self.probability[keep], self.label[keep], self.row[keep], self.gold[keep], self.n_labels
         )
 
-    def by_label(self) -> NDArray[np.int64]:
-        """Positions ``[L, n]`` of each label's pairs, most probable first; every row has every label."""
+    def by_label(self) -> tuple[Ints, Ints, Ints]:
+        """Positions of the pairs label by label, most probable first; where each label with pairs begins, and how many it has."""
         # A stable sort of 16-bit keys is a radix sort: linear.
         key = self.label.astype(np.uint16) if self.n_labels < 2**16 else self.label
-        return np.argsort(key, kind="stable").reshape(self.n_labels, -1)
+        order = np.argsort(key, kind="stable")
+        starts = np.flatnonzero(np.diff(key[order].astype(np.int64), prepend=-1))
+        return order, starts, np.diff(np.append(starts, len(order)))
 
 
-def _cuts(probability: Floats, nothing_above: float = 0.0) -> tuple[NDArray[np.bool_], Floats]:
-    """For descending ``[…, m]``: whether a cut after each position separates values, and the threshold that makes it."""
-    following = np.concatenate(
-        [probability[..., 1:], np.full((*probability.shape[:-1], 1), nothing_above)], axis=-1
-    )
-    middle = following + (probability - following) / 2
-    middle = np.where(middle > following, middle, probability)  # neighbouring floats have no midpoint
+def _cuts(probability: Floats) -> tuple[NDArray[np.bool_], Floats]:
+    """For descending ``[m]``: whether a cut after each position separates values, and the threshold that makes it."""
+    following = np.append(probability[1:], 0.0)
     possible = probability > following
-    possible[..., -1] = True
-    return possible, middle
+    possible[-1] = True
+    return possible, between(probability, following)
 
 
-def _best(value: Floats, possible: NDArray[np.bool_], cut: Floats) -> Floats:
-    """The cut ``[…]`` with the highest value; of equal ones the nearest to 0.5."""
+def _best(value: Floats, possible: NDArray[np.bool_], cut: Floats) -> float:
+    """The cut with the highest value; of equal ones the nearest to 0.5."""
     value = np.where(possible, value, -np.inf)
-    top = value.max(axis=-1, keepdims=True)
-    distance = np.where(value >= top - 1e-12, np.abs(cut - DEFAULT), np.inf)
-    return np.take_along_axis(cut, distance.argmin(axis=-1)[..., None], axis=-1)[..., 0]
+    distance = np.where(value >= value.max() - 1e-12, np.abs(cut - DEFAULT), np.inf)
+    return float(cut[distance.argmin()])
 
 
-def _global(pairs: _Pairs, metric: ThresholdMetric) -> float:
-    m = len(pairs.probability)
-    if not pairs.gold.any():
+def _global(pairs: _Pairs, metric: ThresholdMetric, positives: Floats) -> float:
+    if not positives.any():
         return DEFAULT
     if metric == "f1_micro":
         hits = np.cumsum(pairs.gold, dtype=np.float64)
-        value = 2 * hits / (np.arange(1, m + 1) + hits[-1])
+        value = 2 * hits / (np.arange(1, len(hits) + 1) + positives.sum())
     else:
         # Lowering the cut past one pair changes the F1 of that pair's label only: add up those changes in global order.
-        order = pairs.by_label()
-        own = _f1_at_each_cut(pairs.gold[order])
-        change = np.empty(m)
-        change[order] = np.diff(own, axis=1, prepend=0.0)
+        order, starts, lengths = pairs.by_label()
+        hits = np.cumsum(pairs.gold[order], dtype=np.float64)
+        before = np.repeat(np.append(0.0, hits)[starts], lengths)
+        taken = np.arange(1, len(order) + 1) - np.repeat(starts, lengths)
+        own = 2 * (hits - before) / (taken + positives[pairs.label[order]])
+        change = np.empty(len(order))
+        previous = np.append(0.0, own[:-1])
+        previous[starts] = 0.0
+        change[order] = own - previous
         value = np.cumsum(change) / pairs.n_labels
     possible, cut = _cuts(pairs.probability)
-    return float(_best(value, possible, cut))
+    return _best(value, possible, cut)
 
 
-def _f1_at_each_cut(gold: NDArray[np.uint8]) -> Floats:
-    hits = np.cumsum(gold, axis=1, dtype=np.float64)
-    return np.asarray(2 * hits / (np.arange(1, gold.shape[1] + 1) + hits[:, -1:]))
-
-
-def _per_label(pairs: _Pairs, metric: ThresholdMetric, shared: float) -> Floats:
+def _per_label(cuts: LabelCuts, metric: ThresholdMetric, shared: float, shrinkage: float) -> Floats:
     from scipy.special import expit, logit
 
-    order = pairs.by_label()
-    gold, probability = pairs.gold[order], pairs.probability[order]
-    n_pos = gold.sum(axis=1, dtype=np.float64)
-    own = _own_macro(gold, probability) if metric == "f1_macro" else _own_micro(gold, probability)
-    weight = n_pos / (n_pos + SHRINKAGE)
+    own = cuts.macro() if metric == "f1_macro" else cuts.micro()
+    weight = cuts.positives / np.maximum(cuts.positives + shrinkage, 1e-9)
     tiny = 1e-12
     mixed = weight * logit(np.clip(own, tiny, 1 - tiny)) + (1 - weight) * logit(
         np.clip(shared, tiny, 1 - tiny)
     )
-    return np.where(n_pos > 0, expit(mixed), shared)
-
-
-def _own_macro(gold: NDArray[np.uint8], probability: Floats) -> Floats:
-    possible, cut = _cuts(probability)
-    return _best(_f1_at_each_cut(gold), possible, cut)
-
-
-def _own_micro(gold: NDArray[np.uint8], probability: Floats) -> Floats:
-    # Micro F1 = 2·TP / (predicted + positives) is a ratio of sums over labels: Dinkelbach's method maximises
-    # 2·TP − λ·predicted label by label and raises λ to the F1 reached, until it no longer grows.
-    never = np.concatenate([np.ones((len(probability), 1)), probability], axis=1)
-    possible, cut = _cuts(never)
-    hits = np.concatenate([np.zeros((len(gold), 1)), np.cumsum(gold, axis=1, dtype=np.float64)], axis=1)
-    taken = np.arange(hits.shape[1])
-    positives, reached = float(gold.sum()), -1.0
-    thresholds = np.full(len(gold), DEFAULT)
-    rate = 0.0
-    while rate > reached:
-        reached = rate
-        thresholds = _best(2 * hits - rate * taken, possible, cut)
-        predicted = probability >= thresholds[:, None]
-        rate = float(2 * gold[predicted].sum(dtype=np.float64) / (predicted.sum() + positives))
-    return thresholds
+    return np.where(cuts.positives > 0, expit(mixed), shared)
 
 
 def _cross_validated_mode(
-    pairs: _Pairs, probabilities: Floats, gold: NDArray[np.uint8], metric: ThresholdMetric, seed: int
+    pairs: _Pairs,
+    probabilities: Floats,
+    gold: NDArray[np.uint8],
+    metric: ThresholdMetric,
+    fold: NDArray[np.int64],
+    shrinkage: float,
 ) -> Literal["global", "per_label"]:
     n, n_labels = probabilities.shape
     if n < 2 * N_FOLDS:
         return "global"
-    fold = np.random.default_rng(seed).permutation(n) % N_FOLDS
     hits = np.zeros((2, n_labels))
     predicted = np.zeros((2, n_labels))
     for k in range(N_FOLDS):
         held_out = fold == k
-        fitted = pairs.where(~held_out)
-        p, y = probabilities[held_out], gold[held_out].astype(bool)
-        shared_cut = _global(fitted, metric)
-        for which, thresholds in enumerate((shared_cut, _per_label(fitted, metric, shared_cut))):
-            given = p >= thresholds
-            hits[which] += (given & y).sum(axis=0)
-            predicted[which] += given.sum(axis=0)
+        fitted = LabelCuts.build(probabilities, gold, ~held_out)
+        shared_cut = _global(pairs.where(~held_out), metric, fitted.positives)
+        own_cuts = _per_label(fitted, metric, shared_cut, shrinkage)
+        for rows in row_blocks(np.flatnonzero(held_out), n_labels):
+            p, y = probabilities[rows], gold[rows].astype(bool)
+            for which, thresholds in enumerate((np.full(n_labels, shared_cut), own_cuts)):
+                given = p >= thresholds
+                hits[which] += (given & y).sum(axis=0)
+                predicted[which] += given.sum(axis=0)
     # Counts are pooled over the folds, so that a label with three positives is not averaged over empty folds.
     positives = gold.sum(axis=0, dtype=np.float64)
     if metric == "f1_micro":

@@ -65,7 +65,7 @@ class EncoderMethod:
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Refuse wordings and loss settings that do not fit the labels."""
         check_wordings(config, label_space)
-        make_loss(config, label_space.task, label_space.names, label_space.encode(train))
+        make_loss(config, label_space.task, label_space.names, label_space.encode_sparse(train))
 
     def preview(self, asked: PreviewContext) -> TokenPreview:
         """Encoded texts; the state of the first token or of all tokens is classified."""
@@ -101,16 +101,15 @@ class EncoderMethod:
         scorer = self._network(context, encoder)
         pooling = "own" if scorer.model.own else "mean"
         say(f"{parameters_line(scorer.model)}, {_POOLING[pooling]}")
-        gold = space.encode(context.train)
+        gold = space.encode_sparse(context.train)
         if config.score_init == "labels" and isinstance(scorer.model.score, nn.Linear):
             begin_at_names(scorer.model, scorer.model.score, encoder, train, gold, context, scorer.max_tokens)
         loss = make_loss(config, space.task, space.names, gold)
-        targets = torch.from_numpy(gold) if space.task == "single" else torch.from_numpy(gold).float()
 
         tuned = fine_tune(
             context,
             scorer.model,
-            Classification(scorer.model, train, targets, loss, context.processes.device),
+            Classification(scorer.model, train, gold, loss, context.processes.device),
             lambda view: scorer.score_encoded(dev, view),
             budget_steps(context, scorer.model, int(train.lengths.max())),
         )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Gold: TypeAlias = npt.NDArray[Any] | csr_array
 
 
-def label_counts(gold: npt.NDArray[Any], n_labels: int) -> Ints:
-    """Rows of each label, int64 ``[L]``, from int ``[n]`` (single-label) or 0/1 ``[n, L]`` (multi-label) gold."""
+def label_counts(gold: Gold, n_labels: int) -> Ints:
+    """Rows of each label, int64 ``[L]``, from int ``[n]`` (single-label) or 0/1 ``[n, L]`` (multi-label, sparse or not) gold."""
     if gold.ndim == 1:
         return np.bincount(gold, minlength=n_labels).astype(np.int64)
     return np.asarray(gold.sum(axis=0, dtype=np.int64))

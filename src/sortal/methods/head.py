@@ -69,7 +69,7 @@ class HeadMethod:
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Refuse wordings and loss settings that do not fit the labels."""
         check_wordings(config, label_space)
-        make_loss(config, label_space.task, label_space.names, label_space.encode(train))
+        make_loss(config, label_space.task, label_space.names, label_space.encode_sparse(train))
 
     def preview(self, asked: PreviewContext) -> Preview:
         """Encoded texts; the state of the last token is classified."""
@@ -109,18 +109,17 @@ class HeadMethod:
         scorer = self._network(context, encoder, depth)
         say(f"{parameters_line(scorer.model)}, {scorer.encoder.template.source!r} template")
         train, dev = self._below(context, scorer, train, dev)
-        gold = space.encode(context.train)
+        gold = space.encode_sparse(context.train)
         if config.score_init == "labels":
             begin_at_names(
                 scorer.model, scorer.model.trained_score, encoder, train, gold, context, scorer.max_tokens
             )
         loss = make_loss(config, space.task, space.names, gold)
-        targets = torch.from_numpy(gold) if space.task == "single" else torch.from_numpy(gold).float()
 
         tuned = fine_tune(
             context,
             scorer.model,
-            Classification(scorer.model, train, targets, loss, context.processes.device),
+            Classification(scorer.model, train, gold, loss, context.processes.device),
             lambda view: scorer.score_encoded(dev, view),
             budget_steps(context, scorer.model, int(train.lengths.max())),
         )

@@ -50,7 +50,13 @@ class InstructMethod:
         """Refuse settings that do not fit the labels."""
         form = answer_form(config, label_space)
         if form != "each":
-            for name, off in (("label_smoothing", 0.0), ("loss", "auto"), ("pos_weight", "none")):
+            for name, off in (
+                ("label_smoothing", 0.0),
+                ("loss", "auto"),
+                ("pos_weight", "none"),
+                ("negative_smoothing", 0.0),
+                ("logit_adjustment", 0.0),
+            ):
                 if getattr(config, name) != off:
                     raise ConfigError(
                         f"{name} does not apply to answers that are words: the loss is the answer's own log-probability",

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix, issparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from sortal.methods.base import Scores
-from sortal.methods.frequencies import label_counts, log_odds
+from sortal.methods.frequencies import Gold, label_counts, log_odds
 from sortal.training.progress import NoProgress, ProgressView
 
 Kind = Literal["svm", "logistic"]
@@ -60,7 +60,7 @@ class Linear:
 
 def fit_linear(
     x: csr_matrix,
-    gold: npt.NDArray[Any],
+    gold: Gold,
     n_labels: int,
     kind: Kind,
     c: float,
@@ -74,7 +74,7 @@ def fit_linear(
 
     Args:
         x: float64 sparse ``[n, F]`` (liblinear's type: anything else is copied once per label).
-        gold: int ``[n]`` (single-label) or 0/1 ``[n, L]`` (multi-label).
+        gold: int ``[n]`` (single-label) or 0/1 ``[n, L]`` (multi-label), sparse or not.
         n_labels: L.
         kind: ``svm`` (squared hinge loss) or ``logistic``.
         c: the inverse of the regularisation.
@@ -103,9 +103,17 @@ def fit_linear(
     return Linear(csc_matrix(parts, shape=(n_features, n_labels)).tocsr(), bias)
 
 
-def _positives(gold: npt.NDArray[Any], n_labels: int) -> Iterator[npt.NDArray[np.bool_]]:
+def _positives(gold: Gold, n_labels: int) -> Iterator[npt.NDArray[np.bool_]]:
+    if issparse(gold):
+        columns = csc_matrix(gold)
+        for label in range(n_labels):
+            positive = np.zeros(columns.shape[0], np.bool_)
+            positive[columns.indices[columns.indptr[label] : columns.indptr[label + 1]]] = True
+            yield positive
+        return
+    dense = np.asarray(gold)
     for label in range(n_labels):
-        yield gold == label if gold.ndim == 1 else gold[:, label] != 0
+        yield dense == label if dense.ndim == 1 else dense[:, label] != 0
 
 
 def _fit_one(

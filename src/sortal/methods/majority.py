@@ -67,7 +67,7 @@ class MajorityMethod:
         """Count the labels of ``context.train``."""
         began = time.monotonic()
         space = context.label_space
-        counts = label_counts(space.encode(context.train), len(space))
+        counts = label_counts(space.encode_sparse(context.train), len(space))
         scorer = MajorityScorer(space, counts, len(context.train))
         top = int(counts.argmax())
         context.say(f"most frequent label: {space.names[top]}, {counts[top]:,} of {scorer.rows:,} rows")

@@ -7,10 +7,9 @@ the label's frequency. docs/explanation/recipe.md has the measurement.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -19,7 +18,7 @@ from sortal.backbone.packing import Pack, microbatches, pack
 from sortal.config import RunConfig
 from sortal.data.labels import LabelSpace
 from sortal.methods.base import FitContext
-from sortal.methods.frequencies import label_counts, log_odds
+from sortal.methods.frequencies import Gold, label_counts, log_odds
 from sortal.prompting.verbalizer import label_texts
 
 _SAMPLE = 128  # texts that say where states lie
@@ -49,14 +48,14 @@ def begin_at_names(
     score: nn.Linear,
     encoder: TextEncoder,
     train: EncodedTexts,
-    gold: npt.NDArray[Any],
+    gold: Gold,
     context: FitContext,
     max_tokens: int,
 ) -> None:
     """Set ``score`` (in place, alike in every process); it stays as it is when all names say the same.
 
     Args:
-        gold: of ``train``, int ``[n]`` (single-label) or 0/1 ``[n, L]``.
+        gold: of ``train``, int ``[n]`` (single-label) or 0/1 ``[n, L]``, sparse or not.
         max_tokens: budget of a pack.
     """
     space, view = context.label_space, context.view
@@ -83,7 +82,9 @@ def begin_at_names(
     weight = directions * (_SPREAD / spread)
     offset = -(texts @ weight.T).mean(0)
     if space.task == "multi":
-        offset += torch.from_numpy(log_odds(label_counts(gold, len(space)), len(gold))).to(offset)
+        # Where training adds frequencies to the logits (logit adjustment), they are not the score's to say.
+        own = 1 - context.config.logit_adjustment
+        offset += own * torch.from_numpy(log_odds(label_counts(gold, len(space)), len(train))).to(offset)
     bias: nn.Parameter | None = score.bias
     if bias is None:  # and it stands in for the constant 1
         weight += torch.outer(offset / (texts @ common).mean(), common)

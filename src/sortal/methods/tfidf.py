@@ -127,7 +127,11 @@ class TfidfMethod:
             f"{len(features.words.terms):,} words and pairs of words, {len(features.characters.terms):,} runs of characters; "
             f"{x.nnz / x.shape[0]:,.0f} of them in a training text (mean)"
         )
-        x, gold, dev_gold = x.astype(np.float64), space.encode(context.train), space.encode(context.dev)
+        x, gold, dev_gold = (
+            x.astype(np.float64),
+            space.encode_sparse(context.train),
+            space.encode(context.dev),
+        )
         candidates = affordable(x.nnz * len(space))
         if len(candidates) < len(GRID):
             say(f"large data: {len(candidates)} of {len(GRID)} candidates are tried")

@@ -13,6 +13,7 @@ from sortal.reporting.sections.checks import checks
 from sortal.reporting.sections.confusion import confusion
 from sortal.reporting.sections.labels import labels
 from sortal.reporting.sections.layers import layers
+from sortal.reporting.sections.many_labels import many_labels
 from sortal.reporting.sections.mistakes import kinds, missed, mistakes
 from sortal.reporting.sections.provenance import provenance
 from sortal.reporting.sections.quality import comparison, figures
@@ -38,6 +39,7 @@ def compose(source: Source, with_texts: bool = True) -> Page:
         figures(run),
         confusion(run, rows),
         labels(run),
+        many_labels(run),
         calibration(run),
         thresholds(run),
         ranking(run),

@@ -47,6 +47,6 @@ def read_rows(run: FinishedRun) -> TestRows:
         )
     if "train" in other:
         return TestRows(parts.test.texts, None, "The training rows have changed since the run.")
-    gold = parts.label_space.encode(parts.train)
+    gold = parts.label_space.encode_sparse(parts.train)
     counts = label_counts(gold, len(parts.label_space))
     return TestRows(parts.test.texts, counts, parts=None if other else parts)

@@ -67,11 +67,11 @@ class StepGraphs:
             if recorded is None:
                 return None
             self._graphs[size] = recorded
-        return self._graphs[size].replay(self._pack(rows, size), self._targets(rows), weight)
+        return self._graphs[size].replay(self._pack(rows, size), self.objective.targets_of(rows), weight)
 
     def _record(self, rows: npt.NDArray[np.int64], size: int) -> _Recorded | None:
         device = self.objective.device
-        targets = self._targets(rows)
+        targets = self.objective.targets_of(rows)
         places = torch.zeros((self.most, *targets.shape[1:]), dtype=targets.dtype, device=device)
         try:
             return _Recorded(self.objective, self._pack(rows, size).to(device), places, self._pool)
@@ -85,9 +85,6 @@ class StepGraphs:
 
     def _pack(self, rows: npt.NDArray[np.int64], size: int) -> Pack:
         return filled([self.objective.texts[i] for i in rows], size, self.most, self.longest)
-
-    def _targets(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
-        return self.objective.targets[torch.from_numpy(rows)]
 
 
 class _Recorded:

@@ -125,7 +125,8 @@ def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, A
 def _label_differences(old: list[str], new: list[str]) -> list[str]:
     if old == new:
         return []
-    added, removed = [n for n in new if n not in set(old)], [n for n in old if n not in set(new)]
+    before, now = set(old), set(new)
+    added, removed = [n for n in new if n not in before], [n for n in old if n not in now]
     if not added and not removed:
         return ["labels: the same names in another order"]
     parts = [

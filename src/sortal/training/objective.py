@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import issparse
 from torch import nn
 
 from sortal.backbone.encoding import EncodedTexts
@@ -36,13 +37,13 @@ class Classification:
 
     Args:
         model: packs in, logits ``[examples, labels]`` out.
-        targets: int64 ``[n]`` or float ``[n, labels]``.
+        targets: int ``[n]``, or 0/1 ``[n, labels]``, sparse or not: it is made dense for one microbatch at a time.
     """
 
     shared_tokens = 0
 
     def __init__(
-        self, model: nn.Module, texts: EncodedTexts, targets: torch.Tensor, loss: Loss, device: torch.device
+        self, model: nn.Module, texts: EncodedTexts, targets: Any, loss: Loss, device: torch.device
     ) -> None:
         self.model, self.texts, self.targets = model, texts, targets
         self.loss, self.device = loss.to(device), device
@@ -56,10 +57,17 @@ class Classification:
         dtype = next(self.model.parameters()).dtype
         return self.device.type == "cuda" and dtype != torch.float32 and getattr(self.model, "packed", False)
 
+    def targets_of(self, rows: Ints) -> torch.Tensor:
+        """int64 ``[len(rows)]`` or fp32 ``[len(rows), labels]``, on the CPU."""
+        found = self.targets[rows]
+        if found.ndim == 1:
+            return torch.from_numpy(np.asarray(found, np.int64))
+        return torch.from_numpy(np.asarray(found.toarray() if issparse(found) else found, np.float32))
+
     def prepare(self, batch: Ints, step: int) -> None:
         """Nothing is drawn."""
 
     def losses(self, rows: Ints) -> torch.Tensor:
         """See `Objective.losses`."""
         logits = self.model(pack_texts(self.texts, rows).to(self.device))
-        return self.loss(logits, self.targets[torch.from_numpy(rows)].to(self.device))
+        return self.loss(logits, self.targets_of(rows).to(self.device))

@@ -10,6 +10,7 @@ from sklearn import metrics as sk
 
 from sortal.errors import DataError, ModelError
 from sortal.evaluation import metrics as module
+from sortal.evaluation.calibration import calibration
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.intervals import basic_interval, percentile_interval, resample_counts
 from sortal.evaluation.metrics import evaluate
@@ -136,7 +137,7 @@ def test_the_single_label_bootstrap_equals_brute_force(monkeypatch):
         "coverage": lambda i: np.mean(predicted[i] >= 0),
         "selective_accuracy": lambda i: np.mean((gold == predicted)[i][predicted[i] >= 0]),
         "log_loss": lambda i: -np.log(p[np.arange(n), gold])[i].mean(),
-        "ece": lambda i: module.calibration(p[i], gold[i], "single").ece,
+        "ece": lambda i: calibration(p[i], gold[i], "single").ece,
     }
     for name, statistic in expected.items():
         np.testing.assert_allclose(
@@ -178,7 +179,7 @@ def test_the_multi_label_bootstrap_equals_brute_force(monkeypatch):
         "f1_macro": brute_macro(gold.T.astype(bool), predicted.T.astype(bool), n_labels),
         "subset_accuracy": lambda i: (gold == predicted).all(axis=1)[i].mean(),
         "map": mean_ap,
-        "ece": lambda i: module.calibration(p[i], gold[i], "multi").ece,
+        "ece": lambda i: calibration(p[i], gold[i], "multi").ece,
     }
     for name, statistic in expected.items():
         np.testing.assert_allclose(
@@ -190,7 +191,11 @@ def test_every_figure_of_the_contract_has_an_interval_that_holds_it():
     for task, data in (("single", single(0, 300, 5)), ("multi", multi(0, 300, 5))):
         result = evaluate(*data, Decision(task), space(5, task), n_resamples=200)
         names = {"f1_micro", "f1_macro", "f1_weighted", "ece", "log_loss"}
-        names |= {"accuracy"} if task == "single" else {"f1_samples", "subset_accuracy", "map"}
+        if task == "single":
+            names |= {"accuracy"}
+        else:
+            names |= {"f1_samples", "subset_accuracy", "map"}
+            names |= {f"{name}_at_{k}" for name in ("p", "r", "ndcg") for k in (1, 3, 5)}
         assert set(result["intervals"]) == names
         for name, (low, high) in result["intervals"].items():
             assert low <= result[name] <= high

@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 from sklearn.metrics import f1_score
 
-from sortal.evaluation import thresholds as module
+from sortal.evaluation import cuts, scores, thresholds
+from sortal.evaluation.cuts import LabelCuts
+from sortal.evaluation.floor import search_floor
 from sortal.evaluation.thresholds import tune_thresholds
 
 
@@ -57,7 +59,7 @@ def test_thresholds_are_probabilities_one_per_label(dev, mode, metric):
 @given(dev_sets())
 def test_unshrunk_per_label_thresholds_are_each_labels_best(dev):
     p, gold = dev
-    own = module._own_macro(*_by_label(p, gold))
+    own = LabelCuts.build(p, gold).macro()
     for k in np.flatnonzero(gold.any(axis=0)):
         best = max(f1_score(gold[:, k], p[:, k] >= t, zero_division=0) for t in np.unique(p[:, k]))
         assert f1_score(gold[:, k], p[:, k] >= own[k], zero_division=0) == pytest.approx(best, abs=1e-12)
@@ -70,7 +72,8 @@ def test_unshrunk_micro_thresholds_are_the_best_combination(seed):
     p, gold = rng.random((5, 3)), (rng.random((5, 3)) < 0.4).astype(np.uint8)
     if not gold.any():
         return
-    own = module._own_micro(*_by_label(p, gold))
+    own = LabelCuts.build(p, gold).micro()
+    own[~gold.any(axis=0)] = 1.0  # never: there is nothing to learn a threshold from
     choices = [[*p[:, k], 1.0] for k in range(3)]
     best = max(
         score(gold, p, np.array([a, b, c]), "f1_micro")
@@ -79,12 +82,6 @@ def test_unshrunk_micro_thresholds_are_the_best_combination(seed):
         for c in choices[2]
     )
     assert score(gold, p, own, "f1_micro") == pytest.approx(best, abs=1e-12)
-
-
-def _by_label(p, gold):
-    pairs = module._Pairs.ranked(p, gold)
-    order = pairs.by_label()
-    return pairs.gold[order], pairs.probability[order]
 
 
 def uneven_dev(n_rare):
@@ -102,7 +99,7 @@ def test_rare_labels_stay_near_the_global_threshold():
     for n_rare in (2, 30, 200):
         p, gold = uneven_dev(n_rare)
         shared = tune_thresholds(p, gold, mode="global")[1]
-        own = module._own_macro(*_by_label(p, gold))[1]
+        own = LabelCuts.build(p, gold).macro()[1]
         limit = tune_thresholds(p, gold, mode="per_label")[1]
         weight = n_rare / (n_rare + 10)
         assert limit == pytest.approx(expit(weight * logit(own) + (1 - weight) * logit(shared)))
@@ -145,3 +142,51 @@ def test_neighbouring_floats_are_still_separated():
     p = np.array([[np.nextafter(low, 1)], [low]])
     limits = tune_thresholds(p, np.array([[1], [0]]), mode="global")
     assert (p >= limits).ravel().tolist() == [True, False]
+
+
+# many labels
+
+
+def rare_dev(seed, n=90, n_labels=60):
+    """Labels of very different frequency, most of them without or with a handful of positives; ties among the probabilities."""
+    rng = np.random.default_rng(seed)
+    frequency = 0.3 / np.arange(1, n_labels + 1)
+    gold = (rng.random((n, n_labels)) < frequency).astype(np.uint8)
+    p = expit(rng.normal(size=gold.shape) * 1.5 + 3 * gold + logit(frequency))
+    return np.round(p, 3), gold
+
+
+@pytest.mark.parametrize("mode", ["auto", "global", "per_label"])
+@pytest.mark.parametrize("metric", ["f1_macro", "f1_micro"])
+@pytest.mark.parametrize("seed", range(4))
+def test_blocks_and_the_floor_change_no_threshold(monkeypatch, mode, metric, seed):
+    p, gold = rare_dev(seed)
+    whole = tune_thresholds(p, gold, mode=mode, metric=metric)
+    monkeypatch.setattr(cuts, "_BLOCK", 200)
+    monkeypatch.setattr(scores, "BLOCK", 700)
+    monkeypatch.setattr(thresholds, "search_floor", lambda *given: search_floor(*given, from_pairs=1))
+    np.testing.assert_array_equal(tune_thresholds(p, gold, mode=mode, metric=metric), whole)
+
+
+@pytest.mark.parametrize("metric", ["f1_macro", "f1_micro"])
+def test_the_floor_leaves_out_most_pairs_and_never_the_best_cut(metric):
+    p, gold = rare_dev(1)
+    fold = np.arange(len(p)) % 5
+    floor = search_floor(p, gold, fold, metric, from_pairs=1)
+    assert (p >= floor).mean() < 0.5
+    for rows in (fold >= 0, *(fold != k for k in range(5))):
+        values = {t: score(gold[rows], p[rows], t, metric) for t in np.unique(p[rows])}
+        best = max(values.values())
+        assert all(value < best for t, value in values.items() if t < floor)
+    assert search_floor(p, gold, fold, metric) == 0  # few pairs are simply sorted
+
+
+def test_a_label_seen_up_to_three_times_moves_at_most_a_quarter_of_the_way():
+    for n_rare in (1, 2, 3):
+        p, gold = uneven_dev(n_rare)
+        shared = tune_thresholds(p, gold, mode="global")[1]
+        own = tune_thresholds(p, gold, mode="per_label", shrinkage=0)[1]
+        limit = tune_thresholds(p, gold, mode="per_label")[1]
+        assert own == pytest.approx(LabelCuts.build(p, gold).macro()[1])
+        assert abs(logit(own) - logit(shared)) > 1
+        assert abs(logit(limit) - logit(shared)) <= abs(logit(own) - logit(shared)) / 4

@@ -89,6 +89,8 @@ def test_packed_padded_and_single_rows_give_equal_logits_loss_and_gradients(tiny
         ("single", {"class_weight": "balanced", "loss": "focal"}),
         ("multi", {}),
         ("multi", {"pos_weight": "balanced", "loss": "focal", "class_weight": {"beta": 3.0}}),
+        ("multi", {"loss": "asymmetric"}),
+        ("multi", {"logit_adjustment": 1.0, "negative_smoothing": 0.02}),
     ],
 )
 def test_a_step_has_the_same_gradients_however_it_is_cut(tiny, task, settings):

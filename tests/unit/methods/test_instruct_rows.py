@@ -265,7 +265,15 @@ def test_the_loss_is_minus_log_p_of_the_answer_in_a_plain_forward(
 
 
 @pytest.mark.parametrize("candidates", [None, CANDIDATES])
-@pytest.mark.parametrize("settings", [{}, {"pos_weight": 3.0, "loss": "focal", "class_weight": {"a": 2.0}}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"pos_weight": 3.0, "loss": "focal", "class_weight": {"a": 2.0}},
+        {"loss": "asymmetric"},
+        {"logit_adjustment": 1.0, "negative_smoothing": 0.05},
+    ],
+)
 def test_every_label_is_a_yes_or_no_in_a_plain_forward(models, plain, prompts, candidates, settings):
     model, prompt = models(), prompts("each")
     objective = _objective(model, prompt, candidates=candidates, **settings)
