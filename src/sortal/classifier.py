@@ -19,6 +19,7 @@ from sortal.data.textcells import clean
 from sortal.errors import DataError
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
+from sortal.hierarchy.spaces import in_space
 from sortal.methods import get_method
 from sortal.methods.base import DecidesCheaper, Scorer
 from sortal.training.progress import ProgressView
@@ -76,7 +77,7 @@ class Classifier:
         """Read a file with the columns this classifier was trained on; ``overrides`` are arguments of `sortal.data.reading.read`."""
         schema = Schema.from_json(self.meta["schema"])
         arguments = schema.arguments() | {"task": self.label_space.task} | overrides
-        return read(source, need_labels=need_labels, **arguments)
+        return in_space(read(source, need_labels=need_labels, **arguments), self.label_space)
 
 
 def _checked(texts: Sequence[str]) -> Sequence[str]:

@@ -19,6 +19,7 @@ from sortal.data.records import only_warnings
 from sortal.data.splitfile import save_split
 from sortal.data.splits import split, subsample
 from sortal.errors import DataError
+from sortal.hierarchy.spaces import columns_to_level, in_space, tree_space
 from sortal.training.runfolder import SPLIT_NAME
 
 Say = Callable[[str], None]
@@ -70,12 +71,14 @@ def read_parts(config: RunConfig, say: Say, data: Mapping[str, Dataset] | None =
     if data is None:
         files = part_files(config.data, config.dev, config.test)
         whole = _read_train(config, files["train"], say)
-        space = LabelSpace.from_dataset(whole)
+        space = tree_space(config, whole)
         given = {name: _read_like(whole, files[name], space, say) for name in _OTHERS if name in files}
     else:
         whole = data["train"]
-        space = LabelSpace.from_dataset(whole)
+        space = tree_space(config, whole)
         given = {name: data[name] for name in _OTHERS if name in data}
+    whole = in_space(whole, space)
+    given = {name: in_space(part, space) for name, part in given.items()}
     for part in given.values():
         if len(part) == 0:
             raise DataError(f"{part.source} has no rows", "give a file with labelled rows")
@@ -98,6 +101,9 @@ def read_parts(config: RunConfig, say: Say, data: Mapping[str, Dataset] | None =
     for part in given.values():
         if warning := overlap(train, part).warning:
             say(warning)
+    if space.tree is not None:
+        sizes = (f"{name} {len(space.tree.at_level(k))}" for k, name in enumerate(space.tree.levels, start=1))
+        say(f"the labels form a tree of {len(space.tree):,} nodes; by level: {', '.join(sizes)}")
     say(
         f"{space.task}-label task, {len(space)} labels; train {len(train):,}, dev {len(parts['dev']):,}, test {len(parts['test']):,} rows"
     )
@@ -112,6 +118,7 @@ def _read_train(config: RunConfig, source: str, say: Say) -> Dataset:
         label=config.label,
         label_columns=config.label_columns,
         label_delimiter=config.label_delimiter,
+        level_columns=columns_to_level(config),
         id=config.id,
         group=config.group,
         task=config.task,

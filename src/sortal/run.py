@@ -288,6 +288,7 @@ def _decide(fitted: Fitted, parts: Parts, config: RunConfig, say: Say) -> Decisi
         threshold_metric=config.threshold_metric,
         abstain_below=config.abstain_below,
         seed=config.seed,
+        tree=parts.label_space.tree,
     )
 
 
@@ -311,6 +312,7 @@ def _meta(
         "method": config.method,
         "task": parts.label_space.task,
         "labels": list(parts.label_space.names),
+        **({"tree": tree.to_json()} if (tree := parts.label_space.tree) else {}),
         "decision": decision.to_json(),
         "schema": parts.train.schema.to_json(),
         **({"base_model": None} if source is None else _base(config, source)),

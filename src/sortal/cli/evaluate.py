@@ -47,7 +47,7 @@ def evaluate(
     from sortal.errors import ConfigError
     from sortal.evaluation.metrics import evaluate as figures
     from sortal.evaluation.predictions import write_predictions
-    from sortal.evaluation.tables import confusion_excerpt, metrics_table, worst_labels
+    from sortal.evaluation.tables import confusion_excerpt, levels_table, metrics_table, worst_labels
     from sortal.training.atomic import write_json
     from sortal.training.progress import TerminalProgress
 
@@ -60,6 +60,8 @@ def evaluate(
     metrics = figures(scores, gold, classifier.decision, classifier.label_space, seed=seed)
     metrics = {"data": data, "model": model_dir, "split": Path(data).name, **metrics}
     tables = [metrics_table(metrics), worst_labels(metrics, 5)]
+    if metrics.get("levels"):
+        tables.insert(1, levels_table(metrics))
     if metrics.get("confusions"):
         tables.append(confusion_excerpt(metrics, 5))
     output.show(*tables)

@@ -163,7 +163,13 @@ def train(
         from sortal.dry_run import dry_run as show_rows
 
         return show_rows(config, say=output.say, consent=consent)
-    from sortal.evaluation.tables import confusion_excerpt, coverage_table_view, metrics_table, worst_labels
+    from sortal.evaluation.tables import (
+        confusion_excerpt,
+        coverage_table_view,
+        levels_table,
+        metrics_table,
+        worst_labels,
+    )
     from sortal.run import run
 
     result = run(config, resume=resume, force=force, consent=consent, say=output.say)
@@ -171,6 +177,8 @@ def train(
         return {}
     metrics = result.metrics
     tables = [metrics_table(metrics), worst_labels(metrics, 5)] if metrics else []
+    if metrics.get("levels"):
+        tables.insert(1, levels_table(metrics))
     if metrics.get("confusions"):
         tables.append(confusion_excerpt(metrics, 5))
     if metrics.get("coverage_table"):

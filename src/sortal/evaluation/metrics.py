@@ -12,6 +12,7 @@ from sortal.errors import DataError, ModelError
 from sortal.evaluation.calibration import Calibration, calibration
 from sortal.evaluation.counts import f1, ratio
 from sortal.evaluation.decision import ABSTAINED, Decision, coverage_table
+from sortal.evaluation.hierarchical import tree_figures
 from sortal.evaluation.intervals import basic_interval, bootstrap, percentile_interval, unanimous_interval
 from sortal.evaluation.label_metrics import LabelMetrics
 from sortal.evaluation.ranking import Rankings
@@ -36,6 +37,7 @@ def evaluate(
     Single-label: accuracy, f1_micro, f1_macro, f1_weighted, ece, log_loss; with ``abstain_below`` also coverage and
     selective_accuracy (of the answered rows). **An abstained row counts as wrong** in accuracy and as a miss in recall.
     Multi-label: f1_micro, f1_macro, f1_weighted, f1_samples, subset_accuracy, map, ece, log_loss.
+    Labels in a tree: also h_precision, h_recall, h_f1, lca_distance and levels; see `tree_figures`.
 
     F1 averages are scikit-learn's over the whole label space with ``zero_division=0``: a label that occurs neither in
     gold nor in the predictions scores 0 (``labels_without_rows`` says how many there are), and so does a row that is
@@ -83,6 +85,13 @@ def evaluate(
     result["intervals"], result["interval_method"] = _intervals(
         statistics, point, rankings, len(scores), n_resamples, seed
     )
+    if decision.tree is not None:
+        figures = tree_figures(
+            gold, predicted, names, task, decision.tree, n_resamples=n_resamples, seed=seed
+        )
+        result |= figures.headlines
+        result["intervals"] |= figures.intervals
+        result["levels"] = figures.levels
     result["per_label"] = per_label
     result["calibration_bins"] = fit.bins
     if task == "single":

@@ -19,9 +19,14 @@ TITLES = {
     "f1_samples": "F1 per row",
     "subset_accuracy": "all labels right",
     "map": "mean average precision",
+    "h_precision": "hierarchical precision",
+    "h_recall": "hierarchical recall",
+    "h_f1": "hierarchical F1",
+    "lca_distance": "distance in the tree",
     "ece": "calibration error (ECE)",
     "log_loss": "log loss",
 }
+LEVEL_TITLES = {"accuracy": "accuracy", "f1_micro": "F1 micro", "f1_macro": "F1 macro"}
 _LABEL_WIDTH = 40
 
 
@@ -55,6 +60,21 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
         interval = metrics["intervals"].get(name)
         span = "" if interval is None else f"{interval[0]:.3f} – {interval[1]:.3f}"
         table.add_row(title, f"{value:.3f}", span)
+    return table
+
+
+def levels_table(metrics: Mapping[str, Any]) -> Table:
+    """Figures of every level of a tree of labels, the top one first."""
+    names = [name for name in LEVEL_TITLES if name in metrics["levels"][0]]
+    heads = [part for name in names for part in (LEVEL_TITLES[name], "95 % interval")]
+    table = _table("By level of the tree", ["level"], ["nodes", "rows", *heads])
+    for level in metrics["levels"]:
+        cells = [f"{level['nodes']:,}", f"{level['rows']:,}"]
+        for name in names:
+            value, interval = level[name], level["intervals"].get(name)
+            cells.append("–" if value is None else f"{value:.3f}")
+            cells.append("" if interval is None else f"{interval[0]:.3f} – {interval[1]:.3f}")
+        table.add_row(_label(level["level"]), *cells)
     return table
 
 

@@ -100,7 +100,12 @@ def dev_figures(
 ) -> dict[str, float]:
     """Dev metrics; for multi-label under one global threshold tuned on the same rows, which is for choosing weights only."""
     decision = Decision.fit(
-        scores, gold, space.task, thresholds="global", threshold_metric=config.threshold_metric
+        scores,
+        gold,
+        space.task,
+        thresholds="global",
+        threshold_metric=config.threshold_metric,
+        tree=space.tree,
     )
     found = evaluate(scores, gold, decision, space, n_resamples=0)
     shown: dict[str, float] = {

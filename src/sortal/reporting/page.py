@@ -12,6 +12,7 @@ from sortal.reporting.sections.calibration import calibration
 from sortal.reporting.sections.confusion import confusion
 from sortal.reporting.sections.labels import labels
 from sortal.reporting.sections.layers import layers
+from sortal.reporting.sections.levels import levels
 from sortal.reporting.sections.mistakes import kinds, missed, mistakes
 from sortal.reporting.sections.provenance import provenance
 from sortal.reporting.sections.quality import comparison, figures
@@ -31,6 +32,7 @@ def compose(source: Source, with_texts: bool = True) -> Page:
     rows = read_rows(run) if with_texts else TestRows(None, None, "Texts are left out, as was asked for.")
     detail = [
         figures(run),
+        levels(run),
         confusion(run, rows),
         labels(run),
         calibration(run),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sortal.config import build_config
-from sortal.config_sections import DataConfig
+from sortal.config_hierarchy import DATA_FIELDS
 from sortal.errors import SortalError
 from sortal.evaluation.scores import Ints
 from sortal.methods.frequencies import label_counts
@@ -34,7 +34,7 @@ def read_rows(run: FinishedRun) -> TestRows:
     """Read the data files that the run's settings name, relative to the working directory as they were for the run."""
     try:
         # Only what decides the rows: other settings may have other rules in this version.
-        names = {*DataConfig.model_fields, "seed"}
+        names = {*DATA_FIELDS, "seed"}
         given = {key: value for key, value in run.record["config"].items() if key in names}
         parts = read_parts(build_config(given), lambda line: None)
     except SortalError as error:
