@@ -47,6 +47,20 @@ class Classifier:
         """Calibrated probabilities ``[n, labels]``: softmax rows (single-label) or independent sigmoids (multi-label)."""
         return self.decision.probabilities(self.scorer.score(_checked(texts), view))
 
+    def predict_node_proba(
+        self, texts: Sequence[str], view: ProgressView | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Probabilities ``[n, nodes]`` of all nodes of a tree of labels, columns as in ``label_space.tree.nodes``; none is above its parent's.
+
+        Raises:
+            DataError: the labels form no tree.
+        """
+        tree, space = self.label_space.tree, self.label_space
+        if tree is None:
+            raise DataError("the labels of this classifier form no tree", "use predict_proba")
+        found = self.predict_proba(texts, view)
+        return found if space.task == "multi" else tree.of_labels(space.names, found)
+
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """One label per text (None where it abstains), or a tuple of labels, possibly empty, for multi-label."""
         single = self.label_space.task == "single"

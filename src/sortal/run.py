@@ -313,6 +313,11 @@ def _meta(
         "task": parts.label_space.task,
         "labels": list(parts.label_space.names),
         **({"tree": tree.to_json()} if (tree := parts.label_space.tree) else {}),
+        **(
+            {}
+            if config.hierarchy == "flat"
+            else {"hierarchy": config.hierarchy, "level_weights": list(config.level_weights)}
+        ),
         "decision": decision.to_json(),
         "schema": parts.train.schema.to_json(),
         **({"base_model": None} if source is None else _base(config, source)),

@@ -1,8 +1,8 @@
 """``predictions.parquet``: one row per text, written in row groups and published by rename.
 
 Columns: ``id`` (string), ``gold`` (left out without gold labels) and ``predicted`` — a string for single-label (null =
-abstained), a list of strings for multi-label — and one float64 column ``p:<label>`` per label. The prefix is always
-there, so a label named "id" or "gold" cannot clash. Task and label order are in the file's metadata.
+abstained), a list of strings for multi-label — and one float64 column ``p:<label>`` per label, after them one per node of a tree
+of labels that is not a label itself. The prefix is always there, so a label named "id" or "gold" cannot clash. Task and label order are in the file's metadata.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from sortal.errors import DataError, ResourceError
 from sortal.evaluation.scores import Floats, LabelNames, Task
+from sortal.hierarchy.tree import LabelTree
 
 ROW_GROUP = 4096
 _KEY = b"sortal"
@@ -177,7 +178,7 @@ def predictions_schema(label_space: LabelNames, *, with_gold: bool = False) -> A
     names, task = tuple(label_space.names), label_space.task
     labels = pa.string() if task == "single" else pa.list_(pa.string())
     fields = [("id", pa.string())] + [("gold", labels)] * with_gold + [("predicted", labels)]
-    fields += [(f"p:{name}", pa.float64()) for name in names]
+    fields += [(f"p:{name}", pa.float64()) for name in (*names, *inner_nodes(label_space))]
     return pa.schema(fields, metadata={_KEY: json.dumps({"task": task, "labels": names})})
 
 
@@ -195,9 +196,25 @@ def predictions_table(
     if gold is not None:
         columns.append(_labels(gold, names, task))
     columns.append(_labels(predicted, names, task))
-    block = np.ascontiguousarray(np.asarray(probabilities, dtype=np.float64).T)
+    block = np.ascontiguousarray(with_inner_nodes(label_space, probabilities).T)
     columns += [pa.array(column) for column in block]
     return pa.Table.from_arrays(columns, schema=predictions_schema(label_space, with_gold=gold is not None))
+
+
+def inner_nodes(label_space: LabelNames) -> tuple[str, ...]:
+    """The nodes of the labels' tree that are no labels themselves; none without a tree, or where every node is a label."""
+    tree: LabelTree | None = getattr(label_space, "tree", None)
+    return () if tree is None else tree.beyond(label_space.names)
+
+
+def with_inner_nodes(label_space: LabelNames, probabilities: Floats) -> Floats:
+    """Probabilities ``[n, L]`` with those of `inner_nodes` behind them."""
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    tree: LabelTree | None = getattr(label_space, "tree", None)
+    if tree is None or not (inner := inner_nodes(label_space)):
+        return probabilities
+    nodes = tree.of_labels(label_space.names, probabilities)
+    return np.concatenate([probabilities, nodes[:, [tree.index[name] for name in inner]]], axis=1)
 
 
 def _labels(encoded: NDArray[Any], names: tuple[str, ...], task: Task) -> Any:

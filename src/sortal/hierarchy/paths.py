@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from sortal.data.dataset import Dataset
 from sortal.data.problems import RowProblems, shortened
+from sortal.errors import DataError
 
 
 def normal_paths(dataset: Dataset, separator: str, level: int | None) -> dict[str, str]:
@@ -15,7 +16,11 @@ def normal_paths(dataset: Dataset, separator: str, level: int | None) -> dict[st
         DataError: naming file, row and label of the first five paths with an empty level.
     """
     labels = dataset.labels or []
-    found = {label: _names(label, separator) for row in labels for label in row}
+    found = {
+        label: _names(label, separator)
+        for row in (*labels, tuple(dataset.label_names or ()))
+        for label in row
+    }
     wrong = {label for label, names in found.items() if not all(names)}
     if wrong:
         problems = RowProblems(
@@ -32,6 +37,9 @@ def normal_paths(dataset: Dataset, separator: str, level: int | None) -> dict[st
                         f"{where}label {shortened(label)} has an empty level {empty}",
                     )
         problems.raise_if_any()
+        raise DataError(
+            f"{dataset.source}: the declared label {shortened(min(wrong))} has an empty level", problems.fix
+        )
     return {label: separator.join(names[:level]) for label, names in found.items()}
 
 

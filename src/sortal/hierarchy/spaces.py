@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from sortal.config_hierarchy import LabelTreeConfig
-from sortal.data.dataset import Dataset
+from sortal.data.dataset import Dataset, Labels
 from sortal.data.labels import LabelSpace, natural_order
 from sortal.data.problems import RowProblems, nearest
 from sortal.errors import ConfigError, DataError
@@ -31,7 +31,7 @@ def tree_space(config: LabelTreeConfig, dataset: Dataset) -> LabelSpace:
         whole = normal_paths(dataset, config.path_separator, None)
         parent_of = parents_of_paths(whole.values(), config.path_separator)
     else:
-        whole = {label: label for row in dataset.labels for label in row}
+        whole = {label: label for row in (*dataset.labels, tuple(dataset.label_names or ())) for label in row}
         parent_of = _given_parents(config, dataset)
     levels = dataset.schema.level_columns or config.level_names
     used = _with_ancestors(whole.values(), parent_of)
@@ -118,6 +118,26 @@ def in_space(dataset: Dataset, space: LabelSpace) -> Dataset:
     )
 
 
+def spelled(labels: Sequence[Labels], space: LabelSpace) -> list[Labels]:
+    """Labels of rows in memory as those of ``space``: as in `in_space`, and with several per row their ancestors, too. Unknown ones stay.
+
+    Raises:
+        DataError: a path with an empty level.
+    """
+    tree = space.tree
+    found = in_space(Dataset.from_lists([""] * len(labels), labels), space).labels or []
+    if tree is None or space.task == "single":
+        return found
+    return [
+        tuple(
+            dict.fromkeys(
+                node for name in row for node in (tree.path(name) if name in tree.index else (name,))
+            )
+        )
+        for row in found
+    ]
+
+
 def _refuse_other_parents(dataset: Dataset, tree: LabelTree) -> None:
     """Refuse level columns that put a known node elsewhere than the training rows did."""
     for name, parent in (dataset.parent_of or {}).items():
@@ -153,6 +173,10 @@ def _given_parents(config: LabelTreeConfig, dataset: Dataset) -> Mapping[str, st
                     int(dataset.rows[position]), f"{where}label {label!r} is not in {config.parent_map}{hint}"
                 )
     problems.raise_if_any()
+    if stray := [label for label in dataset.label_names or () if label not in parent_of]:
+        raise DataError(
+            f"{dataset.source}: the declared label {stray[0]!r} is not in {config.parent_map}", problems.fix
+        )
     return parent_of
 
 
@@ -179,12 +203,5 @@ def _below(parent_of: Mapping[str, str | None], nodes: Sequence[str]) -> dict[st
 
 
 def _complete(nodes: Sequence[str], order: Sequence[str] | None) -> tuple[str, ...]:
-    """All ``nodes``, in the declared order if there is one, which must then name them all."""
-    if order is None:
-        return tuple(nodes)
-    if missing := [node for node in nodes if node not in set(order)]:
-        raise DataError(
-            f"label {missing[0]!r} is an ancestor of another one and is not among the given labels",
-            "with several labels per row, declare every node of the tree as a label",
-        )
-    return tuple(order)
+    """All ``nodes``, those of the declared order first, if there is one."""
+    return tuple(nodes) if order is None else tuple(dict.fromkeys((*order, *nodes)))

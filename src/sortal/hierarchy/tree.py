@@ -131,6 +131,22 @@ class LabelTree:
         """The nodes from the top level to ``name``, itself included."""
         return tuple(self.nodes[node] for node in self.paths[self.index[name]] if node >= 0)
 
+    def beyond(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The nodes that are not among ``names``, level by level from the top."""
+        labels = set(names)
+        order = np.argsort(self.depth, kind="stable").tolist()
+        return tuple(self.nodes[node] for node in order if self.nodes[node] not in labels)
+
+    def of_labels(self, names: Sequence[str], probabilities: Floats) -> Floats:
+        """Probability of every node ``[n, nodes]``, that of the labels at and under it, of which a row has exactly one.
+
+        Args:
+            names: the labels in the order of the columns of ``probabilities``.
+        """
+        own = np.zeros((len(probabilities), len(self)))
+        own[:, [self.index[name] for name in names]] = probabilities
+        return self.sums(own)
+
     def wording(self, name: str) -> str:
         """The names on the way to ``name``, joined: what an answer in words says."""
         return " / ".join(map(self.own_name, self.path(name)))

@@ -12,11 +12,13 @@ from trees import SMALL, ancestors, trees
 
 def test_levels_paths_and_words_of_a_small_tree():
     assert SMALL.levels == ("1", "2", "3")
-    assert SMALL.path("D06Q") == ("D", "D06", "D06Q") and SMALL.path("B") == ("B",)
+    assert SMALL.path("D06Q") == ("D", "D06", "D06Q")
+    assert SMALL.path("B") == ("B",)
     assert [SMALL.nodes[k] for k in SMALL.at_level(2)] == ["B32", "D06", "D07"]
     assert SMALL.wording("D06Q") == "D / D06 / D06Q"
     paths = LabelTree.from_parents({"a": None, "a/b": "a"}, ["a", "a/b"], separator="/")
-    assert paths.own_name("a/b") == "b" and paths.wording("a/b") == "a / b"
+    assert paths.own_name("a/b") == "b"
+    assert paths.wording("a/b") == "a / b"
 
 
 @settings(deadline=None, max_examples=60)
