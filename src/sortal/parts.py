@@ -11,6 +11,7 @@ import numpy as np
 
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
+from sortal.data.delimiters import GUESSED
 from sortal.data.duplicates import overlap
 from sortal.data.files import part_files
 from sortal.data.labels import LabelSpace
@@ -117,13 +118,19 @@ def _read_train(config: RunConfig, source: str, say: Say) -> Dataset:
         text_template=config.text_template,
         label=config.label,
         label_columns=config.label_columns,
-        label_delimiter=config.label_delimiter,
+        label_delimiter=_delimiter(config),
         level_columns=columns_to_level(config),
         id=config.id,
         group=config.group,
         task=config.task,
         say=say,
     )
+
+
+def _delimiter(config: RunConfig) -> str | None:
+    """What separates several labels; ``""`` (nothing) where guessing would take the separator of paths for it."""
+    given = config.label_delimiter
+    return "" if given is None and config.path_separator in GUESSED else given
 
 
 def _read_like(train: Dataset, source: str, space: LabelSpace, say: Say) -> Dataset:

@@ -154,7 +154,8 @@ def _run(
         None if source is None else config.base_model,
         None if source is None else source.revision or weights_fingerprint(source.path),
         config.seed,
-        result_settings(config.model_dump(mode="json")),
+        result_settings(config.model_dump(mode="json"))
+        | ({} if space.tree is None else {"tree_of_labels": space.tree.hash}),
     )
     if group.main:
         if resume and folder.run_json.exists() and folder.checkpoints.exists():

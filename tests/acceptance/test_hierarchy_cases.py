@@ -17,12 +17,15 @@ import sortal
 from baseline_runs import baseline
 from instruct_runs import instruct
 from sortal.bulk.formats import Format
-from sortal.errors import ConfigError, DataError, InputError, ModelError
+from sortal.config import build_config
+from sortal.errors import CheckpointError, ConfigError, DataError, InputError, ModelError
 from sortal.exporting.export import export
 from sortal.exporting.formats import get_format
 from sortal.exporting.subject import read_subject
 from sortal.reporting.report import report
+from sortal.run import run as run_of
 from sortal.serving.models import ServedModel, describe
+from sortal.training.loop import Loop
 from tiny_runs import edit_json, fit, write_csv
 from tree_runs import (
     LEVELS,
@@ -235,6 +238,34 @@ def test_settings_that_contradict_each_other_are_refused(settings, said, files, 
         baseline(files.paths, tmp_path / "out", **settings)
 
 
+@pytest.mark.parametrize("separator", ["|", " > ", ";"])
+def test_a_separator_of_paths_is_not_taken_for_one_of_labels(separator, tmp_path):
+    lines = [(text, PATHS[label].replace("/", separator)) for text, label in texts_with_labels(60)]
+    run = baseline(write_csv(tmp_path / "rows.csv", lines), tmp_path / "out", path_separator=separator)
+    assert run.classifier.label_space.task == "single"
+    assert run.classifier.label_space.tree.levels == ("1", "2", "3")
+
+
+def test_resuming_under_another_tree_is_refused(files, tiny, tmp_path, monkeypatch):
+    own = tmp_path / "parents.csv"
+    own.write_text(files.map.read_text())
+    settings = {"parent_map": str(own), "epochs": 2}
+    stopped = Loop.run
+
+    def stop(self):
+        stopped(self)
+        raise RuntimeError("stopped")
+
+    monkeypatch.setattr(Loop, "run", stop)
+    with pytest.raises(RuntimeError, match="stopped"):
+        fit(files.names, tiny, tmp_path / "out", **settings)
+    monkeypatch.setattr(Loop, "run", stopped)
+    own.write_text(files.map.read_text().replace("D07,D", "D07,B"))
+    config = build_config(json.loads((tmp_path / "out" / "run.json").read_text())["config"])
+    with pytest.raises(CheckpointError, match="tree_of_labels"):
+        run_of(config, resume=True, say=lambda line: None, quiet=True)
+
+
 def test_another_file_may_not_move_a_node(files, tmp_path):
     baseline(files.columns, tmp_path / "out", level_columns=LEVELS)
     write_csv(tmp_path / "moved.csv", [("rope", "B", "D07", "")], ("text", *LEVELS))
@@ -377,6 +408,7 @@ def test_the_estimator_speaks_in_nodes():
     assert many.score(texts, lists) > 0.8
     assert all("D" in row for row in many.predict(["dye stain", "rope cable"]))
     assert_consistent(many.classifier_, TEXTS)
+    np.testing.assert_allclose(1 / (1 + np.exp(-many.decision_function(TEXTS))), many.predict_proba(TEXTS))
     with pytest.raises(InputError, match="differ by 'B', 'D'"):
         many.fit(texts, pd.DataFrame([{path: int(path == each) for path in PATHS.values()} for each in y]))
 

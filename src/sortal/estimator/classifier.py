@@ -177,7 +177,9 @@ class SortalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         scores = classifier.scorer.score(self._texts(X)).astype(np.float64) / classifier.decision.temperature
         if self._targets.task == "single" and scores.shape[1] == 2:
             return scores[:, 1] - scores[:, 0]
-        return scores
+        tree = classifier.decision.tree
+        # The order of scores is that of probabilities: lowered alike, they stay their log-odds.
+        return scores if tree is None or self._targets.task == "single" else tree.monotone(scores)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of rows whose labels are all right; a row without an answer is wrong."""
