@@ -82,7 +82,7 @@ class Classifier:
         Raises:
             DataError: unreadable data or labels that training never saw.
         """
-        dataset = data if isinstance(data, Dataset) else self.read(data)
+        dataset = in_space(data, self.label_space) if isinstance(data, Dataset) else self.read(data)
         gold = self.label_space.encode(dataset)
         scores = self.scorer.score(dataset.iter_texts())
         return evaluate(scores, gold, self.decision, self.label_space, n_resamples=n_resamples, seed=seed)

@@ -125,12 +125,10 @@ class Dataset:
         return replace(self, index=chosen if self.index is None else self.index[chosen])
 
     def with_labels(self, labels: Sequence[Labels]) -> Dataset:
-        """The same rows with other labels; all rows of the source must be in this view, in their order."""
-        if self.index is not None:
-            raise IndexError("only a whole data set can be given other labels")
-        column = pa.array([list(row) for row in labels], pa.list_(pa.string()))
-        position = self.backing.column_names.index("labels")
-        return replace(self, backing=self.backing.set_column(position, "labels", column))
+        """The same rows with other labels, one tuple per row of this view."""
+        column, table = pa.array([list(row) for row in labels], pa.list_(pa.string())), self.table
+        position = table.column_names.index("labels")
+        return replace(self, backing=table.set_column(position, "labels", column), index=None)
 
     def without_labels(self) -> Dataset:
         """The same rows as if they had been read for prediction."""

@@ -70,6 +70,14 @@ def test_spaces_around_names_do_not_count_and_unknown_labels_stay():
     assert spelled([("A / C",), ("A/ X",), ()], space) == [("A", "A/C"), ("A/X",), ()]
 
 
+def test_part_of_the_rows_is_spelled_alike():
+    data = Dataset.from_lists(["0", "1", "2"], [("A / B",), ("A/C",), ("A/ C",)], task="multi")
+    space = tree_space(config(path_separator="/"), data)
+    part = in_space(data.take([2, 0]), space)
+    assert (part.texts, part.labels) == (["2", "0"], [("A/C",), ("A/B",)])
+    assert part.take([1]).labels == [("A/B",)]
+
+
 def test_levels_go_by_name_or_number():
     names = ("section", "class")
     assert [level_number(each, names) for each in (None, "section", "2")] == [2, 1, 2]
