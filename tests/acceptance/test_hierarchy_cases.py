@@ -120,6 +120,11 @@ def test_a_tree_is_learned(runs, mode):
     assert runs("tfidf", "multi", mode).result.metrics["h_f1"] > 0.8
 
 
+def test_words_learn_several_labels_by_level_as_they_do_flat(runs):
+    levels, flat = (runs("tfidf", "multi", mode).classifier for mode in ("levels", "flat"))
+    np.testing.assert_array_equal(levels.predict_proba(TEXTS), flat.predict_proba(TEXTS))
+
+
 def test_the_three_ways_to_say_a_tree_give_the_same_classifier(files, tmp_path, runs):
     of_paths = runs("tfidf", "single", "conditional")
     ways = {

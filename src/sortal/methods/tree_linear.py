@@ -15,7 +15,7 @@ from scipy.special import logsumexp
 
 from sortal.evaluation.calibration import TEMPERATURE_RANGE
 from sortal.evaluation.scores import Task
-from sortal.hierarchy.units import Units
+from sortal.hierarchy.units import NodeUnits, Units
 from sortal.methods.base import Scores
 from sortal.methods.linear import Linear
 
@@ -31,6 +31,8 @@ def tempered(
         values: of the dev rows, ``[n, U]``.
         gold: of the dev rows, int ``[n]`` or 0/1 ``[n, L]``.
     """
+    if isinstance(units, NodeUnits) and not units.given_parent:  # nothing is multiplied
+        return linear, units.scores(values)
 
     def objective(log_t: float) -> float:
         scores = units.scores(values / np.exp(log_t)).astype(np.float64)
