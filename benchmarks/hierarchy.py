@@ -95,16 +95,15 @@ def keep(arguments: argparse.Namespace) -> None:
         metrics = {
             mode: json.loads((folder / "metrics.json").read_text()) for mode, folder in folders.items()
         }
-        records = {mode: json.loads((folder / "run.json").read_text()) for mode, folder in folders.items()}
+        record = json.loads((folders["flat"] / "run.json").read_text())
         sums = {mode: row_sums(folder) for mode, folder in folders.items()}
-        found["rows"] = {part: each["rows"] for part, each in records["flat"]["data"].items()}
+        found["rows"] = {part: each["rows"] for part, each in record["data"].items()}
         found["nodes"] = [level["nodes"] for level in metrics["flat"]["levels"]]
         found["methods"][method] = {
             mode: {
                 **{name: metrics[mode][name] for name in FIGURES},
                 "intervals": {name: metrics[mode]["intervals"].get(name) for name in FIGURES},
                 "levels": {level["level"]: level["accuracy"] for level in metrics[mode]["levels"]},
-                "train_seconds": records[mode]["training"]["train_seconds"],
                 "minus_flat": {} if mode == "flat" else difference(sums[mode], sums["flat"]),
             }
             for mode in MODES
@@ -164,15 +163,15 @@ def markdown(found: dict[str, Any]) -> str:
             "",
             f"## {method}",
             "",
-            "| hierarchy | subclass | class | section | macro-F1 | hierarchical F1 | distance | ECE | training, s |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| hierarchy | subclass | class | section | macro-F1 | hierarchical F1 | distance | ECE |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for mode, f in modes.items():
             low, high = f["intervals"]["accuracy"]
             h_low, h_high = f["intervals"]["h_f1"]
             lines.append(
                 f"| {mode} | {f['accuracy']:.3f} [{low:.3f}, {high:.3f}] | {f['levels']['class']:.3f} | {f['levels']['section']:.3f} | {f['f1_macro']:.3f} | "
-                f"{f['h_f1']:.3f} [{h_low:.3f}, {h_high:.3f}] | {f['lca_distance']:.2f} | {f['ece']:.3f} | {f['train_seconds']:,.0f} |"
+                f"{f['h_f1']:.3f} [{h_low:.3f}, {h_high:.3f}] | {f['lca_distance']:.2f} | {f['ece']:.3f} |"
             )
         lines.append("")
         for mode, f in modes.items():
