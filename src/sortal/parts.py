@@ -103,8 +103,10 @@ def read_parts(config: RunConfig, say: Say, data: Mapping[str, Dataset] | None =
         if warning := overlap(train, part).warning:
             say(warning)
     if space.tree is not None:
-        sizes = (f"{name} {len(space.tree.at_level(k))}" for k, name in enumerate(space.tree.levels, start=1))
-        say(f"the labels form a tree of {len(space.tree):,} nodes; by level: {', '.join(sizes)}")
+        sizes = (
+            f"{name}: {len(space.tree.at_level(k)):,}" for k, name in enumerate(space.tree.levels, start=1)
+        )
+        say(f"the labels form a tree of {len(space.tree):,} nodes; per level {', '.join(sizes)}")
     say(
         f"{space.task}-label task, {len(space)} labels; train {len(train):,}, dev {len(parts['dev']):,}, test {len(parts['test']):,} rows"
     )

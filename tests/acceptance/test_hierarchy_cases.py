@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 import sortal
 from baseline_runs import baseline
@@ -19,6 +21,7 @@ from instruct_runs import instruct
 from sortal.bulk.formats import Format
 from sortal.config import build_config
 from sortal.errors import CheckpointError, ConfigError, DataError, InputError, ModelError
+from sortal.evaluation.tables import levels_table
 from sortal.exporting.export import export
 from sortal.exporting.formats import get_format
 from sortal.exporting.subject import read_subject
@@ -118,6 +121,15 @@ def test_every_way_to_train_is_consistent_and_the_folder_gives_the_same(runs, me
 def test_a_tree_is_learned(runs, mode):
     assert runs("tfidf", "single", mode).result.metrics["h_f1"] > 0.9
     assert runs("tfidf", "multi", mode).result.metrics["h_f1"] > 0.8
+
+
+@pytest.mark.parametrize("mode", ["levels", "conditional"])
+def test_a_network_learns_its_choices(files, tiny, tmp_path, mode):
+    settings = {"path_separator": "/", "hierarchy": mode, "epochs": 12, "early_stopping_patience": 12}
+    run = fit(files.paths, tiny, tmp_path / "out", **settings)
+    losses = [epoch["train_loss"] for epoch in run.record["training"]["history"]]
+    assert losses[-1] < 0.1 * losses[0]
+    assert run.metrics["h_f1"] > 0.75
 
 
 def test_words_learn_several_labels_by_level_as_they_do_flat(runs):
@@ -374,6 +386,12 @@ def test_the_report_and_the_terminal_show_the_levels(runs, tmp_path):
     assert "hierarchical F1" in words
     assert page.kind == "run"
     assert "By level" in (tmp_path / "r.md").read_text(encoding="utf-8")
+    console = Console(width=80, file=io.StringIO())
+    console.print(levels_table(run.result.metrics))
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    for level in run.result.metrics["levels"]:
+        assert f"{level['accuracy']:.3f}" in shown
 
 
 def test_instruct_says_the_way_and_gives_every_node_its_mass(files, bases, tmp_path):

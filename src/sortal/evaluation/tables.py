@@ -65,16 +65,19 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
 
 def levels_table(metrics: Mapping[str, Any]) -> Table:
     """Figures of every level of a tree of labels, the top one first."""
-    names = [name for name in LEVEL_TITLES if name in metrics["levels"][0]]
-    heads = [part for name in names for part in (LEVEL_TITLES[name], "95 % interval")]
-    table = _table("By level of the tree", ["level"], ["nodes", "rows", *heads])
+    table = _table("By level of the tree", ["level", "figure"], ["nodes", "rows", "value", "95 % interval"])
     for level in metrics["levels"]:
-        cells = [f"{level['nodes']:,}", f"{level['rows']:,}"]
-        for name in names:
+        head = [_label(level["level"]), f"{level['nodes']:,}", f"{level['rows']:,}"]
+        for name in [name for name in LEVEL_TITLES if name in level]:
             value, interval = level[name], level["intervals"].get(name)
-            cells.append("–" if value is None else f"{value:.3f}")
-            cells.append("" if interval is None else f"{interval[0]:.3f} – {interval[1]:.3f}")
-        table.add_row(_label(level["level"]), *cells)
+            table.add_row(
+                head[0],
+                LEVEL_TITLES[name],
+                *head[1:],
+                "–" if value is None else f"{value:.3f}",
+                "" if interval is None else f"{interval[0]:.3f} – {interval[1]:.3f}",
+            )
+            head = ["", "", ""]  # said once
     return table
 
 
