@@ -20,6 +20,7 @@ from sortal.errors import DataError
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.frequency import LabelFrequencies
 from sortal.evaluation.metrics import evaluate
+from sortal.hierarchy.spaces import in_space
 from sortal.methods import get_method
 from sortal.methods.base import DecidesCheaper, Scorer
 from sortal.training.progress import ProgressView
@@ -52,6 +53,20 @@ class Classifier:
         """Calibrated probabilities ``[n, labels]``: softmax rows (single-label) or independent sigmoids (multi-label)."""
         return self.decision.probabilities(self.scorer.score(_checked(texts), view))
 
+    def predict_node_proba(
+        self, texts: Sequence[str], view: ProgressView | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Probabilities ``[n, nodes]`` of all nodes of a tree of labels, columns as in ``label_space.tree.nodes``; none is above its parent's.
+
+        Raises:
+            DataError: the labels form no tree.
+        """
+        tree, space = self.label_space.tree, self.label_space
+        if tree is None:
+            raise DataError("the labels of this classifier form no tree", "use predict_proba")
+        found = self.predict_proba(texts, view)
+        return found if space.task == "multi" else tree.of_labels(space.names, found)
+
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """One label per text (None where it abstains), or a tuple of labels, possibly empty, for multi-label."""
         single = self.label_space.task == "single"
@@ -73,7 +88,7 @@ class Classifier:
         Raises:
             DataError: unreadable data or labels that training never saw.
         """
-        dataset = data if isinstance(data, Dataset) else self.read(data)
+        dataset = in_space(data, self.label_space) if isinstance(data, Dataset) else self.read(data)
         gold = self.label_space.encode(dataset)
         scores = self.scorer.score(dataset.iter_texts())
         return evaluate(
@@ -90,7 +105,7 @@ class Classifier:
         """Read a file with the columns this classifier was trained on; ``overrides`` are arguments of `sortal.data.reading.read`."""
         schema = Schema.from_json(self.meta["schema"])
         arguments = schema.arguments() | {"task": self.label_space.task} | overrides
-        return read(source, need_labels=need_labels, **arguments)
+        return in_space(read(source, need_labels=need_labels, **arguments), self.label_space)
 
 
 def _checked(texts: Sequence[str]) -> Sequence[str]:

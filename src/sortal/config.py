@@ -19,6 +19,16 @@ from pydantic import (
     model_validator,
 )
 
+from sortal.config_hierarchy import (
+    DATA_FIELDS,
+    HIERARCHIES,
+    TREE_LISTS,
+    TREE_TEXTS,
+    HierarchyConfig,
+    LabelTreeConfig,
+    wrong_hierarchy,
+    wrong_tree,
+)
 from sortal.config_losses import LOSS_METHODS, LossConfig, refused_losses
 from sortal.config_sections import (
     BASELINES,
@@ -50,11 +60,17 @@ from sortal.errors import ConfigError
 from sortal.method_defaults import DEFAULT_MODEL, least_epochs, with_method_defaults
 from sortal.prompting.template import check_source
 
-OWN_SECTIONS: dict[type[Section], frozenset[str]] = {**METHOD_SECTIONS, LossConfig: LOSS_METHODS}
+# Sections that not all methods have, and those that do.
+OWN_SECTIONS: dict[type[Section], frozenset[str]] = {
+    **METHOD_SECTIONS,
+    LossConfig: LOSS_METHODS,
+    HierarchyConfig: HIERARCHIES,
+}
 
 
 class RunConfig(
     DataConfig,
+    LabelTreeConfig,
     ModelConfig,
     PoolingConfig,
     SearchConfig,
@@ -66,6 +82,7 @@ class RunConfig(
     EncoderConfig,
     InstructConfig,
     BlendConfig,
+    HierarchyConfig,
     TrainConfig,
     LossConfig,
     DecisionConfig,
@@ -89,9 +106,9 @@ class RunConfig(
         name = info.field_name or ""
         if isinstance(value, bool) and cls.model_fields[name].annotation is not bool:
             raise ValueError("Input should not be true or false")
-        if name in LISTS and isinstance(value, str | int):
+        if name in LISTS | TREE_LISTS and isinstance(value, str | int):
             return (str(value),) if name == "text" else tuple(str(value).split(","))
-        if name in TEXTS and isinstance(value, int | date):  # a column named 2024
+        if name in TEXTS | TREE_TEXTS and isinstance(value, int | date):  # a column named 2024
             return str(value)
         return value
 
@@ -104,6 +121,16 @@ class RunConfig(
         if self.task == "single" and (self.label_columns or self.label_delimiter):
             raise ValueError(
                 "task 'single' contradicts label_columns / label_delimiter, which describe several labels per row"
+            )
+        if wrong := wrong_tree(self):
+            raise ValueError(wrong)
+        if self.level_columns and (self.label or self.label_columns or self.label_delimiter):
+            raise ValueError(
+                "level_columns cannot be combined with label, label_columns or label_delimiter: choose one way to give labels"
+            )
+        if self.level_columns and self.task == "multi":
+            raise ValueError(
+                "level_columns give one label per row: for several, write them as paths or give a parent_map"
             )
         if self.test_size + self.dev_size >= 0.9:
             raise ValueError(
@@ -118,13 +145,15 @@ class RunConfig(
             raise ValueError("pos_weight is for multi-label tasks: use class_weight for a single-label one")
         if self.focal_gamma != 2.0 and self.loss != "focal":
             raise ValueError("focal_gamma has no effect without loss 'focal'")
-        if wrong := refused_losses(self, self.loss, self.task, in_use(self)):
-            raise ValueError(wrong)
+        if refused := refused_losses(self, self.loss, self.task, in_use(self)):
+            raise ValueError(refused)
         if self.nf4_backend == "bitsandbytes" and self.quantization != "nf4":
             raise ValueError("nf4_backend 'bitsandbytes' needs quantization 'nf4'")
         return self
 
     def _check_method(self) -> None:
+        if wrong := wrong_hierarchy(self):
+            raise ValueError(wrong)
         for section, methods in OWN_SECTIONS.items():
             if self.method not in methods and (given := self._given(section)):
                 raise ValueError(f"{given[0]} is for method {' or '.join(sorted(methods))}")
@@ -254,7 +283,7 @@ def applies(name: str, method: str) -> bool:
         if name in section.model_fields:
             return method in methods
     if method in NOT_TUNED and name not in FOR_ALL:
-        shared = name in DataConfig.model_fields or name in DecisionConfig.model_fields
+        shared = name in DATA_FIELDS or name in DecisionConfig.model_fields
         return shared or (
             method not in BASELINES and (name in ModelConfig.model_fields or name == "max_tokens")
         )

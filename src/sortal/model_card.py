@@ -21,6 +21,7 @@ _MEAN_HEAD = (
     "It reads the mean over a text's tokens, which plain transformers has no place for: load it with Sortal."
 )
 _BLEND = "Its scores are the tuned model's and those of a linear model on TF-IDF features, added: load it with Sortal, plain transformers gives the first alone."
+_TREE = "The labels form a tree of {nodes:,} nodes, {levels} levels deep: no label is more probable than the one above it, and a label comes with those above it. Load it with Sortal: plain transformers gives scores without the tree."
 _SETTINGS = ("epochs", "batch_size", "learning_rate", "lora_r", "quantization", "template", "truncation")
 _FOUND = ("model", "c", "features", "layer", "pooling", "best_step")
 _LABELS, _NAMED, _RARE = 30, 5, 10
@@ -68,6 +69,8 @@ def _on(base: Mapping[str, Any] | None) -> str:
 
 
 def _loading(meta: Mapping[str, Any]) -> str:
+    if (tree := meta.get("tree")) and (meta["task"] == "multi" or "hierarchy" in meta):
+        return _TREE.format(nodes=len(tree["nodes"]), levels=len(tree["levels"]))
     if "blend" in meta:
         return _BLEND
     mean_head = meta["method"] == "head" and meta.get("pooling") == "mean"
@@ -90,7 +93,8 @@ def _figures(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
         "| figure | value | 95 % interval |",
         "|---|---|---|",
     ]
-    for key in ("accuracy" if meta["task"] == "single" else "f1_micro", "f1_macro", "ece"):
+    of_tree = ("h_f1",) if "h_f1" in metrics else ()
+    for key in ("accuracy" if meta["task"] == "single" else "f1_micro", "f1_macro", *of_tree, "ece"):
         low_high = metrics["intervals"].get(key)
         shown = f"{low_high[0]:.4f} – {low_high[1]:.4f}" if low_high else "–"
         lines.append(f"| {key} | {metrics[key]:.4f} | {shown} |")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sortal.data.labels import LabelSpace
-from sortal.errors import ModelError
+from sortal.errors import DataError, ModelError
 from sortal.evaluation.decision import Decision
+from sortal.hierarchy.tree import LabelTree
 
 NAME = "sortal.json"
 FORMAT = 1
@@ -71,13 +73,21 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def label_space(meta: dict[str, Any]) -> LabelSpace:
-    """The frozen label order."""
-    return LabelSpace(tuple(meta["labels"]), meta["task"])
+    """The frozen label order, with the tree of the labels if they form one.
+
+    Raises:
+        ModelError: the tree was edited, or is one of other labels.
+    """
+    try:
+        tree = None if meta.get("tree") is None else LabelTree.from_json(meta["tree"])
+        return LabelSpace(tuple(meta["labels"]), meta["task"], tree)
+    except DataError as error:
+        raise ModelError(f"{NAME}: {error.what}", "restore it from the run that made it") from None
 
 
 def decision(meta: dict[str, Any]) -> Decision:
     """The decision rule fitted on dev."""
-    return Decision.from_json(meta["decision"])
+    return replace(Decision.from_json(meta["decision"]), tree=label_space(meta).tree)
 
 
 def _sha256(path: Path) -> str:

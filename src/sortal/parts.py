@@ -11,6 +11,7 @@ import numpy as np
 
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
+from sortal.data.delimiters import GUESSED
 from sortal.data.duplicates import overlap
 from sortal.data.files import part_files
 from sortal.data.labels import LabelSpace
@@ -20,6 +21,7 @@ from sortal.data.splitfile import save_split
 from sortal.data.splits import split, subsample
 from sortal.errors import DataError
 from sortal.evaluation.frequency import LabelFrequencies
+from sortal.hierarchy.spaces import columns_to_level, in_space, tree_space
 from sortal.methods.frequencies import label_counts
 from sortal.training.runfolder import SPLIT_NAME
 
@@ -77,12 +79,14 @@ def read_parts(config: RunConfig, say: Say, data: Mapping[str, Dataset] | None =
     if data is None:
         files = part_files(config.data, config.dev, config.test)
         whole = _read_train(config, files["train"], say)
-        space = LabelSpace.from_dataset(whole)
+        space = tree_space(config, whole)
         given = {name: _read_like(whole, files[name], space, say) for name in _OTHERS if name in files}
     else:
         whole = data["train"]
-        space = LabelSpace.from_dataset(whole)
+        space = tree_space(config, whole)
         given = {name: data[name] for name in _OTHERS if name in data}
+    whole = in_space(whole, space)
+    given = {name: in_space(part, space) for name, part in given.items()}
     for part in given.values():
         if len(part) == 0:
             raise DataError(f"{part.source} has no rows", "give a file with labelled rows")
@@ -105,6 +109,11 @@ def read_parts(config: RunConfig, say: Say, data: Mapping[str, Dataset] | None =
     for part in given.values():
         if warning := overlap(train, part).warning:
             say(warning)
+    if space.tree is not None:
+        sizes = (
+            f"{name}: {len(space.tree.at_level(k)):,}" for k, name in enumerate(space.tree.levels, start=1)
+        )
+        say(f"the labels form a tree of {len(space.tree):,} nodes; per level {', '.join(sizes)}")
     say(
         f"{space.task}-label task, {len(space)} labels; train {len(train):,}, dev {len(parts['dev']):,}, test {len(parts['test']):,} rows"
     )
@@ -118,12 +127,19 @@ def _read_train(config: RunConfig, source: str, say: Say) -> Dataset:
         text_template=config.text_template,
         label=config.label,
         label_columns=config.label_columns,
-        label_delimiter=config.label_delimiter,
+        label_delimiter=_delimiter(config),
+        level_columns=columns_to_level(config),
         id=config.id,
         group=config.group,
         task=config.task,
         say=say,
     )
+
+
+def _delimiter(config: RunConfig) -> str | None:
+    """What separates several labels; ``""`` (nothing) where guessing would take the separator of paths for it."""
+    given = config.label_delimiter
+    return "" if given is None and config.path_separator in GUESSED else given
 
 
 def _read_like(train: Dataset, source: str, space: LabelSpace, say: Say) -> Dataset:

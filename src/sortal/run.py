@@ -156,7 +156,8 @@ def _run(
         None if source is None else config.base_model,
         None if source is None else source.revision or weights_fingerprint(source.path),
         config.seed,
-        result_settings(config.model_dump(mode="json")),
+        result_settings(config.model_dump(mode="json"))
+        | ({} if space.tree is None else {"tree_of_labels": space.tree.hash}),
     )
     if group.main:
         if resume and folder.run_json.exists() and folder.checkpoints.exists():
@@ -290,6 +291,7 @@ def _decide(fitted: Fitted, parts: Parts, config: RunConfig, say: Say) -> Decisi
         threshold_metric=config.threshold_metric,
         abstain_below=config.abstain_below,
         seed=config.seed,
+        tree=parts.label_space.tree,
     )
 
 
@@ -333,6 +335,12 @@ def _meta(
         "method": config.method,
         "task": parts.label_space.task,
         "labels": list(parts.label_space.names),
+        **({"tree": tree.to_json()} if (tree := parts.label_space.tree) else {}),
+        **(
+            {}
+            if config.hierarchy == "flat"
+            else {"hierarchy": config.hierarchy, "level_weights": list(config.level_weights)}
+        ),
         "decision": decision.to_json(),
         "schema": parts.train.schema.to_json(),
         **({"base_model": None} if source is None else _base(config, source)),

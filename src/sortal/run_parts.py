@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sortal.config import build_config
-from sortal.config_sections import DataConfig
+from sortal.config_hierarchy import DATA_FIELDS
 from sortal.errors import DataError, SortalError
 from sortal.parts import Parts, read_parts
 from sortal.training.runfolder import RunFolder
@@ -23,7 +23,7 @@ def read_run_parts(record: Mapping[str, Any]) -> Parts:
         DataError: a file is gone or cannot be read. SortalError: the settings cannot be used by this version.
     """
     # Only what decides the rows: other settings may have other rules in this version.
-    names = {*DataConfig.model_fields, "seed"}
+    names = {*DATA_FIELDS, "seed"}
     given = {key: value for key, value in record["config"].items() if key in names}
     try:
         return read_parts(build_config(given), lambda line: None)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from sortal.bulk.outputs import Form
 from sortal.data.labels import LabelSpace
-from sortal.evaluation.predictions import predictions_schema, predictions_table
+from sortal.evaluation.predictions import inner_nodes, predictions_schema, predictions_table, with_inner_nodes
 from sortal.evaluation.scores import Floats
 
 
@@ -22,7 +22,8 @@ from sortal.evaluation.scores import Floats
 class Format:
     """How answers are written.
 
-    form: ``jsonl``, ``csv`` or ``parquet``. top: probabilities of so many labels only (jsonl).
+    form: ``jsonl``, ``csv`` or ``parquet``. top: probabilities of so many labels only (jsonl). Of labels in a tree, their ancestors'
+    probabilities are written as well; JSON lines also have the way to a single label, ``path``.
     """
 
     form: Form
@@ -55,7 +56,8 @@ class Format:
             return
         if self.form == "csv":
             label = "label" if self.space.task == "single" else "labels"
-            file.write(_csv([["id", label, *[f"p:{name}" for name in self.space.names]]]).encode("utf-8"))
+            names = (*self.space.names, *inner_nodes(self.space))
+            file.write(_csv([["id", label, *[f"p:{name}" for name in names]]]).encode("utf-8"))
         for shard in shards:
             file.write(shard)
 
@@ -65,6 +67,7 @@ class Format:
 
     def _csv_rows(self, ids: Sequence[str], probabilities: Floats, decided: Any) -> str:
         rows = []
+        probabilities = with_inner_nodes(self.space, probabilities)
         for id_, label, row in zip(ids, self._labels(decided), probabilities, strict=True):
             if self.space.task == "single":
                 answer = "" if label is None else label
@@ -75,14 +78,21 @@ class Format:
 
     def _json_lines(self, ids: Sequence[str], probabilities: Floats, decided: Any) -> str:
         single, names = self.space.task == "single", self.space.names
-        lines = []
-        for id_, label, row in zip(ids, self._labels(decided), probabilities, strict=True):
-            order = (-row).argsort(kind="stable")[: self.top]
-            answer = {"label": label} if single else {"labels": list(label)}
-            values = {names[i]: round(float(row[i]), 6) for i in order}
-            line = {"id": id_, **answer, "probabilities": values}
+        inner, lines = inner_nodes(self.space), []
+        above = with_inner_nodes(self.space, probabilities)[:, len(names) :]
+        for id_, label, row, nodes in zip(ids, self._labels(decided), probabilities, above, strict=True):
+            answer: dict[str, Any] = {"label": label} if single else {"labels": list(label)}
+            if single and self.space.tree is not None:
+                answer["path"] = [] if label is None else list(self.space.tree.path(label))
+            line = {"id": id_, **answer, "probabilities": self._best(names, row)}
+            if inner:
+                line["ancestors"] = self._best(inner, nodes)
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
         return "".join(lines)
+
+    def _best(self, names: Sequence[str], row: Floats) -> dict[str, float]:
+        """Probabilities by name, the highest first."""
+        return {names[i]: round(float(row[i]), 6) for i in (-row).argsort(kind="stable")[: self.top]}
 
 
 def _csv(rows: list[list[str]]) -> str:

@@ -71,6 +71,7 @@ def evaluate(
     from sortal.evaluation.predictions import write_predictions
     from sortal.evaluation.tables import (
         confusion_excerpt,
+        levels_table,
         many_labels_tables,
         metrics_table,
         twins_table,
@@ -109,7 +110,10 @@ def evaluate(
     folder = None if out is None else Path(out)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    tables = [metrics_table(metrics), *many_labels_tables(metrics)]
+    tables = [metrics_table(metrics)]
+    if metrics.get("levels"):
+        tables.append(levels_table(metrics))
+    tables += many_labels_tables(metrics)
     if without := _without_twins(model_dir, rows, gold, decided, folder, seed):
         metrics["without_twins"] = without
         if without["rows"]:

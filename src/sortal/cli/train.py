@@ -33,6 +33,22 @@ def command(
     label_delimiter: Annotated[
         str | None, Option(metavar="S", help="separator of several labels in one cell")
     ] = None,
+    path_separator: Annotated[
+        str | None, Option(metavar="S", help="labels are paths in a tree, e.g. '/' in A/A01/A01B")
+    ] = None,
+    level_columns: Annotated[
+        list[str] | None, Option(metavar="A,B,…", help="one label column per level of a tree, the top first")
+    ] = None,
+    parent_map: Annotated[
+        str | None, Option(metavar="F.csv", help="CSV with label,parent: the tree of the labels")
+    ] = None,
+    level: Annotated[
+        str | None, Option(metavar="NAME", help="cut the tree of labels below this level")
+    ] = None,
+    hierarchy: Annotated[
+        str | None,
+        Option(help="flat | levels | conditional: how a tree of labels is learned (head, encoder, tfidf)"),
+    ] = None,
     id: Annotated[str | None, Option(metavar="COL", help="row id column")] = None,
     group: Annotated[
         str | None, Option(metavar="COL", help="rows with one value here stay in one split")
@@ -114,6 +130,11 @@ def command(
         "label": label,
         "label_columns": comma_list(label_columns),
         "label_delimiter": label_delimiter,
+        "path_separator": path_separator,
+        "level_columns": comma_list(level_columns),
+        "parent_map": parent_map,
+        "level": level,
+        "hierarchy": hierarchy,
         "id": id,
         "group": group,
         "task": task,
@@ -168,6 +189,7 @@ def train(
     from sortal.evaluation.tables import (
         confusion_excerpt,
         coverage_table_view,
+        levels_table,
         many_labels_tables,
         metrics_table,
         twins_table,
@@ -180,7 +202,11 @@ def train(
     if not result.record:  # a process that is not the main one
         return {}
     metrics = result.metrics
-    tables = [metrics_table(metrics), *many_labels_tables(metrics)] if metrics else []
+    tables = [metrics_table(metrics)] if metrics else []
+    if metrics.get("levels"):
+        tables.append(levels_table(metrics))
+    if metrics:
+        tables += many_labels_tables(metrics)
     seen = metrics.get("without_twins", {}).get("rows", 0)
     if seen:
         tables.append(twins_table(metrics))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -28,6 +28,7 @@ class Dataset:
         schema: the columns it was read from.
         label_names: the label order the source itself declares (hub ClassLabel, label_columns), or None.
         index: the rows of ``backing`` this view shows, or None for all.
+        parent_of: the parent of every node that the source itself declares (level_columns), None at the top level; or None.
     """
 
     backing: pa.Table
@@ -35,6 +36,7 @@ class Dataset:
     schema: Schema = field(default_factory=Schema)
     label_names: tuple[str, ...] | None = None
     index: Indices | None = None
+    parent_of: Mapping[str, str | None] | None = None
 
     @classmethod
     def from_lists(
@@ -121,6 +123,12 @@ class Dataset:
         if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
             raise IndexError(f"indices must lie in [0, {len(self)})")
         return replace(self, index=chosen if self.index is None else self.index[chosen])
+
+    def with_labels(self, labels: Sequence[Labels]) -> Dataset:
+        """The same rows with other labels, one tuple per row of this view."""
+        column, table = pa.array([list(row) for row in labels], pa.list_(pa.string())), self.table
+        position = table.column_names.index("labels")
+        return replace(self, backing=table.set_column(position, "labels", column), index=None)
 
     def without_labels(self) -> Dataset:
         """The same rows as if they had been read for prediction."""

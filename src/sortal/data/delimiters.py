@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _NAMES = {"|": "bar", ";": "semicolon", ",": "comma", "\n": "line-break"}
+GUESSED = frozenset(_NAMES)
 _LONGEST_LABEL = 80
 _SHARE = 0.9
 _DISTINCT_COMBINATIONS = 10

@@ -18,6 +18,7 @@ from sortal.data.dataset import Dataset, Labels
 from sortal.data.problems import RowProblems, listed, nearest
 from sortal.data.schema import Task
 from sortal.errors import DataError
+from sortal.hierarchy.tree import LabelTree
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
@@ -26,12 +27,16 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 class LabelSpace:
     """Label names in their one order: the order of score columns, of ``id2label`` and of every report.
 
+    Labels may form a ``tree``, which implies a row's ancestors. Single-label: the names are those that rows carry, and the tree has
+    their ancestors, too. Multi-label: the names are all nodes in their order, and a row has the ancestors of its labels.
+
     Raises:
-        DataError: no names, duplicate names, or a single-label task with one class.
+        DataError: no names, duplicate names, a single-label task with one class, or a tree of other labels.
     """
 
     names: tuple[str, ...]
     task: Task
+    tree: LabelTree | None = None
 
     def __post_init__(self) -> None:
         if self.task not in ("single", "multi"):
@@ -51,6 +56,10 @@ class LabelSpace:
                 f"every row has the label {self.names[0]!r}; a single-label task needs at least two classes",
                 "add rows of another class, or use a multi-label task with one label (--task multi) for yes/no",
             )
+        if self.tree is not None and self.task == "multi" and self.tree.nodes != self.names:
+            raise DataError("the tree of labels has other nodes than there are labels", "restore both")
+        if self.tree is not None and (stray := [name for name in self.names if name not in self.tree.index]):
+            raise DataError(f"label {stray[0]!r} is not in the tree of labels", "restore both")
 
     @classmethod
     def from_labels(
@@ -63,7 +72,7 @@ class LabelSpace:
         """
         found = {label for row in labels for label in row}
         if order is None:
-            return cls(tuple(sorted(found, key=_natural)), task)
+            return cls(tuple(sorted(found, key=natural_order)), task)
         unknown = sorted(found - set(order))
         if unknown:
             raise DataError(
@@ -115,7 +124,7 @@ class LabelSpace:
         return np.fromiter((self.index[names[0]] for names in labels), np.int64, len(labels))
 
     def encode_multi(self, labels: Sequence[Labels]) -> npt.NDArray[np.uint8]:
-        """Indicator matrix, uint8 [n, L]; a row without labels is all zero.
+        """Indicator matrix, uint8 [n, L], with the ancestors of every label; a row without labels is all zero.
 
         Raises:
             DataError: an unknown label.
@@ -123,7 +132,7 @@ class LabelSpace:
         self._refuse_unknown(labels)
         matrix = np.zeros((len(labels), len(self)), np.uint8)
         matrix[self._places(labels)] = 1
-        return matrix
+        return matrix if self.tree is None else self.tree.close(matrix)
 
     def encode(self, dataset: Dataset) -> npt.NDArray[Any]:
         """Gold labels of ``dataset``: int64 [n] (single) or uint8 [n, L] (multi).
@@ -143,6 +152,8 @@ class LabelSpace:
         """
         if self.task == "single":
             return self.encode(dataset)
+        if self.tree is not None:
+            return csr_array(self.encode(dataset))  # ancestors are implied
         self.check(dataset)
         labels = dataset.labels or []
         rows, columns = self._places(labels)
@@ -195,7 +206,8 @@ class LabelSpace:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; `from_json` reads it back."""
-        return {"task": self.task, "names": list(self.names)}
+        tree = {} if self.tree is None else {"tree": self.tree.to_json()}
+        return {"task": self.task, "names": list(self.names), **tree}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> LabelSpace:
@@ -212,7 +224,7 @@ class LabelSpace:
             ) from None
         if not isinstance(names, list):
             raise DataError("the saved label names are not a list", "restore the original file")
-        return cls(tuple(names), task)
+        return cls(tuple(names), task, LabelTree.from_json(values["tree"]) if "tree" in values else None)
 
     def _refuse_unknown(self, labels: Sequence[Labels]) -> None:
         for row, names in enumerate(labels, start=1):
@@ -224,5 +236,6 @@ class LabelSpace:
                     )
 
 
-def _natural(name: str) -> tuple[int, Decimal, str]:
+def natural_order(name: str) -> tuple[int, Decimal, str]:
+    """Key that sorts numbers by value, before words."""
     return (0, Decimal(name), name) if _NUMBER.fullmatch(name) else (1, Decimal(0), name)

@@ -22,6 +22,7 @@ from sortal.data.stream import row_ids
 from sortal.data.textcells import TextJoiner, is_missing
 from sortal.data.widecolumns import add_flags, interpret_flags
 from sortal.errors import ConfigError, DataError
+from sortal.hierarchy.levelcells import interpret_levels
 
 
 def read(
@@ -32,6 +33,7 @@ def read(
     label: str | None = None,
     label_columns: Sequence[str] = (),
     label_delimiter: str | None = None,
+    level_columns: Sequence[str] = (),
     id: str | None = None,
     group: str | None = None,
     task: Literal["auto", "single", "multi"] = "auto",
@@ -47,6 +49,7 @@ def read(
         label: label column; found by name when None.
         label_columns: wide 0/1 columns, one per label; their order is the label order.
         label_delimiter: separates several labels in one cell; None infers it, ``""`` never splits.
+        level_columns: one column per level of a tree of labels, the top one first; a row's label is its last name.
         id: column with a row id; default the 1-based row number.
         group: column whose equal values stay in one split.
         task: single-label, multi-label, or inferred and said.
@@ -58,7 +61,7 @@ def read(
         ConfigError: arguments that contradict each other.
         ResourceError: no room in the temporary folder, or a hub id without a network.
     """
-    _refuse_contradictions(text, label, label_columns, label_delimiter, task)
+    _refuse_contradictions(text, label, label_columns, label_delimiter, level_columns, task)
     records = open_source(source, say)
     peek = next(records.batches(), None)
     if peek is None:
@@ -72,7 +75,7 @@ def read(
         text=(text,) if isinstance(text, str) else text,
         text_template=text_template,
         label=label,
-        label_columns=label_columns,
+        label_columns=label_columns or level_columns,
         id=id,
         group=group,
         need_labels=need_labels,
@@ -88,15 +91,22 @@ def read(
             chosen.text, text_template, label, tuple(label_columns), label_delimiter, id, group, None
         )
         names: tuple[str, ...] | None = None
-        if chosen.label or chosen.label_columns:
+        parent_of: dict[str, str | None] | None = None
+        if level_columns and chosen.label_columns:
+            levels, parent_of = interpret_levels(book, records.name, chosen.label_columns, say)
+            schema = replace(schema, level_columns=chosen.label_columns, task="single")
+            table = table.append_column("labels", _label_column(spool, levels, book))
+        elif chosen.label or chosen.label_columns:
             labels, schema, names = _labels(
                 records, chosen, book, schema, None if task == "auto" else task, say
             )
             table = table.append_column("labels", _label_column(spool, labels, book))
         else:
-            schema = replace(schema, task=None if task == "auto" else task)
+            schema = replace(
+                schema, level_columns=tuple(level_columns), task=None if task == "auto" else task
+            )
     _warn_of_repeated_ids(table, chosen, records.name, say)
-    return Dataset(table, records.name, schema, names)
+    return Dataset(table, records.name, schema, names, parent_of=parent_of)
 
 
 def _refuse_contradictions(
@@ -104,8 +114,19 @@ def _refuse_contradictions(
     label: str | None,
     label_columns: Sequence[str],
     label_delimiter: str | None,
+    level_columns: Sequence[str],
     task: str,
 ) -> None:
+    if level_columns and (label or label_columns or label_delimiter):
+        raise ConfigError(
+            "level_columns cannot be combined with label, label_columns or label_delimiter",
+            "choose one way to give labels",
+        )
+    if level_columns and task == "multi":
+        raise ConfigError(
+            "level_columns give one label per row, which contradicts task 'multi'",
+            "for several labels per row, write them as paths or give a parent map",
+        )
     if label_columns and (label or label_delimiter):
         raise ConfigError(
             "label_columns cannot be combined with label or label_delimiter", "choose one way to give labels"
@@ -118,6 +139,7 @@ def _refuse_contradictions(
     for role, names in (
         ("text", [text] if isinstance(text, str) else text),
         ("label_columns", label_columns),
+        ("level_columns", level_columns),
     ):
         if len(set(names)) != len(names):
             raise ConfigError(f"{role} names a column twice: {', '.join(names)}", "name each column once")

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Task = Literal["single", "multi"]
+_TUPLES = ("text", "label_columns", "level_columns")
 
 
 @dataclass(frozen=True)
@@ -23,21 +24,19 @@ class Schema:
     id: str | None = None
     group: str | None = None
     task: Task | None = None
+    level_columns: tuple[str, ...] = ()
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments for `sortal.data.reading.read`; without ``group``, which only matters for splitting."""
-        names = ("text", "text_template", "label", "label_columns", "label_delimiter", "id")
+        names = ("text", "text_template", "label", "label_columns", "label_delimiter", "level_columns", "id")
         return {name: getattr(self, name) for name in names} | {"task": self.task or "auto"}
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; `from_json` reads it back."""
-        return asdict(self) | {"text": list(self.text), "label_columns": list(self.label_columns)}
+        return asdict(self) | {name: list(getattr(self, name)) for name in _TUPLES}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Schema:
         """The inverse of `to_json`."""
         known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
-        return cls(
-            **known
-            | {"text": tuple(values.get("text", ())), "label_columns": tuple(values.get("label_columns", ()))}
-        )
+        return cls(**known | {name: tuple(values.get(name, ())) for name in _TUPLES})

@@ -26,6 +26,7 @@ from sortal.estimator.kept_model import KeptModel
 from sortal.estimator.settings import run_config
 from sortal.estimator.targets import Targets
 from sortal.estimator.texts import TextColumns, read_columns
+from sortal.hierarchy.spaces import spelled, tree_space
 from sortal.training.atomic import atomic_folder
 
 
@@ -57,6 +58,7 @@ class SortalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         classes_: labels ``[L]`` in the caller's own type, in the order of the columns of scores and probabilities: sorted, or the columns of an indicator matrix.
+            Labels in a tree (``settings={"path_separator": "/"}``) that stand for others, or are only ancestors of some, make all of them strings.
         n_features_in_: text columns of X; 1 for a list of texts.
         feature_names_in_: column names, when X was a DataFrame.
     """
@@ -124,16 +126,18 @@ class SortalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if (X_dev is None) != (y_dev is None):
             raise InputError("X_dev and y_dev belong together", "give both, or neither")
         answers = read_answers(y, columns.n)
-        targets = Targets.learn(answers)
+        targets = named = Targets.learn(answers)
         with tempfile.TemporaryDirectory(prefix="sortal-fit-") as place, refusals(), stops():
             out = str(Path(place) / "run")
             config = run_config(self.get_params(deep=False), targets, split=X_dev is None, out=out)
             template = config.text_template
             data = {"train": _dataset(columns, template, targets.labels(answers), targets, "X", groups)}
+            if config.has_tree:
+                targets = targets.in_tree(tree_space(config, data["train"]))
             if X_dev is not None:
                 dev = read_columns(self, X_dev, reset=False)
-                labels = targets.labels(read_answers(y_dev, dev.n, "y_dev"))
-                data["dev"] = _dataset(dev, template, labels, targets, "X_dev")
+                labels = named.labels(read_answers(y_dev, dev.n, "y_dev"))
+                data["dev"] = _dataset(dev, template, labels, named, "X_dev")
             with numpy_random_kept():
                 result = run(config, data=data, say=self._say, quiet=not self.verbose)
             self._model = KeptModel.take(result.folder / "model", result.classifier)
@@ -173,13 +177,16 @@ class SortalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         scores = classifier.scorer.score(self._texts(X)).astype(np.float64) / classifier.decision.temperature
         if self._targets.task == "single" and scores.shape[1] == 2:
             return scores[:, 1] - scores[:, 0]
-        return scores
+        tree = classifier.decision.tree
+        # The order of scores is that of probabilities: lowered alike, they stay their log-odds.
+        return scores if tree is None or self._targets.task == "single" else tree.monotone(scores)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of rows whose labels are all right; a row without an answer is wrong."""
         check_is_fitted(self)
         texts = self._texts(X)
-        gold = self._targets.labels(read_answers(y, len(texts)))
+        space = self.classifier_.label_space
+        gold = spelled(self._targets.labels(read_answers(y, len(texts))), space)
         answers = self._answers(texts)
         if self._targets.task == "single":
             right = [(name,) == names for name, names in zip(answers, gold, strict=True)]

@@ -8,7 +8,7 @@ from typing import Any
 from sklearn.utils import check_random_state
 
 from sortal.config import RunConfig, build_config
-from sortal.config_sections import DataConfig
+from sortal.config_hierarchy import DATA_FIELDS
 from sortal.errors import InputError
 from sortal.estimator.targets import Targets, names_of
 
@@ -29,8 +29,10 @@ SAME = (
 POLICIES = ("return_none", "ignore", "warn", "raise")
 _OTHERWISE = {"seed": "random_state", "dev_size": "validation_fraction"}
 # Settings of the data that mean something for rows in memory.
-_OF_ROWS = frozenset(("text_template", "split_seed", "max_train_rows"))
-_OF_FILES = (frozenset(DataConfig.model_fields) | {"out"}) - _OF_ROWS - frozenset(_OTHERWISE)
+_OF_ROWS = frozenset(
+    ("text_template", "split_seed", "max_train_rows", "path_separator", "parent_map", "level_names", "level")
+)
+_OF_FILES = (DATA_FIELDS | {"out"}) - _OF_ROWS - frozenset(_OTHERWISE)
 
 
 def run_config(parameters: Mapping[str, Any], targets: Targets, *, split: bool, out: str) -> RunConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sortal.data.canonical import canonical_names
 from sortal.data.dataset import Labels
+from sortal.data.labels import LabelSpace
 from sortal.data.problems import listed
 from sortal.data.schema import Task
 from sortal.errors import InputError
@@ -66,6 +67,22 @@ class Targets:
     def names(self) -> tuple[str, ...]:
         """The labels as strings ``[L]``; numbers and truth values as they would be read from a file."""
         return tuple(names_of(self.classes.tolist()))
+
+    def in_tree(self, space: LabelSpace) -> Targets:
+        """The targets of a y whose labels form a tree: with the labels that ``space`` has, as strings where they are others.
+
+        Raises:
+            InputError: a column of an indicator matrix stands for another label.
+        """
+        if space.names == self.names:
+            return self
+        if self.form == "indicator":
+            stray = sorted(set(self.names) ^ set(space.names))
+            raise InputError(
+                f"the columns of y and the nodes of the tree of labels differ by {listed(stray, 5)}",
+                "give one column per node under its full name, and no level; or a list of labels per row",
+            )
+        return replace(self, classes=np.array(space.names, object))
 
     def labels(self, answers: Answers) -> list[Labels]:
         """The label strings of every row; a label that ``fit`` never saw is a string that is not among ``names``.

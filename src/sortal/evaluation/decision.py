@@ -15,6 +15,7 @@ from sortal.evaluation.cuts import DEFAULT
 from sortal.evaluation.floor import ThresholdMetric
 from sortal.evaluation.scores import Floats, Ints, Task, check_gold, check_scores, sigmoid, softmax
 from sortal.evaluation.thresholds import Mode, tune_thresholds
+from sortal.hierarchy.tree import LabelTree
 
 ABSTAINED = -1
 LADDER = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -29,6 +30,7 @@ class Decision:
         temperature: scores are divided by it; 1 leaves them as they are.
         thresholds: multi-label only: one per label, on probabilities; None means 0.5 for all.
         abstain_below: single-label only: a row whose best probability is below it gets no label.
+        tree: of the labels, if they form one. Multi-label: no node is more probable than its parent, and a given node's ancestors are given.
 
     Raises:
         ConfigError: values that cannot work together.
@@ -38,6 +40,7 @@ class Decision:
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
     abstain_below: float | None = None
+    tree: LabelTree | None = None
 
     def __post_init__(self) -> None:
         if self.task not in ("single", "multi"):
@@ -73,6 +76,7 @@ class Decision:
         threshold_metric: ThresholdMetric = "f1_macro",
         abstain_below: float | None = None,
         seed: int = 0,
+        tree: LabelTree | None = None,
     ) -> Decision:
         """Fit temperature, then (multi-label) thresholds, on **dev** scores; never give it test rows.
 
@@ -84,6 +88,7 @@ class Decision:
             thresholds: see `tune_thresholds`; ignored for single-label.
             threshold_metric: what the thresholds maximise.
             abstain_below: kept as given; single-label only.
+            tree: kept as given.
             seed: of the folds of ``thresholds="auto"``.
 
         Raises:
@@ -94,18 +99,21 @@ class Decision:
         temperature = fit_temperature(scores, gold, task) if temperature_scaling else 1.0
         tuned: tuple[float, ...] | None = None
         if task == "multi" and thresholds != "none":
-            probabilities = sigmoid(scores, temperature)
+            probabilities = cls(task, temperature, tree=tree).probabilities(scores)
             values = tune_thresholds(probabilities, gold, mode=thresholds, metric=threshold_metric, seed=seed)
             tuned = tuple(float(value) for value in values)
-        return cls(task, temperature, tuned, abstain_below)
+        return cls(task, temperature, tuned, abstain_below, tree)
 
     def probabilities(self, scores: NDArray[Any]) -> Floats:
-        """float64 ``[n, L]``: softmax (rows sum to one) or sigmoid of ``scores / temperature``.
+        """float64 ``[n, L]``: softmax (rows sum to one) or sigmoid of ``scores / temperature``, in a tree at most the parent's.
 
         Raises:
             ModelError: naming the first row with a NaN score; −inf is allowed and gives probability 0.
         """
-        return (softmax if self.task == "single" else sigmoid)(scores, self.temperature)
+        if self.task == "single":
+            return softmax(scores, self.temperature)
+        found = sigmoid(scores, self.temperature)
+        return found if self.tree is None else self.tree.monotone(found)
 
     def decide(self, probabilities: Floats) -> NDArray[Any]:
         """Single: int64 ``[n]``, the most probable label or −1 (abstained). Multi: uint8 ``[n, L]``, 1 = given.
@@ -120,7 +128,8 @@ class Decision:
             return best
         self.check_width(probabilities.shape[1])
         limits = DEFAULT if self.thresholds is None else np.array(self.thresholds)
-        return (probabilities >= limits).astype(np.uint8)
+        given = (probabilities >= limits).astype(np.uint8)
+        return given if self.tree is None else self.tree.close(given)
 
     def check_width(self, n_labels: int) -> None:
         """Refuse a number of labels that the thresholds were not tuned for."""

@@ -14,6 +14,7 @@ from sortal.evaluation.calibration import BinSums, Calibration, bin_sums
 from sortal.evaluation.counts import f1, ratio
 from sortal.evaluation.decision import ABSTAINED, Decision, coverage_rows
 from sortal.evaluation.frequency import PROPENSITY_A, PROPENSITY_B, LabelFrequencies, bands
+from sortal.evaluation.hierarchical import tree_figures
 from sortal.evaluation.intervals import basic_interval, bootstrap, percentile_interval, unanimous_interval
 from sortal.evaluation.label_metrics import LabelMetrics
 from sortal.evaluation.ranked import MANY, Ranked, ranked
@@ -41,6 +42,7 @@ def evaluate(
     selective_accuracy (of the answered rows). **An abstained row counts as wrong** in accuracy and as a miss in recall.
     Multi-label: f1_micro, f1_macro, f1_weighted, f1_samples, subset_accuracy, map, ece, log_loss; p_at_k, r_at_k, ndcg_at_k and
     with ``frequencies`` psp_at_k (see `ranked`) and bands (macro-F1 by training rows). Single-label with many labels: accuracy_at_k.
+    Labels in a tree: also h_precision, h_recall, h_f1, lca_distance and levels; see `tree_figures`.
 
     F1 averages are scikit-learn's over the whole label space with ``zero_division=0``: a label that occurs neither in
     gold nor in the predictions scores 0 (``labels_without_rows`` says how many there are), and so does a row that is
@@ -91,6 +93,13 @@ def evaluate(
         of_label = [np.array([entry[key] for entry in per_label]) for key in ("support", "f1")]
         result["bands"] = bands(frequencies, *of_label)
         result["propensity"] = {"a": PROPENSITY_A, "b": PROPENSITY_B}
+    if decision.tree is not None:
+        figures = tree_figures(
+            gold, predicted, names, task, decision.tree, n_resamples=n_resamples, seed=seed
+        )
+        result |= figures.headlines
+        result["intervals"] |= figures.intervals
+        result["levels"] = figures.levels
     result["per_label"] = per_label
     result["calibration_bins"] = fit.bins
     if task == "single":

@@ -1,12 +1,13 @@
 """``predictions.parquet``: one row per text, written in row groups and published by rename.
 
 Columns: ``id`` (string), ``gold`` (left out without gold labels) and ``predicted`` — a string for single-label (null =
-abstained), a list of strings for multi-label — and one float64 column ``p:<label>`` per label. The prefix is always
-there, so a label named "id" or "gold" cannot clash. Task and label order are in the file's metadata.
+abstained), a list of strings for multi-label — and one float64 column ``p:<label>`` per label, after them one per node of a tree
+of labels that is not a label itself. The prefix is always there, so a label named "id" or "gold" cannot clash. Task and label order
+are in the file's metadata.
 
 With more than `DENSE_LABELS` labels a column each would be most of the file and of the time, for numbers near 0. Two columns
 stand for them: ``p`` (list of float64) and ``p_labels`` (list of int32, positions in the label order, rising), which hold
-the `KEPT` most probable labels of the row with the predicted and gold ones; all others are read as 0.
+the `KEPT` most probable labels of the row with the predicted and gold ones; all others are read as 0. Nodes that are no labels are left out.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from sortal.errors import DataError, ResourceError
 from sortal.evaluation.ranked import first_labels
 from sortal.evaluation.scores import Floats, LabelNames, Task
+from sortal.hierarchy.tree import LabelTree
 
 ROW_GROUP = 4096
 DENSE_LABELS = 1000
@@ -195,7 +197,7 @@ def predictions_schema(label_space: LabelNames, *, with_gold: bool = False) -> A
     if len(names) > DENSE_LABELS:
         fields += [("p", pa.list_(pa.float64())), ("p_labels", pa.list_(pa.int32()))]
     else:
-        fields += [(f"p:{name}", pa.float64()) for name in names]
+        fields += [(f"p:{name}", pa.float64()) for name in (*names, *inner_nodes(label_space))]
     return pa.schema(fields, metadata={_KEY: json.dumps({"task": task, "labels": names})})
 
 
@@ -216,7 +218,7 @@ def predictions_table(
     if len(names) > DENSE_LABELS:
         columns += _kept(np.asarray(probabilities, dtype=np.float64), predicted, gold)
     else:
-        block = np.ascontiguousarray(np.asarray(probabilities, dtype=np.float64).T)
+        block = np.ascontiguousarray(with_inner_nodes(label_space, probabilities).T)
         columns += [pa.array(column) for column in block]
     return pa.Table.from_arrays(columns, schema=predictions_schema(label_space, with_gold=gold is not None))
 
@@ -234,6 +236,22 @@ def _kept(probabilities: Floats, predicted: NDArray[Any], gold: NDArray[Any] | N
     ends = pa.array(np.append(0, np.cumsum(chosen.sum(axis=1))).astype(np.int32))
     values = pa.array(probabilities[chosen]), pa.array(np.nonzero(chosen)[1].astype(np.int32))
     return [pa.ListArray.from_arrays(ends, found) for found in values]
+
+
+def inner_nodes(label_space: LabelNames) -> tuple[str, ...]:
+    """The nodes of the labels' tree that are no labels themselves; none without a tree, or where every node is a label."""
+    tree: LabelTree | None = getattr(label_space, "tree", None)
+    return () if tree is None else tree.beyond(label_space.names)
+
+
+def with_inner_nodes(label_space: LabelNames, probabilities: Floats) -> Floats:
+    """Probabilities ``[n, L]`` with those of `inner_nodes` behind them."""
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    tree: LabelTree | None = getattr(label_space, "tree", None)
+    if tree is None or not (inner := inner_nodes(label_space)):
+        return probabilities
+    nodes = tree.of_labels(label_space.names, probabilities)
+    return np.concatenate([probabilities, nodes[:, [tree.index[name] for name in inner]]], axis=1)
 
 
 def _labels(encoded: NDArray[Any], names: tuple[str, ...], task: Task) -> Any:

@@ -21,6 +21,10 @@ TITLES = {
     "f1_samples": "F1 per row",
     "subset_accuracy": "all labels right",
     "map": "mean average precision",
+    "h_precision": "hierarchical precision",
+    "h_recall": "hierarchical recall",
+    "h_f1": "hierarchical F1",
+    "lca_distance": "distance in the tree",
     "ece": "calibration error (ECE)",
     "log_loss": "log loss",
     "main_first": "main label is the first guess",
@@ -35,6 +39,7 @@ RANKED_TITLES = {
     "ndcg_at_{}": "nDCG at {}",
     "psp_at_{}": "propensity-scored precision at {}",
 }
+LEVEL_TITLES = {"accuracy": "accuracy", "f1_micro": "F1 micro", "f1_macro": "F1 macro"}
 _LABEL_WIDTH = 40
 
 
@@ -143,6 +148,24 @@ def many_labels_tables(metrics: Mapping[str, Any]) -> list[Table]:
             )
         tables.append(by_band)
     return tables
+
+
+def levels_table(metrics: Mapping[str, Any]) -> Table:
+    """Figures of every level of a tree of labels, the top one first."""
+    table = _table("By level of the tree", ["level", "figure"], ["nodes", "rows", "value", "95 % interval"])
+    for level in metrics["levels"]:
+        head = [_label(level["level"]), f"{level['nodes']:,}", f"{level['rows']:,}"]
+        for name in [name for name in LEVEL_TITLES if name in level]:
+            value, interval = level[name], level["intervals"].get(name)
+            table.add_row(
+                head[0],
+                LEVEL_TITLES[name],
+                *head[1:],
+                "–" if value is None else f"{value:.3f}",
+                "" if interval is None else f"{interval[0]:.3f} – {interval[1]:.3f}",
+            )
+            head = ["", "", ""]  # said once
+    return table
 
 
 def confusion_excerpt(metrics: Mapping[str, Any], k: int = 8) -> Table:

@@ -52,7 +52,7 @@ def read_subject(folder: Path, to: str, dtype: str | None, *, int8: bool, withou
     """Read ``sortal.json`` and refuse what no format can express.
 
     Raises:
-        ModelError: not a model folder, a baseline, a blend without consent, or attention to both sides. ConfigError: unknown dtype.
+        ModelError: not a model folder, a baseline, a blend without consent, a tree of labels that is more than names, or attention to both sides. ConfigError: unknown dtype.
     """
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(
@@ -72,7 +72,17 @@ def read_subject(folder: Path, to: str, dtype: str | None, *, int8: bool, withou
             "temperature and thresholds, which belong to the blend, are left out",
         )
     if "blend" in meta:
-        decision = Decision(decision.task, 1.0, None, None)
+        decision = Decision(decision.task, 1.0, None, None, decision.tree)
+    if meta.get("hierarchy", "flat") != "flat":
+        raise ModelError(
+            f"{folder} was trained with hierarchy {meta['hierarchy']!r}, and {to} has no place for what makes labels of its choices",
+            "use sortal predict or sortal serve, or train with hierarchy flat",
+        )
+    if decision.tree is not None and decision.task == "multi":
+        raise ModelError(
+            f"{folder} keeps every label at most as probable as the one above it in their tree, and {to} has no place for that",
+            "use sortal predict or sortal serve",
+        )
     if meta.get("bidirectional"):
         raise ModelError(
             f"{folder} lets a causal model's tokens see those after them, which no runtime but Sortal's does",

@@ -11,7 +11,7 @@ import numpy as np
 from sortal.backbone.loading import load_tokenizer
 from sortal.classifier import Classifier
 from sortal.config import build_config
-from sortal.config_sections import DataConfig
+from sortal.config_hierarchy import DATA_FIELDS
 from sortal.data.dataset import Dataset
 from sortal.errors import DataError, SortalError
 from sortal.exporting.subject import Subject
@@ -96,7 +96,7 @@ def _run_rows(subject: Subject) -> dict[str, Dataset]:
     try:
         config = json.loads(record.read_bytes())["config"]
         # Only what decides the rows: other settings may have other rules in this version.
-        names = {*DataConfig.model_fields, "seed"}
+        names = {*DATA_FIELDS, "seed"}
         parts = read_parts(build_config({k: v for k, v in config.items() if k in names}), lambda line: None)
     except (SortalError, OSError, ValueError, KeyError):
         return {}

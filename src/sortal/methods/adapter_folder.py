@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import safe_open
 
@@ -11,20 +11,27 @@ from sortal.backbone.adapters import PeftModel, get_peft_model_state_dict
 from sortal.backbone.fingerprint import weights_fingerprint
 from sortal.backbone.quiet import quiet
 from sortal.backbone.sources import ModelSource, resolve
-from sortal.data.labels import LabelSpace
 from sortal.errors import ModelError
 
 
-def name_labels(settings: Any, space: LabelSpace) -> None:
-    """Write the label order into the model's config, where transformers and `check_labels` look for it."""
-    settings.num_labels = len(space)
-    settings.id2label = space.id2label
-    settings.label2id = {name: i for i, name in space.id2label.items()}
+class Named(Protocol):
+    """What the outputs of a network are called: a label space, or units of a tree."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """In the order of the outputs."""
 
 
-def check_labels(folder: Path, settings: Any, space: LabelSpace) -> None:
+def name_labels(settings: Any, outputs: Named) -> None:
+    """Write the order of the outputs into the model's config, where transformers and `check_labels` look for it."""
+    settings.num_labels = len(outputs.names)
+    settings.id2label = dict(enumerate(outputs.names))
+    settings.label2id = {name: i for i, name in enumerate(outputs.names)}
+
+
+def check_labels(folder: Path, settings: Any, outputs: Named) -> None:
     """Refuse a folder whose two files name the labels differently."""
-    if tuple(str(settings.id2label[i]) for i in range(settings.num_labels)) != space.names:
+    if tuple(str(settings.id2label[i]) for i in range(settings.num_labels)) != outputs.names:
         raise ModelError(
             f"{folder}: config.json and sortal.json disagree about the labels",
             "restore both files from one run",

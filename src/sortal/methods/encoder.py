@@ -19,6 +19,7 @@ from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.errors import ModelError
+from sortal.hierarchy.units import saved_units, unit_plan
 from sortal.methods.adapter_folder import adapter_shapes, check_labels, name_labels
 from sortal.methods.base import FitContext, Fitted, PreviewContext
 from sortal.methods.base_kind import check_kind
@@ -29,10 +30,9 @@ from sortal.methods.preview import TokenPreview, TokenRow
 from sortal.methods.score_init import begin_at_names, check_wordings
 from sortal.methods.step_budget import budget_steps
 from sortal.methods.text_folder import MAX_LENGTH, load_texts, save_texts
-from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
+from sortal.methods.tuning import fine_tune, lengths_line, parameters_line, training_loss
 from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
-from sortal.training.losses import make_loss
 from sortal.training.objective import Classification
 
 SCORE_FILE = "score.safetensors"
@@ -65,7 +65,8 @@ class EncoderMethod:
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Refuse wordings and loss settings that do not fit the labels."""
         check_wordings(config, label_space)
-        make_loss(config, label_space.task, label_space.names, label_space.encode_sparse(train))
+        units = unit_plan(label_space, config.hierarchy, config.level_weights)
+        training_loss(config, label_space, label_space.encode_sparse(train), units)
 
     def preview(self, asked: PreviewContext) -> TokenPreview:
         """Encoded texts; the state of the first token or of all tokens is classified."""
@@ -103,8 +104,17 @@ class EncoderMethod:
         say(f"{parameters_line(scorer.model)}, {_POOLING[pooling]}")
         gold = space.encode_sparse(context.train)
         if config.score_init == "labels" and isinstance(scorer.model.score, nn.Linear):
-            begin_at_names(scorer.model, scorer.model.score, encoder, train, gold, context, scorer.max_tokens)
-        loss = make_loss(config, space.task, space.names, gold)
+            begin_at_names(
+                scorer.model,
+                scorer.model.score,
+                encoder,
+                train,
+                gold,
+                context,
+                scorer.max_tokens,
+                scorer.units,
+            )
+        loss = training_loss(config, space, gold, scorer.units)
 
         tuned = fine_tune(
             context,
@@ -134,7 +144,8 @@ class EncoderMethod:
         config, space, device = context.config, context.label_space, context.processes.device
         path, trust = context.base.path, config.trust_remote_code
         settings = loading.load_config(path, trust_remote_code=trust)
-        name_labels(settings, space)
+        units = unit_plan(space, config.hierarchy, config.level_weights)
+        name_labels(settings, units or space)
         settings.problem_type = PROBLEM_TYPE[space.task]
         if settings.pad_token_id is None:  # where there is one, RoBERTa counts its positions from it
             settings.pad_token_id = encoder.tokenizer.pad_token_id
@@ -144,9 +155,12 @@ class EncoderMethod:
         if own:
             whole = encoders.with_own_head(whole, settings, trust_remote_code=trust)
         dtype = loading.choose_dtype(config.dtype, device)
-        model = EncoderModel(whole, len(space), settings.pad_token_id, own=own, dtype=dtype).to(device)
+        model = EncoderModel(
+            whole, len((units or space).names), settings.pad_token_id, own=own, dtype=dtype
+        ).to(device)
         model.tune(config)
-        return EncoderScorer(model, encoder, default_max_tokens(settings, dtype, device), context.processes)
+        budget = default_max_tokens(settings, dtype, device)
+        return EncoderScorer(model, encoder, budget, context.processes, units=units)
 
     def load(self, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> EncoderScorer:
         """The scorer saved in ``folder``, which needs no base model; refuses missing and stray tensors and changed templates.
@@ -156,16 +170,19 @@ class EncoderMethod:
         """
         encoder = load_texts(folder, meta)
         settings = loading.load_config(str(folder))
-        check_labels(folder, settings, label_space)
+        units = saved_units(meta, label_space)
+        check_labels(folder, settings, units or label_space)
         device, own = processes().device, meta["pooling"] == "own"
         auto = AutoModelForSequenceClassification if own else AutoModel
         whole = encoders.load_tuned(auto, folder, settings)
         dtype = getattr(torch, meta["dtype"])
-        model = EncoderModel(whole, len(label_space), settings.pad_token_id, own=own, dtype=dtype)
+        model = EncoderModel(
+            whole, len((units or label_space).names), settings.pad_token_id, own=own, dtype=dtype
+        )
         if not own:
             _load_score(model.score, folder / SCORE_FILE)
         model.requires_grad_(False).to(device)
-        return EncoderScorer(model, encoder, default_max_tokens(settings, dtype, device))
+        return EncoderScorer(model, encoder, default_max_tokens(settings, dtype, device), units=units)
 
 
 def make_encoder(path: str, config: RunConfig) -> TextEncoder:

@@ -26,8 +26,8 @@ def log_priors(counts: npt.NDArray[Any], rows: int) -> Floats:
     return result
 
 
-def log_odds(counts: npt.NDArray[Any], rows: int) -> Floats:
-    """Log-odds of each label's frequency in ``rows`` ≥ 1 rows; half a row away from never and from always."""
+def log_odds(counts: npt.NDArray[Any], rows: int | Ints) -> Floats:
+    """Log-odds of each label's frequency in ``rows`` ≥ 1 rows, of all labels or of each; half a row away from never and from always."""
     held = np.clip(counts, 0.5, rows - 0.5)
     result: Floats = np.log(held) - np.log(rows - held)
     return result

@@ -19,6 +19,7 @@ from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.errors import ModelError
+from sortal.hierarchy.units import saved_units, unit_plan
 from sortal.methods.adapter_folder import (
     adapter_shapes,
     attach_adapter,
@@ -36,10 +37,9 @@ from sortal.methods.score_init import begin_at_names, check_wordings
 from sortal.methods.step_budget import budget_steps
 from sortal.methods.text_folder import load_texts, make_encoder, save_texts
 from sortal.methods.trunk_cache import with_trunk
-from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
+from sortal.methods.tuning import fine_tune, lengths_line, parameters_line, training_loss
 from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
-from sortal.training.losses import make_loss
 from sortal.training.objective import Classification
 
 PROBLEM_TYPE = {"single": "single_label_classification", "multi": "multi_label_classification"}
@@ -69,7 +69,8 @@ class HeadMethod:
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
         """Refuse wordings and loss settings that do not fit the labels."""
         check_wordings(config, label_space)
-        make_loss(config, label_space.task, label_space.names, label_space.encode_sparse(train))
+        units = unit_plan(label_space, config.hierarchy, config.level_weights)
+        training_loss(config, label_space, label_space.encode_sparse(train), units)
 
     def preview(self, asked: PreviewContext) -> Preview:
         """Encoded texts; the state of the last token is classified."""
@@ -112,9 +113,16 @@ class HeadMethod:
         gold = space.encode_sparse(context.train)
         if config.score_init == "labels":
             begin_at_names(
-                scorer.model, scorer.model.trained_score, encoder, train, gold, context, scorer.max_tokens
+                scorer.model,
+                scorer.model.trained_score,
+                encoder,
+                train,
+                gold,
+                context,
+                scorer.max_tokens,
+                scorer.units,
             )
-        loss = make_loss(config, space.task, space.names, gold)
+        loss = training_loss(config, space, gold, scorer.units)
 
         tuned = fine_tune(
             context,
@@ -172,7 +180,8 @@ class HeadMethod:
         settings = loading.load_config(context.base.path, trust_remote_code=config.trust_remote_code)
         if depth.layers is not None:
             cut_layers(settings, depth.layers)
-        name_labels(settings, space)
+        units = unit_plan(space, config.hierarchy, config.level_weights)
+        name_labels(settings, units or space)
         settings.problem_type = PROBLEM_TYPE[space.task]
         settings.pad_token_id = encoder.tokenizer.pad_token_id
         settings.use_cache = False
@@ -189,7 +198,7 @@ class HeadMethod:
                 f"base shared by {context.processes.world} processes: {released / 1e6:,.0f} MB released on each"
             )
         budget = default_max_tokens(settings, weights["dtype"], device)
-        return HeadScorer(model, encoder, budget, context.processes, config.shard_base)
+        return HeadScorer(model, encoder, budget, context.processes, config.shard_base, units=units)
 
     def load(self, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> HeadScorer:
         """The scorer saved in ``folder``; refuses a missing ``score``, missing adapters and changed templates.
@@ -199,8 +208,9 @@ class HeadMethod:
         """
         encoder = load_texts(folder, meta)
         settings = loading.load_config(str(folder))
-        check_labels(folder, settings, label_space)
-        _check_adapter(folder, len(label_space), settings.hidden_size)
+        units = saved_units(meta, label_space)
+        check_labels(folder, settings, units or label_space)
+        _check_adapter(folder, len((units or label_space).names), settings.hidden_size)
         weights = loading.weights_as_saved(meta, processes().device)
         classifier = loading.load_classifier(check_base(folder, meta).path, settings, **weights)
         packed = loading.enable_packing(classifier)
@@ -208,7 +218,8 @@ class HeadMethod:
         fuse(model)
         freeze(model)
         head = HeadModel(model, packed, meta.get("pooling", "last"), len(encoder.template.prefix))
-        return HeadScorer(head, encoder, default_max_tokens(settings, weights["dtype"], weights["device"]))
+        budget = default_max_tokens(settings, weights["dtype"], weights["device"])
+        return HeadScorer(head, encoder, budget, units=units)
 
 
 def _check_adapter(folder: Path, labels: int, hidden: int) -> None:

@@ -41,7 +41,9 @@ def make_prompt(
     tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
     text = make_prompt_text(config.template_source, form, tokenizer, config.prompt_format)
     draft = Prompt(tokenizer, text, form, Verbalizer(space.names, space.names))
-    verbalizer = make_verbalizer(config.verbalizer, space.names, draft.is_one_token)
+    # Ways to labels of one branch begin alike, so that their answers share the beginning in the tree of tokens.
+    said = None if space.tree is None else tuple(map(space.tree.wording, space.names))
+    verbalizer = make_verbalizer(config.verbalizer, space.names, draft.is_one_token, said)
     shots, kept = choose_shots(gold, len(space), config.shots, config.seed), np.arange(len(train))
     examples = tuple(
         Shot(shown, labels)

@@ -67,8 +67,9 @@ def fit_linear(
     *,
     seed: int,
     view: ProgressView | None = None,
+    among: npt.NDArray[np.bool_] | None = None,
 ) -> Linear:
-    """Fit the classifier of every label against all other rows.
+    """Fit the classifier of every label against all other rows, or those ``among`` which it is asked about.
 
     A label that no row has, or that all rows have, gets the log-odds of its frequency for every text.
 
@@ -80,19 +81,22 @@ def fit_linear(
         c: the inverse of the regularisation.
         seed: of the order in which the solver visits rows.
         view: told after each label.
+        among: bool ``[n, L]``: the rows that each label is fitted on, its own included; None: all.
     """
     view = view or NoProgress()
     n, n_features = x.shape
     counts = label_counts(gold, n_labels)
-    bias = log_odds(counts, n).astype(np.float32)
+    rows = np.full(n_labels, n) if among is None else np.maximum(among.sum(axis=0), 1)
+    bias = log_odds(counts, rows).astype(np.float32)
     kept = max(1, MAX_WEIGHTS // n_labels)
     columns: list[npt.NDArray[np.int32]] = []
     values: list[npt.NDArray[np.float32]] = []
     view.start(f"{kind} C={c:g}", n_labels)
     for label, positive in enumerate(_positives(gold, n_labels)):
         weights = np.zeros(n_features)
-        if n_features and 0 < counts[label] < n:
-            weights, bias[label] = _fit_one(x, positive, kind, c, seed)
+        if n_features and 0 < counts[label] < rows[label]:
+            own = slice(None) if among is None else np.flatnonzero(among[:, label])
+            weights, bias[label] = _fit_one(x[own], positive[own], kind, c, seed)
         chosen = _largest(weights, kept)
         columns.append(chosen)
         values.append(weights[chosen].astype(np.float32))

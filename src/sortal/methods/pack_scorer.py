@@ -12,6 +12,7 @@ import torch
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
 from sortal.backbone.packing import Pack, microbatches
 from sortal.backbone.trunk import pack_texts
+from sortal.hierarchy.units import Units
 from sortal.methods.base import Scores
 from sortal.training.distributed import Processes, alone
 from sortal.training.progress import NoProgress, ProgressView
@@ -42,7 +43,8 @@ class PackScorer(Generic[Network]):
     """A tuned network with its text encoder.
 
     max_tokens: budget of one pack. group: the processes that share the texts, None for one alone. sharded: whether a forward
-    takes all of them in step. causal: whether a token sees only those before it.
+    takes all of them in step. causal: whether a token sees only those before it. units: what the logits are of a tree of labels that
+    is learned level by level; None: of the labels themselves.
     """
 
     model: Network
@@ -51,9 +53,10 @@ class PackScorer(Generic[Network]):
     group: Processes | None = None
     sharded: bool = False
     causal: bool = True
+    units: Units | None = None
 
     def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
-        """Logits ``[n, labels]``."""
+        """Scores ``[n, labels]``: logits, or what `units` make of them."""
         return self.score_encoded(self.encode(texts), view=view)
 
     def encode(self, texts: Iterable[str]) -> EncodedTexts:
@@ -61,7 +64,7 @@ class PackScorer(Generic[Network]):
         return self.encoder.encode(texts)
 
     def score_encoded(self, texts: EncodedTexts, view: ProgressView | None = None) -> Scores:
-        """Logits of encoded texts, in packs of similar length; with several processes each does its part, and all must call this."""
+        """Scores of encoded texts, in packs of similar length; with several processes each does its part, and all must call this."""
         view, group = view or NoProgress(), self.group or alone(self.model.device)
         scores = torch.zeros(len(texts), self.model.labels, device=self.model.device)
         mine = group.share(np.arange(len(texts)))
@@ -81,7 +84,8 @@ class PackScorer(Generic[Network]):
                     self._logits(texts, np.zeros(1, np.int64))
         view.stop()
         group.sum_([scores])
-        return scores.cpu().numpy()
+        found: Scores = scores.cpu().numpy()
+        return found if self.units is None else self.units.scores(found)
 
     def _logits(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> torch.Tensor:
         packed = pack_texts(texts, rows, causal=self.causal)

@@ -7,19 +7,23 @@ the label's frequency. docs/explanation/recipe.md has the measurement.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.sparse import csr_array
 from torch import nn
 
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
 from sortal.backbone.packing import Pack, microbatches, pack
 from sortal.config import RunConfig
 from sortal.data.labels import LabelSpace
+from sortal.hierarchy.units import Units
 from sortal.methods.base import FitContext
 from sortal.methods.frequencies import Gold, label_counts, log_odds
-from sortal.prompting.verbalizer import label_texts
+from sortal.prompting.verbalizer import label_texts, worded
 
 _SAMPLE = 128  # texts that say where states lie
 _ALIKE = 0.01  # names whose states differ less, by their size, are one name
@@ -51,17 +55,19 @@ def begin_at_names(
     gold: Gold,
     context: FitContext,
     max_tokens: int,
+    units: Units | None = None,
 ) -> None:
     """Set ``score`` (in place, alike in every process); it stays as it is when all names say the same.
 
     Args:
         gold: of ``train``, int ``[n]`` (single-label) or 0/1 ``[n, L]``, sparse or not.
         max_tokens: budget of a pack.
+        units: what the rows of ``score`` stand for, of a tree that is learned level by level; None: the labels.
     """
-    space, view = context.label_space, context.view
+    view = context.view
+    names, odds = _outputs(context.config, context.label_space, gold, units)
     rows = np.sort(np.random.default_rng(context.config.seed).permutation(len(train))[:_SAMPLE])
-    names_read = label_texts(context.config.verbalizer, space.names)
-    read = [*encoder.encode(names_read), *(train[i] for i in rows)]
+    read = [*encoder.encode(names), *(train[i] for i in rows)]
     view.start("reading the label names", len(read))
     states = torch.empty(len(read), score.in_features, device=model.device)
     for part in microbatches([len(text) for text in read], max_tokens):
@@ -70,21 +76,20 @@ def begin_at_names(
             states[part] = model.states(packed)
         view.advance(len(part), packed.tokens)
     view.stop()
-    names, texts = states[: len(space)], states[len(space) :]
-    directions = names - names.mean(0)
+    named, texts = states[: len(names)], states[len(names) :]
+    directions = named - named.mean(0)
     common = nn.functional.normalize(texts.mean(0), dim=0)
     # What all states have in common says nothing about labels.
     directions -= torch.outer(directions @ common, common)
     spread = float((texts @ directions.T).std(correction=0))
-    alike = bool(directions.norm(dim=1).max() < _ALIKE * names.norm(dim=1).max())
+    alike = bool(directions.norm(dim=1).max() < _ALIKE * named.norm(dim=1).max())
     if context.processes.any(alike or not spread > 0):
         return
     weight = directions * (_SPREAD / spread)
     offset = -(texts @ weight.T).mean(0)
-    if space.task == "multi":
+    if odds is not None:
         # Where training adds frequencies to the logits (logit adjustment), they are not the score's to say.
-        own = 1 - context.config.logit_adjustment
-        offset += own * torch.from_numpy(log_odds(label_counts(gold, len(space)), len(train))).to(offset)
+        offset += (1 - context.config.logit_adjustment) * torch.from_numpy(odds).to(offset)
     bias: nn.Parameter | None = score.bias
     if bias is None:  # and it stands in for the constant 1
         weight += torch.outer(offset / (texts @ common).mean(), common)
@@ -96,3 +101,19 @@ def begin_at_names(
         score.weight.copy_(weight)
         if bias is not None:
             bias.copy_(offset)
+
+
+def _outputs(
+    config: RunConfig, space: LabelSpace, gold: Gold, units: Units | None
+) -> tuple[Sequence[str], npt.NDArray[np.float64] | None]:
+    """What the rows of ``score`` say, and their log-odds where each is a yes or no."""
+    if units is None:
+        odds = log_odds(label_counts(gold, len(space)), gold.shape[0]) if space.task == "multi" else None
+        return label_texts(config.verbalizer, space.names), odds
+    tree = space.tree
+    says = units.says if tree is None else tuple(map(tree.own_name, units.says))
+    said = [worded(name) for name in says]
+    if space.task == "single":
+        return said, None
+    targets = units.targets(gold.toarray() if isinstance(gold, csr_array) else gold)
+    return said, log_odds(label_counts(targets, len(says)), np.maximum(units.counted(targets).sum(axis=0), 1))

@@ -17,11 +17,13 @@ from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.errors import ModelError
+from sortal.hierarchy.units import Units, saved_units, unit_plan
 from sortal.methods.base import FitContext, Fitted, PreviewContext, Scores
 from sortal.methods.linear import Kind, Linear, fit_linear
 from sortal.methods.plain_folder import load_json, save_json
 from sortal.methods.preview import FeaturePreview, FeatureRow
 from sortal.methods.tfidf_features import Block, TfidfFeatures, chunks
+from sortal.methods.tree_linear import tempered
 from sortal.methods.tuning import dev_figures
 from sortal.training.atomic import write_bytes
 from sortal.training.budget import peak_memory
@@ -55,11 +57,12 @@ GRID_WORK = 12e9
 
 @dataclass(frozen=True, eq=False)
 class TfidfScorer:
-    """Features of a text and a linear model on them."""
+    """Features of a text and a linear model on them; ``units``: what it gives, of a tree of labels that is learned level by level."""
 
     label_space: LabelSpace
     features: TfidfFeatures
     linear: Linear
+    units: Units | None = None
 
     def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
         """Decision values ``[n, L]``, above 0 for a label that is likelier than not."""
@@ -68,7 +71,8 @@ class TfidfScorer:
         view.start("scoring", len(texts))
         parts = [np.zeros((0, n_labels), np.float32)]
         for chunk in chunks(texts, _SCORE_CHUNK):
-            parts.append(self.linear.score(self.features.transform(chunk)))
+            values = self.linear.score(self.features.transform(chunk))
+            parts.append(values if self.units is None else self.units.scores(values))
             view.advance(len(chunk), 0)
         view.stop()
         return np.concatenate(parts)
@@ -96,7 +100,8 @@ class TfidfMethod:
     in_steps: ClassVar[bool] = False
 
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
-        """Nothing can fail."""
+        """Refuse weights of levels that do not fit the tree."""
+        unit_plan(label_space, config.hierarchy, config.level_weights)
 
     def preview(self, asked: PreviewContext) -> FeaturePreview:
         """The n-grams of the first rows, with the values that the linear model reads."""
@@ -127,12 +132,15 @@ class TfidfMethod:
             f"{len(features.words.terms):,} words and pairs of words, {len(features.characters.terms):,} runs of characters; "
             f"{x.nnz / x.shape[0]:,.0f} of them in a training text (mean)"
         )
-        x, gold, dev_gold = (
-            x.astype(np.float64),
-            space.encode_sparse(context.train),
-            space.encode(context.dev),
-        )
-        candidates = affordable(x.nnz * len(space))
+        x, dev_gold = x.astype(np.float64), space.encode(context.dev)
+        units = unit_plan(space, config.hierarchy, config.level_weights)
+        if units is None:
+            targets, among = space.encode_sparse(context.train), None
+        else:
+            targets = units.targets(space.encode(context.train))
+            among = units.counted(targets)
+        outputs = len((units or space).names)
+        candidates = affordable(x.nnz * outputs)
         if len(candidates) < len(GRID):
             say(f"large data: {len(candidates)} of {len(GRID)} candidates are tried")
         best: tuple[float, Candidate, Linear, Scores] | None = None
@@ -140,9 +148,18 @@ class TfidfMethod:
         for candidate in candidates:
             started = time.monotonic()
             linear = fit_linear(
-                x, gold, len(space), candidate.model, candidate.c, seed=config.seed, view=context.view
+                x,
+                targets,
+                outputs,
+                candidate.model,
+                candidate.c,
+                seed=config.seed,
+                view=context.view,
+                among=among,
             )
             scores = linear.score(dev)
+            if units is not None:
+                linear, scores = tempered(linear, scores, units, dev_gold, space.task)
             figures = dev_figures(scores, dev_gold, space, config)
             seconds = time.monotonic() - started
             tried.append({**asdict(candidate), "seconds": round(seconds, 3), **figures})
@@ -155,7 +172,7 @@ class TfidfMethod:
             f"chosen by dev {config.metric_for_best_model}: {chosen.model} C={chosen.c:g}, fitted on train only"
         )
         return Fitted(
-            TfidfScorer(space, features, linear),
+            TfidfScorer(space, features, linear, units),
             dev_scores,
             {
                 **asdict(chosen),
@@ -176,6 +193,7 @@ class TfidfMethod:
             ModelError: a file is missing, damaged, or not of these labels or of the same model.
         """
         terms = load_json(folder / TERMS, meta, label_space)
+        units = saved_units(meta, label_space)
         path = folder / WEIGHTS
         try:
             tensors = safetensors.numpy.load_file(path)
@@ -184,7 +202,7 @@ class TfidfMethod:
             )
             features = TfidfFeatures(*blocks)
             parts = tuple(tensors[f"weights.{part}"] for part in ("data", "indices", "indptr"))
-            weights = csr_matrix(parts, shape=(len(features), len(label_space)))
+            weights = csr_matrix(parts, shape=(len(features), len((units or label_space).names)))
             linear = Linear(weights, tensors["bias"])
         except FileNotFoundError:
             raise ModelError(f"{path} is missing", "restore it from the run that made it") from None
@@ -192,7 +210,7 @@ class TfidfMethod:
             raise ModelError(
                 f"{path} is damaged ({type(error).__name__}: {error})", "restore it from the run that made it"
             ) from None
-        return TfidfScorer(label_space, features, linear)
+        return TfidfScorer(label_space, features, linear, units)
 
 
 def affordable(work: int) -> tuple[Candidate, ...]:

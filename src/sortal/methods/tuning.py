@@ -16,9 +16,12 @@ from sortal.config import RunConfig, resolve_sizes
 from sortal.data.labels import LabelSpace
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
+from sortal.hierarchy.losses import TreeLoss, tree_loss
+from sortal.hierarchy.units import Units
 from sortal.methods.base import FitContext, Scores
 from sortal.training.budget import StepBudget, peak_memory
 from sortal.training.loop import Loop
+from sortal.training.losses import Loss, make_loss
 from sortal.training.objective import Objective
 from sortal.training.progress import NoProgress, ProgressView
 from sortal.training.signals import Stoppable
@@ -100,12 +103,28 @@ def fine_tune(
     )
 
 
+def training_loss(
+    config: RunConfig, space: LabelSpace, gold: np.ndarray[Any, Any], units: Units | None
+) -> Loss | TreeLoss:
+    """The loss of labels, or of the ``units`` of their tree; arguments as of `make_loss`.
+
+    Raises:
+        ConfigError: weights that do not fit the labels.
+    """
+    return make_loss(config, space.task, space.names, gold) if units is None else tree_loss(units)
+
+
 def dev_figures(
     scores: Scores, gold: np.ndarray[Any, Any], space: LabelSpace, config: RunConfig
 ) -> dict[str, float]:
     """Dev metrics; for multi-label under one global threshold tuned on the same rows, which is for choosing weights only."""
     decision = Decision.fit(
-        scores, gold, space.task, thresholds="global", threshold_metric=config.threshold_metric
+        scores,
+        gold,
+        space.task,
+        thresholds="global",
+        threshold_metric=config.threshold_metric,
+        tree=space.tree,
     )
     found = evaluate(scores, gold, decision, space, n_resamples=0)
     shown: dict[str, float] = {

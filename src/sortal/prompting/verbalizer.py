@@ -30,27 +30,34 @@ class Verbalizer:
     listed: tuple[str, ...]
 
 
-def make_verbalizer(setting: str, names: tuple[str, ...], is_one_token: Callable[[str], bool]) -> Verbalizer:
+def make_verbalizer(
+    setting: str,
+    names: tuple[str, ...],
+    is_one_token: Callable[[str], bool],
+    said: tuple[str, ...] | None = None,
+) -> Verbalizer:
     """Wordings of ``names``.
 
     Args:
         setting: ``words`` (underscores and hyphens between letters become spaces), ``label`` (unchanged), ``codes`` (one-token codes, the list shows
             what they stand for), or a CSV / JSON file with label, wording and, optionally, description.
         is_one_token: whether a string is a single token where the answer stands.
+        said: what is worded in place of the names, of labels in a tree the way to each.
 
     Raises:
         ConfigError: equal wordings, an unreadable file, a missing label, too few codes.
     """
+    said = said or names
     if setting == "label":
-        return _checked(names, names, names)
-    words = tuple(worded(name) for name in names)
+        return _checked(names, said, said)
+    words = tuple(worded(name) for name in said)
     if setting == "words":
         return _checked(names, words, words)
     if setting == "codes":
         codes = _codes(len(names), is_one_token)
         return Verbalizer(codes, tuple(f"{code}: {word}" for code, word in zip(codes, words, strict=True)))
     given = _given(setting, names)
-    answers = tuple(given[name][0] or worded(name) for name in names)
+    answers = tuple(given[name][0] or word for name, word in zip(names, words, strict=True))
     listed = tuple(
         f"{answer}: {given[name][1]}" if given[name][1] else answer
         for name, answer in zip(names, answers, strict=True)

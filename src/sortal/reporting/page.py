@@ -13,6 +13,7 @@ from sortal.reporting.sections.checks import checks
 from sortal.reporting.sections.confusion import confusion
 from sortal.reporting.sections.labels import labels
 from sortal.reporting.sections.layers import layers
+from sortal.reporting.sections.levels import levels
 from sortal.reporting.sections.many_labels import many_labels
 from sortal.reporting.sections.mistakes import kinds, missed, mistakes
 from sortal.reporting.sections.provenance import provenance
@@ -37,6 +38,7 @@ def compose(source: Source, with_texts: bool = True) -> Page:
     seen = SeenData.of(read, with_texts)
     detail: list[Section | None] = [
         figures(run),
+        levels(run),
         confusion(run, rows),
         labels(run),
         many_labels(run),

@@ -112,6 +112,12 @@ def describe(name: str, folder: Path) -> dict[str, Any]:
         "method": meta["method"],
         "task": meta["task"],
         "labels": list(model_folder.label_space(meta).names),
+        "tree": None
+        if decision.tree is None
+        else {
+            "levels": list(decision.tree.levels),
+            "parents": {node: [None, *decision.tree.path(node)][-2] for node in decision.tree.nodes},
+        },
         "temperature": decision.temperature,
         "thresholds": None if decision.thresholds is None else list(decision.thresholds),
         "abstain_below": decision.abstain_below,

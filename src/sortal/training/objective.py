@@ -12,9 +12,18 @@ from torch import nn
 
 from sortal.backbone.encoding import EncodedTexts
 from sortal.backbone.trunk import TrunkTexts, pack_texts
-from sortal.training.losses import Loss
 
 Ints = npt.NDArray[np.int64]
+
+
+class ExampleLoss(Protocol):
+    """A loss per example, on its own device."""
+
+    def to(self, device: torch.device) -> ExampleLoss:
+        """The same loss with its tensors on ``device``."""
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Losses fp32 ``[n]`` of a network's logits ``[n, outputs]``."""
 
 
 class Objective(Protocol):
@@ -43,7 +52,7 @@ class Classification:
     shared_tokens = 0
 
     def __init__(
-        self, model: nn.Module, texts: EncodedTexts, targets: Any, loss: Loss, device: torch.device
+        self, model: nn.Module, texts: EncodedTexts, targets: Any, loss: ExampleLoss, device: torch.device
     ) -> None:
         self.model, self.texts, self.targets = model, texts, targets
         self.loss, self.device = loss.to(device), device
