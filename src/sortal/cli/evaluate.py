@@ -43,6 +43,9 @@ def evaluate(
     model_dir: str, data: str, *, out: str | None = None, seed: int = 0, **overrides: Any
 ) -> dict[str, Any]:
     """Load, read, score, show; returns the content of metrics.json."""
+    from sortal.backbone.kernels import bound_kernels
+
+    bound_kernels()  # before torch
     from sortal.classifier import load
     from sortal.errors import ConfigError
     from sortal.evaluation.metrics import evaluate as figures

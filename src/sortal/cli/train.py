@@ -163,7 +163,10 @@ def train(
         from sortal.dry_run import dry_run as show_rows
 
         return show_rows(config, say=output.say, consent=consent)
+    from sortal.backbone.kernels import bound_kernels
     from sortal.evaluation.tables import confusion_excerpt, coverage_table_view, metrics_table, worst_labels
+
+    bound_kernels()  # before torch: every step has another number of tokens
     from sortal.run import run
 
     result = run(config, resume=resume, force=force, consent=consent, say=output.say)

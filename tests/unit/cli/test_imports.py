@@ -56,6 +56,22 @@ def test_doctor_models_and_config_load_no_model_library():
         assert loaded_by(words, heavy) == [], words
 
 
+@pytest.mark.parametrize("verb", ["train", "evaluate"])
+def test_kernels_are_bounded_before_torch_reads_how_many(verb, head, tmp_path):
+    data = write_csv(tmp_path / "data.csv", rows(24))
+    words = {"train": [str(data), "--method", "majority"], "evaluate": [str(head), str(data)]}[verb]
+    code = (
+        "import os, sys\nfrom sortal.backbone import kernels\nbound = kernels.bound_kernels\n"
+        "def watched():\n    print('EARLY' if 'torch' not in sys.modules else 'LATE')\n    bound()\n"
+        f"kernels.bound_kernels = watched\nfrom sortal.cli.main import main\nmain({[verb, *words, '--out', str(tmp_path / 'out')]!r})\n"
+        "print('KEPT', os.environ['ONEDNN_PRIMITIVE_CACHE_CAPACITY'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "EARLY" in done.stdout.split(), done.stderr
+    assert "LATE" not in done.stdout.split()
+    assert done.stdout.split()[-2:] == ["KEPT", "64"]
+
+
 def test_peft_still_finds_4_bit_layers_once_bitsandbytes_is_imported():
     pytest.importorskip("bitsandbytes")
     code = (
