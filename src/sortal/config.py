@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from sortal.config_long import WINDOW_MEANS, SectionsConfig, WindowsConfig, with_sections
 from sortal.config_sections import (
     BASELINES,
     FOR_ALL,
@@ -48,10 +49,16 @@ from sortal.errors import ConfigError
 from sortal.method_defaults import DEFAULT_MODEL, least_epochs, with_method_defaults
 from sortal.prompting.template import check_source
 
+_METHOD_SECTIONS = METHOD_SECTIONS | {
+    WindowsConfig: METHOD_SECTIONS[BlendConfig]
+}  # all with a pretrained model
+
 
 class RunConfig(
     DataConfig,
+    SectionsConfig,
     ModelConfig,
+    WindowsConfig,
     PoolingConfig,
     SearchConfig,
     ProbeConfig,
@@ -75,7 +82,7 @@ class RunConfig(
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_method(cls, values: Any) -> Any:
-        return with_method_defaults(values) if isinstance(values, dict) else values
+        return with_sections(with_method_defaults(values)) if isinstance(values, dict) else values
 
     @field_validator("*", mode="before")
     @classmethod
@@ -117,11 +124,12 @@ class RunConfig(
         return self
 
     def _check_method(self) -> None:
-        for section, methods in METHOD_SECTIONS.items():
+        for section, methods in _METHOD_SECTIONS.items():
             if self.method not in methods and (given := self._given(section)):
                 raise ValueError(f"{given[0]} is for method {' or '.join(sorted(methods))}")
         if self.pooling not in (known := POOLINGS.get(self.method, ("auto",))):
             raise ValueError(f"pooling {self.pooling!r} is not for {self.method}: use {', '.join(known)}")
+        self._check_windows()
         if self.method in NOT_TUNED:
             self._check_not_tuned()
         if self.method == "encoder":
@@ -134,6 +142,18 @@ class RunConfig(
                     raise ValueError(
                         f"template {source!r} must be {', '.join(map(repr, TEMPLATES))} or a text containing {{text}} exactly once"
                     )
+
+    def _check_windows(self) -> None:
+        if self.windows == 1 and (given := self._given(WindowsConfig)):
+            raise ValueError(f"{given[0]} has no effect without windows above 1")
+        if self.method in WINDOW_MEANS and self.aggregation not in (fitting := WINDOW_MEANS[self.method]):
+            raise ValueError(
+                f"aggregation {self.aggregation!r} is not for {self.method}: use {' or '.join(fitting)}"
+            )
+        if self.windows > 1 and self.max_length is not None and self.stride >= self.max_length:
+            raise ValueError(
+                f"stride {self.stride} is no less than max_length {self.max_length}: windows would never move on"
+            )
 
     def _check_not_tuned(self) -> None:
         sections = (
@@ -226,11 +246,11 @@ def resolve_sizes(config: RunConfig, rows: int) -> ResolvedConfig:
 
 def applies(name: str, method: str) -> bool:
     """Whether a setting called ``name``, given for several methods, is meant for ``method``."""
-    for section, methods in METHOD_SECTIONS.items():
+    for section, methods in _METHOD_SECTIONS.items():
         if name in section.model_fields:
             return method in methods
     if method in NOT_TUNED and name not in FOR_ALL:
-        shared = name in DataConfig.model_fields or name in DecisionConfig.model_fields
+        shared = any(name in each.model_fields for each in (DataConfig, SectionsConfig, DecisionConfig))
         return shared or (
             method not in BASELINES and (name in ModelConfig.model_fields or name == "max_tokens")
         )

@@ -45,6 +45,7 @@ class Pack:
     last: int64 ``[examples]``, position in the pack of every example's final token.
     groups: rectangles for attention; ``inverse`` (int64 ``[tokens]``) brings their concatenated real cells back into pack order.
     causal: whether a token sees only those before it, or its whole example.
+    texts: int64 ``[examples]``, which of a few texts each example is a window of, 0 first and all in turn; None where each is a text.
     """
 
     input_ids: torch.Tensor
@@ -55,6 +56,7 @@ class Pack:
     groups: tuple[AttentionGroup, ...]
     inverse: torch.Tensor
     causal: bool = True
+    texts: torch.Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -77,6 +79,7 @@ class Pack:
             tuple(group.to(device) for group in self.groups),
             self.inverse.to(device),
             self.causal,
+            None if self.texts is None else self.texts.to(device),
         )
 
 

@@ -29,10 +29,11 @@ from sortal.methods.base_kind import check_kind
 from sortal.methods.head_depth import Depth, choose_depth
 from sortal.methods.head_model import HeadModel, tunable
 from sortal.methods.pack_scorer import PackScorer
-from sortal.methods.preview import Preview, TokenPreview, TokenRow
+from sortal.methods.preview import Preview
+from sortal.methods.preview_texts import preview_texts
 from sortal.methods.score_init import begin_at_names
 from sortal.methods.text_folder import load_texts, make_encoder, save_texts
-from sortal.methods.tuning import fine_tune, lengths_line, parameters_line
+from sortal.methods.tuning import fine_tune, lengths_line, parameters_line, text_figures
 from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
 from sortal.training.losses import make_loss
@@ -53,6 +54,7 @@ class HeadScorer(PackScorer[HeadModel]):
         config = self.model.inner.config
         config.save_pretrained(folder)
         dtype = str(self.model.inner.dtype).removeprefix("torch.")
+        self.model.windows.save(folder)
         return {**save_texts(self.encoder, folder), "pooling": self.model.pooling, "dtype": dtype}
 
 
@@ -73,13 +75,12 @@ class HeadMethod:
         check_kind(base, "decoder", "head")
         encoder = make_encoder(base.path, config)
         texts = encoder.encode(train.iter_texts())
-        shown = []
-        for row in range(min(rows, len(texts))):
-            ids = texts[row].tolist()
+
+        def about(ids: list[int]) -> tuple[list[int], str]:
             last = encoder.tokenizer.decode(ids[-1:])
-            about = f"all attended; the state of token {len(ids) - 1} {last!r} is classified"
-            shown.append(TokenRow(row, ids, encoder.tokenizer.decode(ids), [len(ids) - 1], about))
-        return TokenPreview(shown, texts.tokens, texts.truncated, encoder.max_length, encoder.template.hash)
+            return [len(ids) - 1], f"all attended; the state of token {len(ids) - 1} {last!r} is classified"
+
+        return preview_texts(encoder, texts, train.text_at(range(min(rows, len(texts)))), about)
 
     def fit(self, context: FitContext) -> Fitted:
         """Train adapters and score on ``context.train``; early stopping and best weights by ``context.dev``."""
@@ -121,8 +122,7 @@ class HeadMethod:
                 "pooling": depth.pooling,
                 **({"layers": depth.search} if depth.search else {}),
                 "dtype": str(scorer.model.inner.dtype).removeprefix("torch."),
-                "template_hash": encoder.template.hash,
-                "truncated_train_rows": train.truncated,
+                **text_figures(train, encoder),
                 "train_tokens_per_epoch": train.tokens,
                 **tuned.figures,
             },
@@ -169,7 +169,9 @@ class HeadMethod:
         model = attach_adapter(classifier, folder)
         fuse(model)
         freeze(model)
-        head = HeadModel(model, packed, meta.get("pooling", "last"), len(encoder.template.prefix))
+        pooling, skip = meta.get("pooling", "last"), len(encoder.template.prefix)
+        head = HeadModel(model, packed, pooling, skip, encoder.long.aggregation)
+        head.windows.requires_grad_(False).load(folder)
         return HeadScorer(head, encoder, default_max_tokens(settings, weights["dtype"], weights["device"]))
 
 

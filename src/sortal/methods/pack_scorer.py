@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
-from sortal.backbone.packing import Pack, microbatches, pack
+from sortal.backbone.packing import Pack, microbatches
+from sortal.backbone.windows import pack_texts
 from sortal.methods.base import Scores
 from sortal.training.distributed import Processes, alone
 from sortal.training.progress import NoProgress, ProgressView
@@ -19,7 +20,7 @@ _CHUNK = 4096
 
 
 class PackNetwork(Protocol):
-    """Packs in, logits ``[examples, labels]`` out."""
+    """Packs in, logits ``[texts, labels]`` out."""
 
     @property
     def labels(self) -> int:
@@ -83,5 +84,5 @@ class PackScorer(Generic[Network]):
         return scores.cpu().numpy()
 
     def _logits(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> torch.Tensor:
-        packed = pack([texts[i] for i in rows], causal=self.causal)
+        packed = pack_texts(texts, rows, causal=self.causal)
         return self.model(packed.to(self.model.device))

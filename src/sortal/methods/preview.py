@@ -41,6 +41,7 @@ class TokenRow:
     """A row of tokens.
 
     ids: all token ids; read: which of them are predicted (instruct) or read (head); about: what happens there, in words.
+    sections: a line for each section of the text. windows: ids and decoded, of every further window.
     """
 
     row: int
@@ -48,14 +49,20 @@ class TokenRow:
     decoded: str
     read: list[int]
     about: str
+    sections: tuple[str, ...] = ()
+    windows: tuple[tuple[list[int], str], ...] = ()
 
     def lines(self) -> list[str]:
-        """The tokens decoded, then their ids."""
-        return [
+        """The sections, then the tokens decoded and their ids, window by window."""
+        lines = [
             f"{len(self.ids)} tokens, {self.about}",
+            *(f"  section  {line}" for line in self.sections),
             f"  decoded  {self.decoded!r}",
             f"  ids      {self.ids}",
         ]
+        for number, (ids, decoded) in enumerate(self.windows, start=2):
+            lines += [f"  window {number}  {len(ids)} tokens {decoded!r}", f"  ids      {ids}"]
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """Everything; nothing is padded, so the mask is all ones."""
@@ -64,22 +71,26 @@ class TokenRow:
             "decoded": self.decoded,
             "attention_mask": [1] * len(self.ids),
             "read_at": self.read,
+            **({"sections": list(self.sections)} if self.sections else {}),
+            **({"windows": [ids for ids, _ in self.windows]} if self.windows else {}),
         }
 
 
 @dataclass(frozen=True)
 class TokenPreview:
-    """Rows of tokens; ``tokens`` are those of an epoch."""
+    """Rows of tokens; ``tokens`` are those of an epoch, ``windows`` says how many windows there are, if texts have several."""
 
     rows: list[TokenRow]
     tokens: int
     truncated: int
     max_length: int
     template_hash: str
+    windows: str = ""
 
     def summary(self, truncation: str) -> str:
         """Tokens and truncated rows."""
-        return f"{self.tokens:,} tokens per epoch, {self.truncated:,} truncated to {self.max_length} tokens ({truncation})"
+        limit = "all windows" if self.windows else f"{self.max_length} tokens"
+        return f"{self.tokens:,} tokens per epoch, {self.windows}{self.truncated:,} truncated to {limit} ({truncation})"
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the rows."""

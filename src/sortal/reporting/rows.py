@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sortal.config import build_config
 from sortal.config_sections import DataConfig
+from sortal.data.sections import plain_text
 from sortal.errors import SortalError
 from sortal.evaluation.scores import Ints
 from sortal.methods.frequencies import label_counts
@@ -49,7 +50,8 @@ def read_rows(run: FinishedRun) -> TestRows:
             f"Texts are left out: the test rows in {recorded['test']['source']} are not those of the run any more"
             f" (fingerprint {recorded['test']['fingerprint'][:12]} then, {now['test'][:12]} now).",
         )
+    texts = [plain_text(text) for text in parts.test.texts]
     if now["train"] != recorded["train"]["fingerprint"]:
-        return TestRows(parts.test.texts, None, "The training rows have changed since the run.")
+        return TestRows(texts, None, "The training rows have changed since the run.")
     gold = parts.label_space.encode(parts.train)
-    return TestRows(parts.test.texts, label_counts(gold, len(parts.label_space)))
+    return TestRows(texts, label_counts(gold, len(parts.label_space)))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sortal.backbone.encoding import EncodedTexts
-from sortal.backbone.packing import pack
+from sortal.backbone.windows import pack_texts
 from sortal.training.losses import Loss
 
 Ints = npt.NDArray[np.int64]
@@ -32,10 +32,10 @@ class Objective(Protocol):
 
 
 class Classification:
-    """A network's logits against labels.
+    """A network's logits against labels. All windows of a text are in one microbatch, so its loss is that of its whole.
 
     Args:
-        model: packs in, logits ``[examples, labels]`` out.
+        model: packs in, logits ``[texts, labels]`` out.
         targets: int64 ``[n]`` or float ``[n, labels]``.
     """
 
@@ -50,14 +50,15 @@ class Classification:
 
     @property
     def fixed_shapes(self) -> bool:
-        """Whether a pack's shapes alone decide which kernels run, so that they can be recorded: on CUDA, in half precision, packed."""
+        """Whether a pack's shapes alone decide which kernels run, so that they can be recorded: on CUDA, in half precision, packed, a window per text."""
         dtype = next(self.model.parameters()).dtype
-        return self.device.type == "cuda" and dtype != torch.float32 and getattr(self.model, "packed", False)
+        half = self.device.type == "cuda" and dtype != torch.float32
+        return half and self.texts.firsts is None and getattr(self.model, "packed", False)
 
     def prepare(self, batch: Ints, step: int) -> None:
         """Nothing is drawn."""
 
     def losses(self, rows: Ints) -> torch.Tensor:
         """See `Objective.losses`."""
-        logits = self.model(pack([self.texts[i] for i in rows]).to(self.device))
+        logits = self.model(pack_texts(self.texts, rows).to(self.device))
         return self.loss(logits, self.targets[torch.from_numpy(rows)].to(self.device))
