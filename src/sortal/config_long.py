@@ -18,7 +18,7 @@ Budget = Annotated[int, Field(ge=1)] | Literal["all", "rest"]
 class SectionsConfig(Section):
     """Texts of several columns, each cut for itself."""
 
-    sections: dict[str, Budget] | None = Field(
+    sections: dict[Annotated[str, Field(description="column")], Budget] | None = Field(
         None,
         description="text columns with the tokens each may take: a number, all, or rest (what the others leave), e.g. {title: all, claim: 200, description: rest}; read in this order, rest filled last; each is cut as truncation says",
     )

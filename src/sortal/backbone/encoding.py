@@ -65,8 +65,10 @@ class EncodedTexts(Sequence[Ints]):
 
     def owners(self, texts: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Of each of those windows, the place of its text in ``texts``."""
-        places = np.arange(len(texts))
-        return places if self.firsts is None else np.repeat(places, np.diff(self.firsts)[texts])
+        places, rows = np.arange(len(texts)), np.asarray(texts, np.int64)
+        if self.firsts is None:
+            return places
+        return np.repeat(places, self.firsts[rows + 1] - self.firsts[rows])
 
     @property
     def tokens(self) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sortal.config import RunConfig, applies, build_config, refuse_unknown
+from sortal.config_long import SectionsConfig
 from sortal.config_sections import DataConfig
 from sortal.errors import ConfigError, RunFolderError
 from sortal.methods import REGISTRY, get_method
@@ -93,7 +94,7 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
         scope, dot, name = key.partition(".")
         if dot and scope not in methods:
             raise ConfigError(f"{key}: {scope!r} is not compared", f"methods are {', '.join(methods)}")
-        if dot and name in DataConfig.model_fields:
+        if dot and (name in DataConfig.model_fields or name in SectionsConfig.model_fields):
             raise ConfigError(
                 f"{key}: the methods share their data", f"write {name} without {scope}, for all"
             )
