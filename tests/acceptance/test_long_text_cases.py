@@ -336,7 +336,9 @@ def test_s15_a_dry_run_shows_sections_and_windows_as_they_are_read(method, colum
     printed = capsys.readouterr()
     summary = json.loads(printed.out.splitlines()[-1])
     assert all("section  title: " in printed.err for _ in summary["rows"])
-    assert "texts in several, at most 2" in printed.err
+    assert f"{summary['windows']:,} windows, " in printed.err
+    assert " truncated to 2 windows (head); cut sections: title of 0 texts, claim of " in printed.err
+    assert summary["truncated_sections"]["claim"] > 0
     result = fit(
         columns, tiny, tmp_path / "run", method=method, sections=SECTIONS, windows=2, stride=4,
         max_length=int(length), label="label", epochs=0,

@@ -24,8 +24,8 @@ from sortal.methods.base_kind import check_kind
 from sortal.methods.instruct_prompt import answer_form, check_positions, gold_positions, make_prompt
 from sortal.methods.instruct_rows import EachLoss, ResponseLoss, Trunks
 from sortal.methods.instruct_scorer import InstructScorer, Scoring
-from sortal.methods.preview import Preview, TokenPreview, TokenRow
-from sortal.methods.preview_texts import section_lines, windows_summary
+from sortal.methods.preview import Preview, TokenRow
+from sortal.methods.preview_texts import section_lines, token_preview
 from sortal.methods.text_folder import read_long_texts
 from sortal.methods.tuning import dev_figures, fine_tune, lengths_line, parameters_line, text_figures
 from sortal.prompting import listing
@@ -120,8 +120,7 @@ class InstructMethod:
                 more = tuple((each, tokenizer.decode(each)) for each in others)
                 shown.append(TokenRow(int(kept[i]), ids, tokenizer.decode(ids), read, about, sections, more))
         tokens, longest = int(trunks.lengths.sum()) + answers, prompt.longest(config.shortlist)
-        summary = windows_summary(encoder, trunks.texts)
-        return TokenPreview(shown, tokens, trunks.texts.truncated, longest, prompt.hash, summary)
+        return token_preview(shown, trunks.texts, encoder, tokens, longest, prompt.hash)
 
     def fit(self, context: FitContext) -> Fitted:
         """Train adapters on ``context.train``; early stopping and best weights by ``context.dev``."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
@@ -78,19 +78,31 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class TokenPreview:
-    """Rows of tokens; ``tokens`` are those of an epoch, ``windows`` says how many windows there are, if texts have several."""
+    """Rows of tokens; ``tokens`` are those of an epoch.
+
+    most_windows: of one text. windows: of all texts. in_several: texts with more than one. section_cuts: texts that lost a part of a
+    section, by its name.
+    """
 
     rows: list[TokenRow]
     tokens: int
     truncated: int
     max_length: int
     template_hash: str
-    windows: str = ""
+    most_windows: int = 1
+    windows: int = 0
+    in_several: int = 0
+    section_cuts: Mapping[str, int] = field(default_factory=dict)
 
     def summary(self, truncation: str) -> str:
-        """Tokens and truncated rows."""
-        limit = "all windows" if self.windows else f"{self.max_length} tokens"
-        return f"{self.tokens:,} tokens per epoch, {self.windows}{self.truncated:,} truncated to {limit} ({truncation})"
+        """Tokens, windows and truncated rows."""
+        found, limit = f"{self.tokens:,} tokens per epoch, ", f"{self.max_length} tokens"
+        if self.most_windows > 1:
+            found += f"{self.windows:,} windows, {self.in_several:,} texts in several; "
+            limit = f"{self.most_windows} windows"
+        return (
+            f"{found}{self.truncated:,} truncated to {limit} ({truncation}){cut_sections(self.section_cuts)}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the rows."""
@@ -98,7 +110,15 @@ class TokenPreview:
             "tokens_per_epoch": self.tokens,
             "truncated": self.truncated,
             "template_hash": self.template_hash,
+            **({"truncated_sections": dict(self.section_cuts)} if self.section_cuts else {}),
+            **({"windows": self.windows} if self.most_windows > 1 else {}),
         }
+
+
+def cut_sections(cuts: Mapping[str, int]) -> str:
+    """How many texts lost a part of which section, in words; nothing where texts have none."""
+    found = ", ".join(f"{name} of {n:,} texts" for name, n in cuts.items())
+    return f"; cut sections: {found}" if found else ""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,19 @@ def preview_texts(
         read, words = about(windows[0])
         shown = [(ids, decode(ids)) for ids in windows]
         rows.append(TokenRow(row, *shown[0], read, words, sections, tuple(shown[1:])))
-    summary = windows_summary(encoder, texts)
-    return TokenPreview(rows, texts.tokens, texts.truncated, encoder.max_length, encoder.hash, summary)
+    return token_preview(rows, texts, encoder, texts.tokens, encoder.max_length, encoder.hash)
+
+
+def token_preview(
+    rows: list[TokenRow], texts: EncodedTexts, encoder: TextEncoder, tokens: int, max_length: int, hash_: str
+) -> TokenPreview:
+    """``rows``, and the totals over ``texts``."""
+    windows = len(texts.unrolled)
+    several = 0 if texts.firsts is None else int((np.diff(texts.firsts) > 1).sum())
+    most = encoder.long.windows
+    return TokenPreview(
+        rows, tokens, texts.truncated, max_length, hash_, most, windows, several, texts.section_cuts
+    )
 
 
 def section_lines(encoder: TextEncoder, texts: Sequence[str]) -> list[tuple[str, ...]]:
@@ -37,11 +48,3 @@ def section_lines(encoder: TextEncoder, texts: Sequence[str]) -> list[tuple[str,
         )
         for reading in encoder.read(texts)
     ]
-
-
-def windows_summary(encoder: TextEncoder, texts: EncodedTexts) -> str:
-    """What the totals say about windows; nothing for texts in one."""
-    if texts.firsts is None:
-        return ""
-    counts = np.diff(texts.firsts)
-    return f"{int(counts.sum()):,} windows, {int((counts > 1).sum()):,} texts in several, at most {encoder.long.windows}; "

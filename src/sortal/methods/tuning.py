@@ -17,6 +17,7 @@ from sortal.data.labels import LabelSpace
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
 from sortal.methods.base import FitContext, Scores
+from sortal.methods.preview import cut_sections
 from sortal.training.budget import peak_memory
 from sortal.training.loop import Loop
 from sortal.training.objective import Objective
@@ -124,10 +125,7 @@ def lengths_line(train: EncodedTexts, encoder: TextEncoder) -> str:
         found += f"{int((counts > 1).sum()):,} in several windows of {limit} that share {long.stride} ({counts.mean():.1f} windows per text, their {long.aggregation}); "
         limit = f"{long.windows} windows"
     found += f"{train.truncated:,} truncated to {limit} ({100 * train.truncated / len(train):.1f} %, keeps the {encoder.truncation})"
-    if train.section_cuts:
-        cuts = (f"{name} of {n:,} texts" for name, n in train.section_cuts.items())
-        found += f"; cut sections: {', '.join(cuts)}"
-    return found
+    return found + cut_sections(train.section_cuts)
 
 
 def text_figures(train: EncodedTexts, encoder: TextEncoder) -> dict[str, Any]:
