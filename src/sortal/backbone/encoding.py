@@ -149,30 +149,34 @@ class TextEncoder:
     def read(self, texts: Sequence[str]) -> Iterator[Reading]:
         """What is read of each of ``texts``; one without this model's sections is read as plain text."""
         room = self.long.capacity(self.room)
+        if not self.long.sections:
+            yield from self._of_plain(texts, room)
+            return
         parts = [split_sections(text, len(self.long.sections)) for text in texts]
-        made = [sections for sections in parts if sections is not None] if self.long.sections else []
+        made = [sections for sections in parts if sections is not None]
+        others = [plain_text(text) for text, part in zip(texts, parts, strict=True) if part is None]
         of_sections = iter(encode_sections(self.tokenizer, self.context, self.lead, made))
-        plain = [
-            self.lead + (plain_text(text) if self.long.sections else text)
-            for text, sections in zip(texts, parts, strict=True)
-            if not self.long.sections or sections is None
-        ]
-        of_plain = iter(encode_after(self.tokenizer, self.context, plain))
-        for sections in parts:
-            if self.long.sections and sections is not None:
-                yield self._of_sections(next(of_sections), room)
-                continue
-            ids = np.array(next(of_plain), dtype=np.int32)
-            cut_off = len(ids) > room
-            yield Reading(cut(ids, room, self.truncation) if cut_off else ids, cut_off)
+        of_plain = self._of_plain(others, room)
+        for part in parts:
+            yield next(of_plain) if part is None else self._of_sections(next(of_sections), room)
+
+    def _of_plain(self, texts: Sequence[str], room: int) -> Iterator[Reading]:
+        for found in encode_after(self.tokenizer, self.context, [self.lead + text for text in texts]):
+            ids = np.array(found, dtype=np.int32)
+            longer = len(ids) > room
+            yield Reading(cut(ids, room, self.truncation) if longer else ids, longer)
 
     def _of_sections(self, sections: Sequence[SectionIds], room: int) -> Reading:
         lengths = [len(section.ids) for section in sections]
         kept = []
         for section, n in zip(sections, self.long.allot(lengths, room), strict=True):
-            own = max(n - section.lead, 0)
-            pieces = [section.ids[: section.lead], cut(section.ids[section.lead :], own, self.truncation)]
-            kept.append(np.concatenate(pieces) if own else section.ids[:0])
+            border, own = np.split(section.ids, [section.lead])
+            if n == len(section.ids):
+                kept.append(section.ids)
+            elif n <= section.lead:  # a border before nothing
+                kept.append(section.ids[:0])
+            else:
+                kept.append(np.concatenate([border, cut(own, n - section.lead, self.truncation)]))
         ids = np.concatenate(kept)
         return Reading(ids, len(ids) < sum(lengths), tuple(zip(kept, lengths, strict=True)))
 
