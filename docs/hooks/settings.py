@@ -62,7 +62,8 @@ def values(schema: dict[str, Any]) -> str:
     if kind in ("integer", "number"):
         return f"{'whole number' if kind == 'integer' else 'number'}{_limits(schema)}"
     if kind == "object":
-        return f"label: {values(schema['additionalProperties'])}"
+        key = schema.get("propertyNames", {}).get("description", "label")
+        return f"{key}: {values(schema['additionalProperties'])}"
     return {"array": "list of texts", "boolean": "`true`, `false`", "string": "text"}[str(kind)]
 
 

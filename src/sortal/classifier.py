@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sortal import model_folder
 from sortal.data.dataset import Dataset
+from sortal.data.fields import text_of
 from sortal.data.labels import LabelSpace
 from sortal.data.reading import read
 from sortal.data.schema import Schema
@@ -26,6 +27,7 @@ from sortal.methods.base import DecidesCheaper, Scorer
 from sortal.training.progress import ProgressView
 
 Prediction = str | None | tuple[str, ...]
+Text = str | Mapping[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,17 @@ class Classifier:
         return LabelFrequencies.from_json(self.meta.get("training_rows"), len(self.label_space))
 
     def predict_proba(
-        self, texts: Sequence[str], view: ProgressView | None = None
+        self, texts: Sequence[Text], view: ProgressView | None = None
     ) -> npt.NDArray[np.float64]:
-        """Calibrated probabilities ``[n, labels]``: softmax rows (single-label) or independent sigmoids (multi-label)."""
-        return self.decision.probabilities(self.scorer.score(_checked(texts), view))
+        """Calibrated probabilities ``[n, labels]``: softmax rows (single-label) or independent sigmoids (multi-label).
+
+        Args:
+            texts: strings, or dicts with one string per text column.
+        """
+        return self.decision.probabilities(self.scorer.score(self._checked(texts), view))
 
     def predict_node_proba(
-        self, texts: Sequence[str], view: ProgressView | None = None
+        self, texts: Sequence[Text], view: ProgressView | None = None
     ) -> npt.NDArray[np.float64]:
         """Probabilities ``[n, nodes]`` of all nodes of a tree of labels, columns as in ``label_space.tree.nodes``; none is above its parent's.
 
@@ -67,11 +73,11 @@ class Classifier:
         found = self.predict_proba(texts, view)
         return found if space.task == "multi" else tree.of_labels(space.names, found)
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """One label per text (None where it abstains), or a tuple of labels, possibly empty, for multi-label."""
+    def predict(self, texts: Sequence[Text]) -> list[Prediction]:
+        """One label per text (None where it abstains), or a tuple of labels, possibly empty, for multi-label; see `predict_proba`."""
         single = self.label_space.task == "single"
         if single and self.decision.abstain_below is None and isinstance(self.scorer, DecidesCheaper):
-            return self.labels(self.scorer.deciding().score(_checked(texts)).argmax(1))
+            return self.labels(self.scorer.deciding().score(self._checked(texts)).argmax(1))
         return self.labels(self.decision.decide(self.predict_proba(texts)))
 
     def labels(self, decided: npt.NDArray[Any]) -> list[Prediction]:
@@ -107,18 +113,21 @@ class Classifier:
         arguments = schema.arguments() | {"task": self.label_space.task} | overrides
         return in_space(read(source, need_labels=need_labels, **arguments), self.label_space)
 
-
-def _checked(texts: Sequence[str]) -> Sequence[str]:
-    if isinstance(texts, str):
-        raise DataError("predict takes a list of texts, not one string", "write predict([text])")
-    for row, text in enumerate(texts, start=1):
-        if not isinstance(text, str):
-            raise DataError(
-                f"text {row} is a {type(text).__name__}, not a string",
-                "convert it, or use '' for a missing text",
-            )
-    # A lone surrogate is no Unicode text and no tokenizer takes it; the readers of files do the same.
-    return [clean(text)[0] for text in texts]
+    def _checked(self, texts: Sequence[Text]) -> list[str]:
+        if isinstance(texts, str | Mapping):
+            what = "string" if isinstance(texts, str) else "dict"
+            raise DataError(f"predict takes a list of texts, not one {what}", "write predict([text])")
+        schema = Schema.from_json(self.meta.get("schema", {}))
+        found = []
+        for row, text in enumerate(texts, start=1):
+            if not isinstance(text, str | Mapping):
+                raise DataError(
+                    f"text {row} is a {type(text).__name__}, not a string",
+                    "convert it, or use '' for a missing text",
+                )
+            found.append(text if isinstance(text, str) else text_of(text, schema))
+        # A lone surrogate is no Unicode text and no tokenizer takes it; the readers of files do the same.
+        return [clean(text)[0] for text in found]
 
 
 def load(folder: str | Path) -> Classifier:

@@ -29,6 +29,7 @@ from sortal.config_hierarchy import (
     wrong_hierarchy,
     wrong_tree,
 )
+from sortal.config_long import WINDOW_MEANS, SectionsConfig, WindowsConfig, with_sections
 from sortal.config_losses import LOSS_METHODS, LossConfig, refused_losses
 from sortal.config_sections import (
     BASELINES,
@@ -65,13 +66,16 @@ OWN_SECTIONS: dict[type[Section], frozenset[str]] = {
     **METHOD_SECTIONS,
     LossConfig: LOSS_METHODS,
     HierarchyConfig: HIERARCHIES,
+    WindowsConfig: METHOD_SECTIONS[BlendConfig],  # all with a pretrained model
 }
 
 
 class RunConfig(
     DataConfig,
     LabelTreeConfig,
+    SectionsConfig,
     ModelConfig,
+    WindowsConfig,
     PoolingConfig,
     SearchConfig,
     ProbeConfig,
@@ -98,7 +102,7 @@ class RunConfig(
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_method(cls, values: Any) -> Any:
-        return with_method_defaults(values) if isinstance(values, dict) else values
+        return with_sections(with_method_defaults(values)) if isinstance(values, dict) else values
 
     @field_validator("*", mode="before")
     @classmethod
@@ -166,6 +170,7 @@ class RunConfig(
                 )
             if self.score_init == "random":
                 raise ValueError("verbalizer has no effect with score_init 'random': leave one of them out")
+        self._check_windows()
         if self.method in NOT_TUNED:
             self._check_not_tuned()
         if self.method == "encoder":
@@ -178,6 +183,18 @@ class RunConfig(
                     raise ValueError(
                         f"template {source!r} must be {', '.join(map(repr, TEMPLATES))} or a text containing {{text}} exactly once"
                     )
+
+    def _check_windows(self) -> None:
+        if self.windows == 1 and (given := self._given(WindowsConfig)):
+            raise ValueError(f"{given[0]} has no effect without windows above 1")
+        if self.method in WINDOW_MEANS and self.aggregation not in (fitting := WINDOW_MEANS[self.method]):
+            raise ValueError(
+                f"aggregation {self.aggregation!r} is not for {self.method}: use {' or '.join(fitting)}"
+            )
+        if self.windows > 1 and self.max_length is not None and self.stride >= self.max_length:
+            raise ValueError(
+                f"stride {self.stride} is no less than max_length {self.max_length}: windows would never move on"
+            )
 
     def _check_not_tuned(self) -> None:
         sections = (

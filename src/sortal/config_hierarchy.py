@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat
 
+from sortal.config_long import SectionsConfig
 from sortal.config_sections import DataConfig, Section
 
 HIERARCHIES = frozenset(("head", "encoder", "tfidf"))  # methods that can be trained level by level
@@ -67,7 +68,9 @@ _OF_FLAT_LOSS = {
     "negative_smoothing": 0.0,
     "logit_adjustment": 0.0,
 }
-DATA_FIELDS = frozenset((*DataConfig.model_fields, *LabelTreeConfig.model_fields))  # what decides the rows
+DATA_FIELDS = frozenset(
+    (*DataConfig.model_fields, *LabelTreeConfig.model_fields, *SectionsConfig.model_fields)
+)  # what decides the rows
 
 
 def wrong_tree(config: LabelTreeConfig) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sortal.backbone.sources import resolve
 from sortal.config import RunConfig, resolve_sizes
+from sortal.data.sections import plain_text
 from sortal.methods import get_method
 from sortal.methods.base import PreviewContext
 from sortal.parts import read_parts
@@ -37,7 +38,7 @@ def dry_run(
     targets = parts.label_space.encode(first).tolist()
     shown: list[dict[str, Any]] = []
     for row, text, labels, target in zip(preview.rows, first.texts, first.labels or [], targets, strict=True):
-        shown.append({"text": text, **row.to_json(), "labels": list(labels), "target": target})
+        shown.append({"text": plain_text(text), **row.to_json(), "labels": list(labels), "target": target})
         heading, *lines = row.lines()
         say("\n".join([f"\nrow {len(shown)}: {heading}", *lines]))
         say(f"  label    {', '.join(labels) or '(none)'} → {target}")

@@ -145,6 +145,11 @@ def _training(meta: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     facts |= {key: training[key] for key in _FOUND if key in training}
     if meta.get("max_length"):
         facts["max_length"] = meta["max_length"]
+    if long := meta.get("long_texts"):
+        if long["sections"]:
+            facts["sections"] = " + ".join(f"{safe(name)} {budget}" for name, budget in long["sections"])
+        if long["windows"] > 1:
+            facts |= {key: long[key] for key in ("windows", "stride", "aggregation")}
     said = ", ".join(f"{key} {value}" for key, value in facts.items())
     return f"Method `{meta['method']}`, seed {meta['seed']}{f': {said}' if said else ''}. All settings are in the run's `run.json`."
 

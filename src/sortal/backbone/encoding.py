@@ -3,34 +3,72 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sortal.backbone.longtexts import PLAIN, LongTexts
+from sortal.backbone.section_ids import SectionIds, encode_sections
 from sortal.backbone.template import Template
+from sortal.data.sections import plain_text, split_sections
 
 _BATCH = 1024
+Ints = npt.NDArray[np.int32]
 
 
-class EncodedTexts(Sequence[npt.NDArray[np.int32]]):
+class EncodedTexts(Sequence[Ints]):
     """Token ids of many texts, templates included, in one flat memory-mapped array.
 
-    flat: int32 ``[tokens]``; offsets: int64 ``[texts + 1]``; truncated: how many texts were cut.
+    flat: int32 ``[tokens]``; offsets: int64 ``[windows + 1]``; truncated: how many texts were cut.
+    firsts: int64 ``[texts + 1]``, the first window of every text; None where each is one window.
+    section_cuts: how many texts lost a part of a section, by its name.
     """
 
-    def __init__(self, flat: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64], truncated: int) -> None:
+    def __init__(
+        self,
+        flat: Ints,
+        offsets: npt.NDArray[np.int64],
+        truncated: int,
+        firsts: npt.NDArray[np.int64] | None = None,
+        section_cuts: Mapping[str, int] | None = None,
+    ) -> None:
         self.flat, self.offsets, self.truncated = flat, offsets, truncated
-        self.lengths: npt.NDArray[np.int64] = np.diff(offsets)
+        self.firsts, self.section_cuts = firsts, dict(section_cuts or {})
+        ends = offsets if firsts is None else offsets[firsts]
+        self.lengths: npt.NDArray[np.int64] = np.diff(ends)
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.lengths)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.flat[self.offsets[index] : self.offsets[index + 1]]
+        """Ids of a text; of one in several windows, those of its first."""
+        first = index if self.firsts is None else int(self.firsts[index])
+        return self.flat[self.offsets[first] : self.offsets[first + 1]]
+
+    @cached_property
+    def unrolled(self) -> EncodedTexts:
+        """Every window as a text of its own."""
+        return self if self.firsts is None else EncodedTexts(self.flat, self.offsets, self.truncated)
+
+    def windows_of(self, texts: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Positions in `unrolled` of the windows of ``texts``, in their order."""
+        if self.firsts is None:
+            return np.asarray(texts, np.int64)
+        runs = [np.arange(self.firsts[i], self.firsts[i + 1]) for i in texts]
+        return np.concatenate(runs) if runs else np.zeros(0, np.int64)
+
+    def owners(self, texts: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Of each of those windows, the place of its text in ``texts``."""
+        places, rows = np.arange(len(texts)), np.asarray(texts, np.int64)
+        if self.firsts is None:
+            return places
+        return np.repeat(places, self.firsts[rows + 1] - self.firsts[rows])
 
     @property
     def tokens(self) -> int:
@@ -38,12 +76,28 @@ class EncodedTexts(Sequence[npt.NDArray[np.int32]]):
         return int(self.offsets[-1])
 
 
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What is read of one text before it is cut into windows.
+
+    ids: int32 ``[tokens]``. truncated: whether it is less than the text. sections: of each section, how many tokens are kept and
+    how many there were; empty for a text without sections.
+    """
+
+    ids: Ints
+    truncated: bool
+    sections: tuple[tuple[Ints, int], ...] = ()
+
+
 @dataclass(frozen=True)
 class TextEncoder:
     """Applies template and truncation. Equal to ``tokenizer(text, truncation=True)`` for ``head`` and ``tail``.
 
     lead: white space that belongs to every text's first token. context: what stands before it, so that a text gets the tokens
-    it has there; neither is counted among the text's own tokens.
+    it has there; neither is counted among the text's own tokens. long: how sections and windows are read.
+
+    Raises:
+        ConfigError: windows without room for anything new.
     """
 
     tokenizer: Any
@@ -52,29 +106,79 @@ class TextEncoder:
     truncation: str
     lead: str = ""
     context: str = ""
+    long: LongTexts = field(default=PLAIN)
+
+    def __post_init__(self) -> None:
+        self.long.capacity(self.room)
+
+    @property
+    def room(self) -> int:
+        """Tokens of text in a window."""
+        return self.max_length - self.template.extra
+
+    @property
+    def hash(self) -> str:
+        """Of template, sections and windows: two encoders with equal hashes read texts alike."""
+        return self.long.hash(self.template.hash)
 
     def encode(self, texts: Iterable[str]) -> EncodedTexts:
         """Encode a stream of texts; ids go to an unlinked temporary file, so memory holds one batch of texts only."""
-        room = self.max_length - self.template.extra
         prefix = np.array(self.template.prefix, dtype=np.int32)
         suffix = np.array(self.template.suffix, dtype=np.int32)
-        offsets, truncated, total = [0], 0, 0
+        offsets, firsts, truncated, total = [0], [0], 0, 0
+        cuts: Counter[str] = Counter(dict.fromkeys(self.long.names, 0))
         stream = iter(texts)
         with tempfile.TemporaryFile() as file:
             while batch := list(islice(stream, _BATCH)):
                 chunks = []
-                for text_ids in encode_after(self.tokenizer, self.context, [self.lead + t for t in batch]):
-                    ids = np.array(text_ids, dtype=np.int32)
-                    if len(ids) > room:
-                        truncated += 1
-                        ids = cut(ids, room, self.truncation)
-                    chunks += [prefix, ids, suffix]
-                    total += len(prefix) + len(ids) + len(suffix)
-                    offsets.append(total)
+                for reading in self.read(batch):
+                    truncated += reading.truncated
+                    for name, (kept, whole) in zip(self.long.names, reading.sections, strict=False):
+                        cuts[name] += len(kept) < whole
+                    for ids in self.long.cut_windows(reading.ids, self.room):
+                        chunks += [prefix, ids, suffix]
+                        total += len(prefix) + len(ids) + len(suffix)
+                        offsets.append(total)
+                    firsts.append(len(offsets) - 1)
                 file.write(np.concatenate(chunks).tobytes())
             file.flush()
             flat = np.memmap(file, dtype=np.int32, mode="r") if total else np.zeros(0, dtype=np.int32)
-        return EncodedTexts(flat, np.array(offsets, dtype=np.int64), truncated)
+        several = np.array(firsts, np.int64) if self.long.windows > 1 else None
+        return EncodedTexts(flat, np.array(offsets, dtype=np.int64), truncated, several, cuts)
+
+    def read(self, texts: Sequence[str]) -> Iterator[Reading]:
+        """What is read of each of ``texts``; one without this model's sections is read as plain text."""
+        room = self.long.capacity(self.room)
+        if not self.long.sections:
+            yield from self._of_plain(texts, room)
+            return
+        parts = [split_sections(text, len(self.long.sections)) for text in texts]
+        made = [sections for sections in parts if sections is not None]
+        others = [plain_text(text) for text, part in zip(texts, parts, strict=True) if part is None]
+        of_sections = iter(encode_sections(self.tokenizer, self.context, self.lead, made))
+        of_plain = self._of_plain(others, room)
+        for part in parts:
+            yield next(of_plain) if part is None else self._of_sections(next(of_sections), room)
+
+    def _of_plain(self, texts: Sequence[str], room: int) -> Iterator[Reading]:
+        for found in encode_after(self.tokenizer, self.context, [self.lead + text for text in texts]):
+            ids = np.array(found, dtype=np.int32)
+            longer = len(ids) > room
+            yield Reading(cut(ids, room, self.truncation) if longer else ids, longer)
+
+    def _of_sections(self, sections: Sequence[SectionIds], room: int) -> Reading:
+        lengths = [len(section.ids) for section in sections]
+        kept = []
+        for section, n in zip(sections, self.long.allot(lengths, room), strict=True):
+            border, own = np.split(section.ids, [section.lead])
+            if n == len(section.ids):
+                kept.append(section.ids)
+            elif n <= section.lead:  # a border before nothing
+                kept.append(section.ids[:0])
+            else:
+                kept.append(np.concatenate([border, cut(own, n - section.lead, self.truncation)]))
+        ids = np.concatenate(kept)
+        return Reading(ids, len(ids) < sum(lengths), tuple(zip(kept, lengths, strict=True)))
 
 
 def encode_after(

@@ -46,6 +46,7 @@ class Pack:
     groups: rectangles for attention; ``inverse`` (int64 ``[tokens]``) brings their concatenated real cells back into pack order.
     causal: whether a token sees only those before it, or its whole example.
     below: ``[tokens, hidden]``, the states that the first tuned layer reads, where they are known (`sortal.backbone.trunk`).
+    texts: int64 ``[examples]``, which of a few texts each example is a window of, 0 first and all in turn; None where each is a text.
     """
 
     input_ids: torch.Tensor
@@ -57,6 +58,7 @@ class Pack:
     inverse: torch.Tensor
     causal: bool = True
     below: torch.Tensor | None = None
+    texts: torch.Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -80,6 +82,7 @@ class Pack:
             self.inverse.to(device),
             self.causal,
             None if self.below is None else self.below.to(device),
+            None if self.texts is None else self.texts.to(device),
         )
 
 

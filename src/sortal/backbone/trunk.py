@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -102,16 +100,10 @@ class TrunkTexts(EncodedTexts):
     """
 
     def __init__(self, texts: EncodedTexts, states: np.ndarray[Any, Any], dtype: torch.dtype) -> None:
-        super().__init__(texts.flat, texts.offsets, texts.truncated)
+        super().__init__(texts.flat, texts.offsets, texts.truncated, section_cuts=texts.section_cuts)
         self._states, self._dtype = states, dtype
 
     def below(self, rows: np.ndarray[Any, Any]) -> torch.Tensor:
         """States ``[tokens, hidden]`` of some texts, in that order."""
         parts = [self._states[self.offsets[i] : self.offsets[i + 1]] for i in rows]
         return torch.from_numpy(np.concatenate(parts)).view(self._dtype)
-
-
-def pack_texts(texts: EncodedTexts, rows: npt.NDArray[np.int64], *, causal: bool = True) -> Pack:
-    """Some texts as a pack, with the states below the tuned layers where they are known."""
-    made = pack([texts[i] for i in rows], causal=causal)
-    return replace(made, below=texts.below(rows)) if isinstance(texts, TrunkTexts) else made

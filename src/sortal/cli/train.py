@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sortal.cli import output
-from sortal.cli.options import comma_list
+from sortal.cli.options import budgets, comma_list
 from sortal.config_files import load_config, parse_assignments
 
 app = typer.Typer(add_completion=False)
@@ -27,6 +27,13 @@ def command(
     text: Annotated[list[str] | None, Option(metavar="COL…", help="text column(s)")] = None,
     text_template: Annotated[
         str | None, Option(help="how several text columns are joined, e.g. '{title}: {body}'")
+    ] = None,
+    section: Annotated[
+        list[str] | None,
+        Option(
+            metavar="COL=BUDGET…",
+            help="text column cut for itself: all, a number of tokens, or rest; in the order of reading",
+        ),
     ] = None,
     label: Annotated[str | None, Option(metavar="COL", help="label column")] = None,
     label_columns: Annotated[list[str] | None, Option(metavar="A,B,…", help="wide 0/1 label columns")] = None,
@@ -103,6 +110,14 @@ def command(
     truncation: Annotated[
         str | None, Option(help="head | tail | head+tail: what a too long text keeps")
     ] = None,
+    windows: Annotated[
+        int | None,
+        Option(metavar="N", help="read a text longer than max_length in up to N overlapping windows"),
+    ] = None,
+    stride: Annotated[int | None, Option(metavar="S", help="tokens that neighbouring windows share")] = None,
+    aggregation: Annotated[
+        str | None, Option(help="mean | max | attention: how windows become one row of scores")
+    ] = None,
     epochs: Annotated[int | None, Option()] = None,
     batch_size: Annotated[int | None, Option(help="examples per optimiser step")] = None,
     learning_rate: Annotated[float | None, Option()] = None,
@@ -127,6 +142,7 @@ def command(
         "test": test,
         "text": comma_list(text),
         "text_template": text_template,
+        "sections": budgets(section),
         "label": label,
         "label_columns": comma_list(label_columns),
         "label_delimiter": label_delimiter,
@@ -152,6 +168,9 @@ def command(
         "shortlist": shortlist,
         "max_length": max_length,
         "truncation": truncation,
+        "windows": windows,
+        "stride": stride,
+        "aggregation": aggregation,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sortal.data.sections import plain_text
 from sortal.evaluation.errors import Slice, missed_by_all, slices
 from sortal.evaluation.predictions import Predictions
 from sortal.methods.frequencies import label_counts
@@ -59,7 +60,7 @@ def mistakes(methods: Mapping[str, Sequence[Predictions]], parts: Parts, metric:
     kept = positions[:KEPT]
     gold = parts.label_space.encode_sparse(parts.train)
     counts = label_counts(gold, len(parts.label_space))
-    texts = list(parts.test.iter_texts())
+    texts = [plain_text(text) for text in parts.test.iter_texts()]
     rows = [
         MissedRow(
             parts.test.ids[i],

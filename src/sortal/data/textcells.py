@@ -11,6 +11,7 @@ from typing import Any
 
 from sortal.data.problems import counted, listed, nearest, shortened
 from sortal.data.records import Batch, Say
+from sortal.data.sections import MARK, unmarked_cell
 from sortal.errors import ConfigError, DataError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -115,6 +116,11 @@ class TextJoiner:
 
     def _filled(self, cells: dict[str, list[str | None]]) -> Callable[[int], str]:
         pieces = self._pieces or []
+        if MARK in (self.template or ""):
+            cells = {
+                name: [unmarked_cell(value) if value else value for value in column]
+                for name, column in cells.items()
+            }
         return lambda position: "".join(
             literal + ((cells[name][position] or "") if name is not None else "") for literal, name in pieces
         )

@@ -205,6 +205,7 @@ def _record(made: Export, subject: Subject, form: Format) -> dict[str, Any]:
         "decision": subject.decision.to_json(),
         "max_length": subject.max_length,
         "truncation": subject.meta.get("truncation"),
+        "long_texts": subject.long,
         "base_model": subject.meta["base_model"],
         "blend": "left out" if "blend" in subject.meta else None,
         "versions": versions(),
@@ -239,9 +240,29 @@ def _readme(made: Export, subject: Subject, form: Format) -> str:
             "Texts longer than `max_length` keep their head here and head and tail in Sortal: their answers may differ.",
             "",
         ]
+    if subject.long is not None:
+        lines += [*_of_long_texts(subject.long), ""]
     if "blend" in subject.meta:
         lines += [
             "The linear model that Sortal blends in is left out, and with it temperature and thresholds.",
             "",
         ]
     return "\n".join(lines)
+
+
+def _of_long_texts(long: dict[str, Any]) -> list[str]:
+    """What the caller has to do for texts that this folder's runtime reads in another way than Sortal."""
+    lines = []
+    if long["sections"]:
+        budgets = ", ".join(f"{name} {budget}" for name, budget in long["sections"])
+        lines.append(
+            f"Sortal cuts each section of a text for itself ({budgets}). Here a text is its sections, one per line and empty ones left "
+            "out, cut as a whole: texts that fit `max_length` are read alike, of longer ones the answers may differ."
+        )
+    if long["windows"] > 1:
+        lines.append(
+            f"Sortal reads a text longer than `max_length` in up to {long['windows']} windows that share {long['stride']} tokens and takes "
+            f"the {long['aggregation']} of their scores. Here a longer text is cut: for Sortal's answer, score the windows and combine their "
+            "logits (instruct: the log-probabilities of the labels) so."
+        )
+    return lines

@@ -47,12 +47,19 @@ class Subject:
         length: int | None = self.meta["max_length"]
         return length
 
+    @property
+    def long(self) -> dict[str, Any] | None:
+        """What sortal.json says about sections and windows, which no other runtime knows; None for plain texts."""
+        found: dict[str, Any] | None = self.meta.get("long_texts")
+        return found
+
 
 def read_subject(folder: Path, to: str, dtype: str | None, *, int8: bool, without_blend: bool) -> Subject:
     """Read ``sortal.json`` and refuse what no format can express.
 
     Raises:
-        ModelError: not a model folder, a baseline, a blend without consent, a tree of labels that is more than names, or attention to both sides. ConfigError: unknown dtype.
+        ModelError: not a model folder, a baseline, a blend without consent, a tree of labels that is more than names, attention to both sides
+            or over windows. ConfigError: unknown dtype.
     """
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(
@@ -88,7 +95,13 @@ def read_subject(folder: Path, to: str, dtype: str | None, *, int8: bool, withou
             f"{folder} lets a causal model's tokens see those after them, which no runtime but Sortal's does",
             "train without bidirectional, or use sortal serve",
         )
-    return Subject(folder, meta, model_folder.label_space(meta), decision, dtype or "float32", int8)
+    subject = Subject(folder, meta, model_folder.label_space(meta), decision, dtype or "float32", int8)
+    if subject.long is not None and subject.long["aggregation"] == "attention":
+        raise ModelError(
+            f"{folder} weighs the windows of a text by an attention that it learned, and {to} has no place for it",
+            "train with aggregation mean or max, which callers can do with the scores of windows, or use sortal serve",
+        )
+    return subject
 
 
 def refuse_method(subject: Subject, to: str, fitting: tuple[str, ...], instead: str) -> None:

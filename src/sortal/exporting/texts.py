@@ -13,6 +13,7 @@ from sortal.classifier import Classifier
 from sortal.config import build_config
 from sortal.config_hierarchy import DATA_FIELDS
 from sortal.data.dataset import Dataset
+from sortal.data.sections import plain_text
 from sortal.errors import DataError, SortalError
 from sortal.exporting.subject import Subject
 from sortal.parts import read_parts
@@ -57,16 +58,20 @@ def check_texts(subject: Subject, classifier: Classifier, data: str | None, rows
         source = (
             "label names in sentences, for the run's rows cannot be read any more (--data F names others)"
         )
-    kept, hard = _comparable(texts, subject), _comparable(list(HARD), subject)
+    # Other runtimes get a text's sections as one, a line each.
+    kept = _comparable([plain_text(text) for text in texts], subject)
+    hard = _comparable(list(HARD), subject)
     return CheckTexts([*kept, *hard], source, len(kept))
 
 
 def _comparable(texts: list[str], subject: Subject) -> list[str]:
-    """Those that the export reads as Sortal does: no tokenizer cuts a text in the middle, so truncation ``head+tail`` is Sortal's only.
+    """Those that the export reads as Sortal does: no tokenizer cuts a text in the middle, into windows or section by section, so of
+    texts that Sortal reads so only those that fit whole.
 
     An ``instruct`` model is asked through its prompt, which cuts texts itself.
     """
-    if subject.method == "instruct" or subject.meta["truncation"] != "head+tail":
+    cut_by_tokenizer = subject.meta["truncation"] != "head+tail" and subject.long is None
+    if subject.method == "instruct" or cut_by_tokenizer:
         return texts
     tokenizer = load_tokenizer(str(subject.folder))
     lengths = [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]

@@ -18,7 +18,7 @@ from sortal.backbone.template import install, own_template
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
-from sortal.errors import ModelError
+from sortal.errors import ConfigError, ModelError
 from sortal.hierarchy.units import saved_units, unit_plan
 from sortal.methods.adapter_folder import adapter_shapes, check_labels, name_labels
 from sortal.methods.base import FitContext, Fitted, PreviewContext
@@ -26,11 +26,12 @@ from sortal.methods.base_kind import check_kind
 from sortal.methods.encoder_model import EncoderModel
 from sortal.methods.head import PROBLEM_TYPE
 from sortal.methods.pack_scorer import PackScorer
-from sortal.methods.preview import TokenPreview, TokenRow
+from sortal.methods.preview import TokenPreview
+from sortal.methods.preview_texts import preview_texts
 from sortal.methods.score_init import begin_at_names, check_wordings
 from sortal.methods.step_budget import budget_steps
-from sortal.methods.text_folder import MAX_LENGTH, load_texts, save_texts
-from sortal.methods.tuning import fine_tune, lengths_line, parameters_line, training_loss
+from sortal.methods.text_folder import MAX_LENGTH, load_texts, long_texts, save_texts
+from sortal.methods.tuning import fine_tune, lengths_line, parameters_line, text_figures, training_loss
 from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
 from sortal.training.objective import Classification
@@ -53,6 +54,7 @@ class EncoderScorer(PackScorer[EncoderModel]):
             save_file(tensors, folder / SCORE_FILE, metadata={"format": "pt"})
         pooling = "own" if model.own else "mean"
         dtype = str(model.dtype).removeprefix("torch.")
+        model.windows.save(folder)
         return {**save_texts(self.encoder, folder), "pooling": pooling, "dtype": dtype}
 
 
@@ -76,20 +78,12 @@ class EncoderMethod:
         encoder = make_encoder(base.path, config)
         pooling = encoders.choose_pooling(config.pooling, Path(base.path))
         texts = encoder.encode(train.iter_texts())
-        shown = []
-        for row in range(min(rows, len(texts))):
-            ids = texts[row].tolist()
+
+        def about(ids: list[int]) -> tuple[list[int], str]:
             read = list(range(len(ids))) if pooling == "mean" else [0]
-            about = f"each sees all; classified by {_POOLING[pooling]}"
-            shown.append(TokenRow(row, ids, encoder.tokenizer.decode(ids), read, about))
-        return TokenPreview(
-            shown,
-            texts.tokens,
-            texts.truncated,
-            encoder.max_length,
-            encoder.template.hash,
-            int(texts.lengths.max()),
-        )
+            return read, f"each sees all; classified by {_POOLING[pooling]}"
+
+        return preview_texts(encoder, texts, train.text_at(range(min(rows, len(texts)))), about)
 
     def fit(self, context: FitContext) -> Fitted:
         """Train on ``context.train``; early stopping and best weights by ``context.dev``."""
@@ -132,8 +126,7 @@ class EncoderMethod:
                 "pooling": pooling,
                 "tuning": config.tuning,
                 "dtype": str(scorer.model.dtype).removeprefix("torch."),
-                "template_hash": encoder.template.hash,
-                "truncated_train_rows": train.truncated,
+                **text_figures(train, encoder),
                 "train_tokens_per_epoch": train.tokens,
                 **tuned.figures,
             },
@@ -151,12 +144,22 @@ class EncoderMethod:
             settings.pad_token_id = encoder.tokenizer.pad_token_id
         encoders.set_dropout(settings, config.encoder_dropout)
         own = encoders.choose_pooling(config.pooling, Path(path)) == "own"
+        if own and config.aggregation == "attention":
+            raise ConfigError(
+                "aggregation 'attention' weighs states, and the head of this encoder's own family keeps its own inside",
+                "use pooling mean, or aggregation mean or max",
+            )
         whole = encoders.load_body(path, settings, trust_remote_code=trust)
         if own:
             whole = encoders.with_own_head(whole, settings, trust_remote_code=trust)
         dtype = loading.choose_dtype(config.dtype, device)
         model = EncoderModel(
-            whole, len((units or space).names), settings.pad_token_id, own=own, dtype=dtype
+            whole,
+            len((units or space).names),
+            settings.pad_token_id,
+            own=own,
+            dtype=dtype,
+            aggregation=config.aggregation,
         ).to(device)
         model.tune(config)
         budget = default_max_tokens(settings, dtype, device)
@@ -177,10 +180,16 @@ class EncoderMethod:
         whole = encoders.load_tuned(auto, folder, settings)
         dtype = getattr(torch, meta["dtype"])
         model = EncoderModel(
-            whole, len((units or label_space).names), settings.pad_token_id, own=own, dtype=dtype
+            whole,
+            len((units or label_space).names),
+            settings.pad_token_id,
+            own=own,
+            dtype=dtype,
+            aggregation=encoder.long.aggregation,
         )
         if not own:
             _load_score(model.score, folder / SCORE_FILE)
+        model.windows.load(folder)
         model.requires_grad_(False).to(device)
         return EncoderScorer(model, encoder, default_max_tokens(settings, dtype, device), units=units)
 
@@ -197,7 +206,7 @@ def make_encoder(path: str, config: RunConfig) -> TextEncoder:
     length = encoders.check_length(config.max_length, longest, MAX_LENGTH)
     template = own_template(tokenizer)
     install(template, tokenizer, length, config.truncation)
-    return TextEncoder(tokenizer, template, length, config.truncation)
+    return TextEncoder(tokenizer, template, length, config.truncation, long=long_texts(config))
 
 
 def _load_score(score: nn.Module, path: Path) -> None:

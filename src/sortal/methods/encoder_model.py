@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from sortal.backbone.encoders import head_modules, without_pooler
+from sortal.backbone.longtexts import Aggregation
 from sortal.backbone.lora import add_lora
 from sortal.backbone.packing import AttentionGroup, Pack
+from sortal.backbone.windows import WindowScores, combined
 from sortal.config import RunConfig
 
 
@@ -23,15 +25,26 @@ class EncoderModel(nn.Module):
         whole: a ``…ForSequenceClassification`` with a head of its own, or a body alone, which then gets a linear layer
             on the mean of its tokens' states.
         dtype: of the products; weights, their gradients and the mean are fp32.
+        aggregation: how a text's windows become one row of logits; ``attention`` needs ``own`` to be False.
     """
 
-    def __init__(self, whole: Any, labels: int, pad_id: int, *, own: bool, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        whole: Any,
+        labels: int,
+        pad_id: int,
+        *,
+        own: bool,
+        dtype: torch.dtype,
+        aggregation: Aggregation = "mean",
+    ) -> None:
         super().__init__()
         self.labels, self.pad_id, self.own, self.dtype = labels, pad_id, own, dtype
         self._whole = (whole,)  # a tuple, so that its parameters are not registered twice
         self.body = getattr(whole, whole.base_model_prefix) if own else without_pooler(whole)
         width = whole.config.hidden_size
         self.score: nn.Module = head_modules(whole) if own else nn.Linear(width, labels)
+        self.windows = WindowScores(aggregation, width)
         self._adapted: Any = ()
         self.eval()
 
@@ -47,11 +60,13 @@ class EncoderModel(nn.Module):
         return device
 
     def forward(self, rows: Pack) -> torch.Tensor:
-        """Logits ``[examples, labels]`` in fp32, in the order of the pack."""
-        return self._by_group(rows, self._own_logits) if self.own else self.score(self.states(rows))
+        """Logits ``[texts, labels]`` in fp32, in the order of the pack."""
+        if self.own:
+            return combined(self._by_group(rows, self._own_logits), rows.texts, self.windows.aggregation)
+        return self.windows(self.states(rows), rows, self.score)  # type: ignore[no-any-return]
 
     def states(self, rows: Pack) -> torch.Tensor:
-        """The mean of the tokens' states, fp32 ``[examples, hidden]``; what ``score`` reads unless the head is the family's own."""
+        """The mean of the tokens' states of each text or window, fp32 ``[examples, hidden]``; what ``score`` reads unless the head is the family's own."""
         return self._by_group(rows, self._mean)
 
     def _by_group(

@@ -32,12 +32,13 @@ from sortal.methods.base_kind import check_kind
 from sortal.methods.head_depth import Depth, choose_depth
 from sortal.methods.head_model import HeadModel, tunable
 from sortal.methods.pack_scorer import PackScorer
-from sortal.methods.preview import Preview, TokenPreview, TokenRow
+from sortal.methods.preview import Preview
+from sortal.methods.preview_texts import preview_texts
 from sortal.methods.score_init import begin_at_names, check_wordings
 from sortal.methods.step_budget import budget_steps
 from sortal.methods.text_folder import load_texts, make_encoder, save_texts
 from sortal.methods.trunk_cache import with_trunk
-from sortal.methods.tuning import fine_tune, lengths_line, parameters_line, training_loss
+from sortal.methods.tuning import fine_tune, lengths_line, parameters_line, text_figures, training_loss
 from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
 from sortal.training.objective import Classification
@@ -57,6 +58,7 @@ class HeadScorer(PackScorer[HeadModel]):
         config = self.model.inner.config
         config.save_pretrained(folder)
         dtype = str(self.model.inner.dtype).removeprefix("torch.")
+        self.model.windows.save(folder)
         return {**save_texts(self.encoder, folder), "pooling": self.model.pooling, "dtype": dtype}
 
 
@@ -79,20 +81,12 @@ class HeadMethod:
         check_kind(base, "decoder", "head")
         encoder = make_encoder(base.path, config)
         texts = encoder.encode(train.iter_texts())
-        shown = []
-        for row in range(min(rows, len(texts))):
-            ids = texts[row].tolist()
+
+        def about(ids: list[int]) -> tuple[list[int], str]:
             last = encoder.tokenizer.decode(ids[-1:])
-            about = f"all attended; the state of token {len(ids) - 1} {last!r} is classified"
-            shown.append(TokenRow(row, ids, encoder.tokenizer.decode(ids), [len(ids) - 1], about))
-        return TokenPreview(
-            shown,
-            texts.tokens,
-            texts.truncated,
-            encoder.max_length,
-            encoder.template.hash,
-            int(texts.lengths.max()),
-        )
+            return [len(ids) - 1], f"all attended; the state of token {len(ids) - 1} {last!r} is classified"
+
+        return preview_texts(encoder, texts, train.text_at(range(min(rows, len(texts)))), about)
 
     def fit(self, context: FitContext) -> Fitted:
         """Train adapters and score on ``context.train``; early stopping and best weights by ``context.dev``."""
@@ -143,8 +137,7 @@ class HeadMethod:
                 "pooling": depth.pooling,
                 **({"layers": depth.search} if depth.search else {}),
                 "dtype": str(scorer.model.inner.dtype).removeprefix("torch."),
-                "template_hash": encoder.template.hash,
-                "truncated_train_rows": train.truncated,
+                **text_figures(train, encoder),
                 "train_tokens_per_epoch": train.tokens,
                 **tuned.figures,
             },
@@ -158,7 +151,14 @@ class HeadMethod:
         config, model, base = context.config, scorer.model, context.base
         first = int(model.inner.config.num_hidden_layers) - (config.lora_top_layers or 0)
         alone = context.processes.world == 1 and not config.shard_base
-        if not (config.lora_top_layers and first and config.cache_trunk == "auto" and model.packed and alone):
+        if not (
+            config.lora_top_layers
+            and first
+            and config.cache_trunk == "auto"
+            and model.packed
+            and alone
+            and train.firsts is None
+        ):
             return train, dev
         trunk = Trunk(getattr(model.inner, model.inner.base_model_prefix), first)
         if not trunk.exact():
@@ -217,7 +217,9 @@ class HeadMethod:
         model = attach_adapter(classifier, folder)
         fuse(model)
         freeze(model)
-        head = HeadModel(model, packed, meta.get("pooling", "last"), len(encoder.template.prefix))
+        pooling, skip = meta.get("pooling", "last"), len(encoder.template.prefix)
+        head = HeadModel(model, packed, pooling, skip, encoder.long.aggregation)
+        head.windows.requires_grad_(False).load(folder)
         budget = default_max_tokens(settings, weights["dtype"], weights["device"])
         return HeadScorer(head, encoder, budget, units=units)
 

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from sortal.backbone.loading import enable_packing
+from sortal.backbone.longtexts import Aggregation
 from sortal.backbone.lora import add_lora, fuse
 from sortal.backbone.packing import Pack
 from sortal.backbone.pooling import Pooling, pool, token_states, token_states_padded
 from sortal.backbone.trunk import Trunk
+from sortal.backbone.windows import WindowScores
 from sortal.config import RunConfig
 
 
@@ -23,12 +25,20 @@ class HeadModel(nn.Module):
         classifier: transformers' ``…ForSequenceClassification``, inside a peft model or merged.
         packed: whether the decoder runs packed rows (checked by `enable_packing`) or padded ones.
         pooling, skip: how a text's states become one (`pool`).
+        aggregation: how a text's windows become one row of logits.
 
     Attributes:
         trunk: the layers that packs with states of their own (`Pack.below`) have behind them.
     """
 
-    def __init__(self, classifier: Any, packed: bool, pooling: Pooling = "last", skip: int = 0) -> None:
+    def __init__(
+        self,
+        classifier: Any,
+        packed: bool,
+        pooling: Pooling = "last",
+        skip: int = 0,
+        aggregation: Aggregation = "mean",
+    ) -> None:
         super().__init__()
         self.classifier = classifier
         self.packed = packed
@@ -37,6 +47,7 @@ class HeadModel(nn.Module):
         inner = classifier.get_base_model() if hasattr(classifier, "get_base_model") else classifier
         self.pad_id = int(inner.config.pad_token_id)
         self._inner = (inner,)  # a tuple, so that the module is not registered twice
+        self.windows = WindowScores(aggregation, int(inner.config.hidden_size), self.device)
 
     @property
     def inner(self) -> Any:
@@ -64,12 +75,11 @@ class HeadModel(nn.Module):
         return device
 
     def forward(self, rows: Pack) -> torch.Tensor:
-        """Logits ``[examples, labels]`` in fp32, in the order of the pack."""
-        logits: torch.Tensor = self.inner.score(self.states(rows))
-        return logits
+        """Logits ``[texts, labels]`` in fp32, in the order of the pack."""
+        return self.windows(self.states(rows), rows, self.inner.score)  # type: ignore[no-any-return]
 
     def states(self, rows: Pack) -> torch.Tensor:
-        """What ``score`` reads: one state per text, fp32 ``[examples, hidden]``."""
+        """What ``score`` reads: one state per text or window, fp32 ``[examples, hidden]``."""
         base = getattr(self.inner, self.inner.base_model_prefix)
         if not self.packed:
             return pool(token_states_padded(base, rows, self.pad_id), rows, self.pooling, self.skip)
@@ -84,4 +94,4 @@ def tunable(classifier: Any, config: RunConfig, pooling: Pooling = "last", skip:
     packed = enable_packing(classifier)
     peft_model = add_lora(classifier, config)
     fuse(peft_model)
-    return HeadModel(peft_model, packed, pooling, skip)
+    return HeadModel(peft_model, packed, pooling, skip, config.aggregation)

@@ -24,9 +24,11 @@ from sortal.methods.base_kind import check_kind
 from sortal.methods.instruct_prompt import answer_form, check_positions, gold_positions, make_prompt
 from sortal.methods.instruct_rows import EachLoss, ResponseLoss, Trunks
 from sortal.methods.instruct_scorer import InstructScorer, Scoring
-from sortal.methods.preview import Preview, TokenPreview, TokenRow
+from sortal.methods.preview import Preview, TokenRow
+from sortal.methods.preview_texts import section_lines, token_preview
 from sortal.methods.step_budget import budget_steps
-from sortal.methods.tuning import dev_figures, fine_tune, lengths_line, parameters_line
+from sortal.methods.text_folder import read_long_texts
+from sortal.methods.tuning import dev_figures, fine_tune, lengths_line, parameters_line, text_figures
 from sortal.prompting import listing
 from sortal.prompting.prompt import Prompt, Shot
 from sortal.prompting.shortlist import Shortlist, cross_fitted, recall
@@ -100,7 +102,8 @@ class InstructMethod:
         if config.shortlist:
             candidates = cross_fitted(train.texts, gold, len(label_space), config.shortlist, config.seed)
         listed = prompt.listed_tokens(config.shortlist) if config.shortlist else 0
-        trunks = Trunks(prompt, prompt.encode(train.iter_texts(), listed), candidates)
+        encoder = prompt.encoder(listed)
+        trunks = Trunks(prompt, encoder.encode(train.iter_texts()), candidates)
         labels = gold_positions(gold)
         shown, answers, longest = [], 0, 0
         for i in range(len(train)):
@@ -112,21 +115,20 @@ class InstructMethod:
                 about = f"the last {len(response)} are predicted: {tokenizer.decode(response)!r}"
             answers += len(response)
             longest = max(longest, int(trunks.lengths[i]) + len(response))
+            windows = trunks.texts.windows_of([i])
+            answers += len(response) * (len(windows) - 1)
             if i < rows:
-                ids = [*trunks.shared.tolist(), *trunks[i].tolist(), *response]
-                first = len(ids) - (1 if prompt.form == "each" else len(response))
-                shown.append(
-                    TokenRow(int(kept[i]), ids, tokenizer.decode(ids), list(range(first, len(ids))), about)
+                ids, *others = (
+                    [*trunks.shared.tolist(), *trunks.unrolled[j].tolist(), *response] for j in windows
                 )
-        tokens = int(trunks.lengths.sum()) + answers
-        return TokenPreview(
-            shown,
-            tokens,
-            trunks.texts.truncated,
-            prompt.longest(config.shortlist),
-            prompt.hash,
-            longest,
-            len(trunks.shared),
+                first = len(ids) - (1 if prompt.form == "each" else len(response))
+                read = list(range(first, len(ids)))
+                (sections,) = section_lines(encoder, train.text_at([i]))
+                more = tuple((each, tokenizer.decode(each)) for each in others)
+                shown.append(TokenRow(int(kept[i]), ids, tokenizer.decode(ids), read, about, sections, more))
+        tokens, room = int(trunks.lengths.sum()) + answers, prompt.longest(config.shortlist)
+        return token_preview(
+            shown, trunks.texts, encoder, tokens, room, prompt.hash, longest, len(trunks.shared)
         )
 
     def fit(self, context: FitContext) -> Fitted:
@@ -158,11 +160,8 @@ class InstructMethod:
         say(
             f"{prompt.text.source!r} prompt, {prompt.text.format}: {len(trunks.shared):,} tokens shared by all texts"
         )
-        say(
-            lengths_line(
-                trunks.texts, prompt.encoder(prompt.listed_tokens(shortlist.size) if shortlist else 0)
-            )
-        )
+        encoder = prompt.encoder(prompt.listed_tokens(shortlist.size) if shortlist else 0)
+        say(lengths_line(trunks.texts, encoder))
         say(parameters_line(scorer.model))
         objective = self._objective(config, space, scorer.model, trunks, gold)
         longest, shared = int(objective.lengths.max()), objective.shared_tokens
@@ -180,9 +179,9 @@ class InstructMethod:
             "shares_prompt": scorer.model.shares,
             "prompt_tokens": len(trunks.shared),
             "dtype": str(scorer.model.inner.dtype).removeprefix("torch."),
-            "template_hash": prompt.hash,
             "answer": prompt.form,
-            "truncated_train_rows": trunks.texts.truncated,
+            **text_figures(trunks.texts, encoder),
+            "template_hash": prompt.hash,
             **({} if dev_recall is None else {"shortlist_recall": dev_recall}),
             **({"stop_bias": scorer.scoring.stop_bias} if prompt.form == "list" else {}),
             **off_set_mass(scorer, scores, say),
@@ -267,7 +266,7 @@ class InstructMethod:
         gold = space.encode(context.dev)
         best: tuple[float, float, Scores] | None = None
         for number, bias in enumerate(listing.STOP_BIASES):
-            scores = scorer.gathered([None if values is None else values[number] for values in found])
+            scores = scorer.combined(dev, [None if values is None else values[number] for values in found])
             metric = dev_figures(scores, gold, space, config)["metric"]
             if best is None or metric > best[0] + 1e-9:
                 best = (metric, bias, scores)
@@ -323,6 +322,7 @@ def saved_prompt(folder: Path, meta: dict[str, Any], label_space: LabelSpace) ->
         meta["truncation"],
         tuple(Shot(text, tuple(labels)) for text, labels in saved["shots"]),
         meta["scoring"]["max_labels"],
+        read_long_texts(folder, meta, ""),
     )
     if prompt.hash != saved["hash"]:
         raise ModelError(
@@ -335,6 +335,7 @@ def saved_prompt(folder: Path, meta: dict[str, Any], label_space: LabelSpace) ->
 def off_set_mass(scorer: InstructScorer, scores: Scores, say: Callable[[str], None]) -> dict[str, float]:
     """Mean probability that the model gives to answers outside the label set; empty where scores are no log-probabilities."""
     plain = not (scorer.scoring.length_normalization or scorer.scoring.prior_correction)
+    plain &= scorer.prompt.long.windows == 1  # what several windows say together is no probability
     if scorer.prompt.form != "label" or not plain or scorer.shortlist is not None or len(scores) == 0:
         return {}
     mass = float(1 - np.exp(scores.astype(np.float64)).sum(1).mean())

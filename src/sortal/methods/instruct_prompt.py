@@ -11,7 +11,9 @@ from sortal.backbone.template import Template, choose_pad
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
+from sortal.data.sections import plain_text
 from sortal.errors import ConfigError
+from sortal.methods.text_folder import long_texts
 from sortal.prompting.prompt import Prompt, Shot
 from sortal.prompting.template import Form, make_prompt_text
 from sortal.prompting.verbalizer import Verbalizer, make_verbalizer
@@ -46,7 +48,7 @@ def make_prompt(
     verbalizer = make_verbalizer(config.verbalizer, space.names, draft.is_one_token, said)
     shots, kept = choose_shots(gold, len(space), config.shots, config.seed), np.arange(len(train))
     examples = tuple(
-        Shot(shown, labels)
+        Shot(plain_text(shown), labels)
         for shown, labels in zip(train.text_at(shots), gold_positions(gold[shots]), strict=True)
     )
     if examples and text.example is None:
@@ -60,7 +62,17 @@ def make_prompt(
             f"shots {config.shots} puts every training row into the prompt", "lower shots, or give more rows"
         )
     most = max(1, int(gold.sum(1).max(initial=1))) if form == "list" else 1
-    prompt = Prompt(tokenizer, text, form, verbalizer, config.max_length, config.truncation, examples, most)
+    prompt = Prompt(
+        tokenizer,
+        text,
+        form,
+        verbalizer,
+        config.max_length,
+        config.truncation,
+        examples,
+        most,
+        long_texts(config),
+    )
     # Refuses, before a model is loaded, wordings the tokenizer cannot tell apart and a prompt without room for a text.
     _ = prompt.hash
     prompt.encoder(prompt.listed_tokens(config.shortlist) if config.shortlist else 0)

@@ -13,6 +13,7 @@ import torch
 from sortal.backbone.encoding import EncodedTexts
 from sortal.backbone.language_model import LanguageModel
 from sortal.backbone.trees import Memory, TreeRow
+from sortal.backbone.windows import combined
 from sortal.prompting.prompt import Prompt
 from sortal.prompting.trie import Trie
 from sortal.training.losses import Loss
@@ -23,6 +24,8 @@ Ints = npt.NDArray[np.int64]
 @dataclass(frozen=True)
 class Trunks:
     """Every text with what stands before it below the shared prompt and the answer cue after it.
+
+    A text in several windows is as many sequences: those of `unrolled`.
 
     candidates: int64 ``[n, K]``, the labels listed beside each text; None when the shared prompt lists them for all.
     """
@@ -41,22 +44,38 @@ class Trunks:
         return np.concatenate([self.prompt.label_list(self.candidates[i].tolist()), self.prompt.tail, text])
 
     @cached_property
+    def unrolled(self) -> Trunks:
+        """Every window as a text of its own, with its text's candidates."""
+        if self.texts.firsts is None:
+            return self
+        owners = self.texts.owners(np.arange(len(self.texts)))
+        candidates = None if self.candidates is None else self.candidates[owners]
+        return Trunks(self.prompt, self.texts.unrolled, candidates)
+
+    @cached_property
     def shared(self) -> Ints:
         """Ids that all texts share."""
         return self.prompt.shared() if self.candidates is None else self.prompt.head
 
     @cached_property
     def lengths(self) -> Ints:
-        """Tokens of every trunk, int64 ``[n]``."""
+        """Tokens of every text's trunks, int64 ``[n]``."""
         if self.candidates is None:
             return self.texts.lengths
+        if self.texts.firsts is not None:
+            sums: Ints = np.add.reduceat(self.unrolled.lengths, self.texts.firsts[:-1])
+            return sums
         lists = [len(self.prompt.label_list(row.tolist())) for row in self.candidates]
-        found: Ints = self.texts.lengths + np.array(lists, np.int64) + len(self.prompt.tail)
-        return found
+        return self.texts.lengths + np.array(lists, np.int64) + len(self.prompt.tail)
+
+    def owners(self, rows: Ints, device: torch.device) -> torch.Tensor | None:
+        """Of each window of some texts, the place of its text in ``rows``; None where each text is one window."""
+        owners = self.texts.owners(rows)
+        return None if len(owners) == len(rows) else torch.from_numpy(owners).to(device)
 
 
 class ResponseLoss:
-    """−log p(answer | text), the sum over the answer's tokens and its terminator.
+    """−log p(answer | text), the sum over the answer's tokens and its terminator; of a text in windows, what they say together.
 
     Args:
         labels: positions of each row's labels.
@@ -81,7 +100,9 @@ class ResponseLoss:
         self.seed, self.shuffle, self.listed = seed, shuffle, listed
         self.responses = [np.array(trunks.prompt.response(row), np.int64) for row in labels]
         # The terminator is predicted, never read.
-        self.lengths = trunks.lengths + np.array([len(r) - 1 for r in self.responses], np.int64)
+        answers = np.array([len(r) - 1 for r in self.responses], np.int64)
+        windows = 1 if trunks.texts.firsts is None else np.diff(trunks.texts.firsts)
+        self.lengths = trunks.lengths + windows * answers
         self.shared = trunks.shared
         self.shared_tokens = len(self.shared)
 
@@ -102,15 +123,21 @@ class ResponseLoss:
 
     def losses(self, rows: Ints) -> torch.Tensor:
         """See `Objective.losses`."""
-        sequences = [np.concatenate([self.trunks[i], self.responses[i][:-1]]) for i in rows]
-        lengths = [len(self.responses[i]) for i in rows]
+        trunks, windows = self.trunks.unrolled, self.trunks.texts.windows_of(rows)
+        responses = [self.responses[rows[i]] for i in self.trunks.texts.owners(rows)]
+        sequences = [
+            np.concatenate([trunks[i], response[:-1]])
+            for i, response in zip(windows.tolist(), responses, strict=True)
+        ]
+        lengths = [len(response) for response in responses]
         ends = np.cumsum([len(ids) for ids in sequences])
         at = np.concatenate([end - n + np.arange(n) for end, n in zip(ends, lengths, strict=True)])
         states = self.model.states([TreeRow(ids) for ids in sequences], self.shared, read=at)
-        targets = torch.from_numpy(np.concatenate([self.responses[i] for i in rows])).to(states.device)
+        targets = torch.from_numpy(np.concatenate(responses)).to(states.device)
         logprobs = self.model.token_logprobs(states, targets)
-        owner = torch.from_numpy(np.repeat(np.arange(len(rows)), lengths)).to(states.device)
-        total = torch.zeros(len(rows), device=states.device).index_add(0, owner, logprobs)
+        owner = torch.from_numpy(np.repeat(np.arange(len(windows)), lengths)).to(states.device)
+        said = torch.zeros(len(windows), device=states.device).index_add(0, owner, logprobs)
+        total = combined(said, self.trunks.owners(rows, said.device), self.trunks.prompt.long.aggregation)
         return -total * self.weights[torch.from_numpy(rows).to(self.weights.device)]
 
 
@@ -135,9 +162,9 @@ class EachLoss:
         self.loss = loss.to(model.device)
         self.branches = Branches.build(trunks.prompt, range(gold.shape[1]))
         per_label = len(self.branches.trie) / gold.shape[1]
-        self.lengths = trunks.lengths + np.ceil(
-            (gold.sum(1) + negatives).clip(max=gold.shape[1]) * per_label
-        ).astype(np.int64)
+        tree = np.ceil((gold.sum(1) + negatives).clip(max=gold.shape[1]) * per_label).astype(np.int64)
+        windows = 1 if trunks.texts.firsts is None else np.diff(trunks.texts.firsts)
+        self.lengths = trunks.lengths + windows * tree
         self.shared_tokens = len(trunks.shared)
         self.asked: dict[int, Ints] = {}
 
@@ -157,14 +184,22 @@ class EachLoss:
     def losses(self, rows: Ints) -> torch.Tensor:
         """See `Objective.losses`."""
         asked = [self.asked[i] for i in rows.tolist()]
+        windows = self.trunks.texts.windows_of(rows)
+        of_windows = [asked[i] for i in self.trunks.texts.owners(rows)]
+        trunks = self.trunks.unrolled
         found = self.branches.logits(
-            self.model, self.trunks.shared, None, [self.trunks[i] for i in rows], asked
+            self.model, self.trunks.shared, None, [trunks[i] for i in windows.tolist()], of_windows
         )
         n, width = len(rows), self.gold.shape[1]
         where = torch.from_numpy(
-            np.concatenate([i * width + labels for i, labels in enumerate(asked)]).astype(np.int64)
+            np.concatenate([i * width + labels for i, labels in enumerate(of_windows)]).astype(np.int64)
         ).to(found.device)
-        logits = torch.zeros(n * width, device=found.device).index_copy(0, where, found).view(n, width)
+        spread = torch.zeros(len(windows) * width, device=found.device).index_copy(0, where, found)
+        logits = combined(
+            spread.view(len(windows), width),
+            self.trunks.owners(rows, found.device),
+            self.trunks.prompt.long.aggregation,
+        )
         targets = self.gold[rows]
         weights = np.zeros((n, width), np.float32)
         for i, labels in enumerate(asked):

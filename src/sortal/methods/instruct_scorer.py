@@ -15,8 +15,10 @@ import torch
 
 from sortal.backbone.language_model import LanguageModel
 from sortal.backbone.packing import microbatches
+from sortal.backbone.windows import combined as of_texts
 from sortal.methods.base import Scores
 from sortal.methods.instruct_rows import Branches, Trunks
+from sortal.methods.text_folder import saved_long_texts
 from sortal.prompting import listing
 from sortal.prompting.prompt import Prompt
 from sortal.prompting.scoring import Began, SharedPrompt, answer_logprobs
@@ -78,6 +80,8 @@ class InstructScorer:
         at = self.scoring
         if self.prompt.form != "label" or at.tolerance == 0 or at.length_normalization or at.prior_correction:
             return self
+        if self.prompt.long.windows > 1:  # the best label of all windows may be the best of none
+            return self
         if self._deciding is None:
             self._deciding = replace(self, scoring=replace(at, tolerance=np.inf))
         return self._deciding
@@ -96,10 +100,11 @@ class InstructScorer:
 
     def score_encoded(self, trunks: Trunks, view: ProgressView | None = None) -> Scores:
         """Scores of encoded texts; with several processes each does its part, and all must call this."""
-        return self.gathered(self._per_text(trunks, view or NoProgress(), self._corrected(self._scores)))
+        found = self._per_text(trunks.unrolled, view or NoProgress(), self._corrected(self._scores))
+        return self.combined(trunks, found)
 
     def decodings(self, trunks: Trunks, view: ProgressView) -> list[Floats]:
-        """Form ``list``: scores ``[biases, labels]`` of every text, one row per `listing.STOP_BIASES`."""
+        """Form ``list``: scores ``[biases, labels]`` of every window, one row per `listing.STOP_BIASES`."""
         wide = replace(self, scoring=replace(self.scoring, stop_bias=max(listing.STOP_BIASES)))
 
         def at_each_bias(
@@ -111,7 +116,7 @@ class InstructScorer:
                 np.stack([listing.logits(steps, bias) for bias in listing.STOP_BIASES]) for steps in decoded
             ]
 
-        return wide._per_text(trunks, view, wide._corrected(at_each_bias))
+        return wide._per_text(trunks.unrolled, view, wide._corrected(at_each_bias))
 
     def _corrected(self, score: Score) -> Score:
         """``score`` in label-space order, less what it gives an empty text where prior correction is asked for."""
@@ -134,8 +139,14 @@ class InstructScorer:
         whole[..., labels] = values
         return whole
 
+    def combined(self, trunks: Trunks, found: list[Floats | None]) -> Scores:
+        """Scores ``[texts, labels]`` from those of their windows, of all processes."""
+        scores = torch.from_numpy(self.gathered(found))
+        owners = trunks.owners(np.arange(len(trunks)), scores.device)
+        return of_texts(scores, owners, self.prompt.long.aggregation).numpy()
+
     def gathered(self, found: list[Floats | None]) -> Scores:
-        """Scores ``[n, labels]`` of all processes; None marks a text that another one scored."""
+        """Scores ``[n, labels]`` of all processes; None marks a sequence that another one scored."""
         scores = torch.zeros(len(found), self.n_labels, device=self.model.device)
         for i, row in enumerate(found):
             if row is not None:
@@ -278,5 +289,6 @@ class InstructScorer:
             "shortlist": None if self.shortlist is None else self.shortlist.size,
             "max_length": prompt.max_length,
             "truncation": prompt.truncation,
+            **saved_long_texts(prompt.long, ""),  # the prompt's own hash covers it
             "dtype": str(self.model.inner.dtype).removeprefix("torch."),
         }

@@ -13,6 +13,7 @@ import torch
 
 from sortal.backbone import loading
 from sortal.backbone.depth import POOLINGS, LayerReader
+from sortal.backbone.encoding import EncodedTexts
 from sortal.backbone.fingerprint import weights_fingerprint
 from sortal.backbone.packing import microbatches, pack
 from sortal.backbone.pooling import Pooling
@@ -154,14 +155,15 @@ def search_places(context: FitContext, templates: Sequence[str]) -> list[Place]:
             )
             states = read_states(
                 reader,
-                [*train, *dev],
+                [*train.unrolled, *dev.unrolled],
                 cache,
                 budget,
                 context.view,
                 causal=not config.bidirectional,
                 what=f"{name!r} states",
             )
-            places = _compare(name, states.split(len(train)), gold, poolings, context)
+            halves = states.split(len(train.unrolled))
+            places = _compare(name, halves, (train, dev), gold, poolings, context)
             say(_summary(places))
             found += places
     return found
@@ -180,6 +182,7 @@ def with_template(config: RunConfig, template: str) -> RunConfig:
 def _compare(
     template: str,
     states: tuple[CachedStates, CachedStates],
+    texts: tuple[EncodedTexts, EncodedTexts],
     gold: tuple[npt.NDArray[Any], npt.NDArray[Any]],
     poolings: Sequence[Pooling],
     context: FitContext,
@@ -189,12 +192,24 @@ def _compare(
     places = []
     view.start(f"{template!r} layers", depth * len(poolings))
     for layer, pooling in product(range(depth), poolings):
-        x, x_dev = (torch.from_numpy(part[POOLINGS.index(pooling), layer]).to(device) for part in states)
+        at = POOLINGS.index(pooling), layer
+        x, x_dev = (
+            torch.from_numpy(_of_texts(part[at], encoded)).to(device)
+            for part, encoded in zip(states, texts, strict=True)
+        )
         best = best_regression(x, x_dev, gold, context.label_space, context.config)
         places.append(Place(template, pooling, layer + 1, best.c, best.metric, best.figures))
         view.advance(1, 0)
     view.stop()
     return places
+
+
+def _of_texts(states: npt.NDArray[np.float32], texts: EncodedTexts) -> npt.NDArray[np.float32]:
+    """The mean over every text's windows, whose score is the mean of theirs."""
+    if texts.firsts is None:
+        return states
+    sums = np.add.reduceat(states, texts.firsts[:-1])
+    return (sums / np.diff(texts.firsts)[:, None]).astype(np.float32)
 
 
 def _summary(places: Sequence[Place]) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
 from sortal.backbone.packing import Pack, microbatches
-from sortal.backbone.trunk import pack_texts
+from sortal.backbone.windows import pack_texts
 from sortal.hierarchy.units import Units
 from sortal.methods.base import Scores
 from sortal.training.distributed import Processes, alone
@@ -21,7 +21,7 @@ _CHUNK = 4096
 
 
 class PackNetwork(Protocol):
-    """Packs in, logits ``[examples, labels]`` out."""
+    """Packs in, logits ``[texts, labels]`` out."""
 
     @property
     def labels(self) -> int:

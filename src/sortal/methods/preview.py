@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
@@ -41,6 +41,7 @@ class TokenRow:
     """A row of tokens.
 
     ids: all token ids; read: which of them are predicted (instruct) or read (head); about: what happens there, in words.
+    sections: a line for each section of the text. windows: ids and decoded, of every further window.
     """
 
     row: int
@@ -48,14 +49,20 @@ class TokenRow:
     decoded: str
     read: list[int]
     about: str
+    sections: tuple[str, ...] = ()
+    windows: tuple[tuple[list[int], str], ...] = ()
 
     def lines(self) -> list[str]:
-        """The tokens decoded, then their ids."""
-        return [
+        """The sections, then the tokens decoded and their ids, window by window."""
+        lines = [
             f"{len(self.ids)} tokens, {self.about}",
+            *(f"  section  {line}" for line in self.sections),
             f"  decoded  {self.decoded!r}",
             f"  ids      {self.ids}",
         ]
+        for number, (ids, decoded) in enumerate(self.windows, start=2):
+            lines += [f"  window {number}  {len(ids)} tokens {decoded!r}", f"  ids      {ids}"]
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """Everything; nothing is padded, so the mask is all ones."""
@@ -64,6 +71,8 @@ class TokenRow:
             "decoded": self.decoded,
             "attention_mask": [1] * len(self.ids),
             "read_at": self.read,
+            **({"sections": list(self.sections)} if self.sections else {}),
+            **({"windows": [ids for ids, _ in self.windows]} if self.windows else {}),
         }
 
 
@@ -72,6 +81,8 @@ class TokenPreview:
     """Rows of tokens; totals over the training rows.
 
     tokens: of an epoch. longest: of a row. shared: of a prompt that is read once for all rows of a microbatch, not in ``tokens``.
+    most_windows: of one text. windows: of all texts. in_several: texts with more than one. section_cuts: texts that lost a part of a
+    section, by its name.
     """
 
     rows: list[TokenRow]
@@ -81,10 +92,20 @@ class TokenPreview:
     template_hash: str
     longest: int
     shared: int = 0
+    most_windows: int = 1
+    windows: int = 0
+    in_several: int = 0
+    section_cuts: Mapping[str, int] = field(default_factory=dict)
 
     def summary(self, truncation: str) -> str:
-        """Tokens and truncated rows."""
-        return f"{self.tokens:,} tokens per epoch, {self.truncated:,} truncated to {self.max_length} tokens ({truncation})"
+        """Tokens, windows and truncated rows."""
+        found, limit = f"{self.tokens:,} tokens per epoch, ", f"{self.max_length} tokens"
+        if self.most_windows > 1:
+            found += f"{self.windows:,} windows, {self.in_several:,} texts in several; "
+            limit = f"{self.most_windows} windows"
+        return (
+            f"{found}{self.truncated:,} truncated to {limit} ({truncation}){cut_sections(self.section_cuts)}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the rows."""
@@ -92,7 +113,15 @@ class TokenPreview:
             "tokens_per_epoch": self.tokens,
             "truncated": self.truncated,
             "template_hash": self.template_hash,
+            **({"truncated_sections": dict(self.section_cuts)} if self.section_cuts else {}),
+            **({"windows": self.windows} if self.most_windows > 1 else {}),
         }
+
+
+def cut_sections(cuts: Mapping[str, int]) -> str:
+    """How many texts lost a part of which section, in words; nothing where texts have none."""
+    found = ", ".join(f"{name} of {n:,} texts" for name, n in cuts.items())
+    return f"; cut sections: {found}" if found else ""
 
 
 @dataclass(frozen=True)

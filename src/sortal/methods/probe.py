@@ -29,10 +29,11 @@ from sortal.methods.base_kind import check_kind
 from sortal.methods.layer_search import best_place, best_regression, search_places, with_template
 from sortal.methods.logistic import Dense
 from sortal.methods.pack_scorer import PackScorer
-from sortal.methods.preview import TokenPreview, TokenRow
+from sortal.methods.preview import TokenPreview
+from sortal.methods.preview_texts import preview_texts
 from sortal.methods.probe_model import ProbeModel, frozen_decoder
 from sortal.methods.text_folder import load_texts, make_encoder, save_texts
-from sortal.methods.tuning import lengths_line
+from sortal.methods.tuning import lengths_line, text_figures
 from sortal.training.budget import default_max_tokens, peak_memory
 from sortal.training.distributed import processes
 
@@ -75,19 +76,14 @@ class ProbeMethod:
         check_kind(base, "decoder", "probe")
         encoder = make_encoder(base.path, with_template(config, config.template_sources[0]))
         texts = encoder.encode(train.iter_texts())
-        shown = []
-        for row in range(min(rows, len(texts))):
-            ids = texts[row].tolist()
-            about = f"all attended; the states of all layers are compared, of token {len(ids) - 1} and in the mean"
-            shown.append(TokenRow(row, ids, encoder.tokenizer.decode(ids), [len(ids) - 1], about))
-        return TokenPreview(
-            shown,
-            texts.tokens,
-            texts.truncated,
-            encoder.max_length,
-            encoder.template.hash,
-            int(texts.lengths.max()),
-        )
+
+        def about(ids: list[int]) -> tuple[list[int], str]:
+            last = len(ids) - 1
+            return [last], (
+                f"all attended; the states of all layers are compared, of token {last} and in the mean"
+            )
+
+        return preview_texts(encoder, texts, train.text_at(range(min(rows, len(texts)))), about)
 
     def fit(self, context: FitContext) -> Fitted:
         """Choose template, layer, pooling and C by ``context.dev``; fit on all of ``context.train``."""
@@ -115,13 +111,12 @@ class ProbeMethod:
             best.dense.score(x_dev).cpu().numpy(),
             {
                 "template": place.template,
-                "template_hash": encoder.template.hash,
                 "layer": place.layer,
                 "pooling": place.pooling,
                 "c": best.c,
                 "dtype": str(scorer.model.base.dtype).removeprefix("torch."),
                 "layers": [each.to_json() for each in places],
-                "truncated_train_rows": train.truncated,
+                **text_figures(train, encoder),
                 "trainable_parameters": best.dense.weight.numel() + best.dense.bias.numel(),
                 "train_seconds": round(time.monotonic() - began, 3),
                 "peak_memory_bytes": peak_memory(context.processes.device),

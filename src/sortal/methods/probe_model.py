@@ -12,6 +12,7 @@ from sortal.backbone.encoding import TextEncoder
 from sortal.backbone.lora import fuse
 from sortal.backbone.packing import Pack
 from sortal.backbone.pooling import Pooling, pool, token_states, token_states_padded
+from sortal.backbone.windows import combined
 
 
 class ProbeModel(nn.Module):
@@ -41,13 +42,13 @@ class ProbeModel(nn.Module):
         return device
 
     def forward(self, rows: Pack) -> torch.Tensor:
-        """States ``[examples, hidden]`` or scores ``[examples, labels]``, fp32, in the order of the pack."""
+        """States ``[texts, hidden]`` or scores ``[texts, labels]``, fp32, in the order of the pack; of a text in windows, their mean."""
         states = (
             token_states(self.base, rows)
             if self.packed
             else token_states_padded(self.base, rows, self.pad_id)
         )
-        pooled = pool(states, rows, self.pooling, self.skip)
+        pooled = combined(pool(states, rows, self.pooling, self.skip), rows.texts, "mean")
         if self.score is None:
             return pooled
         scores: torch.Tensor = self.score(pooled)

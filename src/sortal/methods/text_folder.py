@@ -8,6 +8,7 @@ from typing import Any
 
 from sortal.backbone import loading
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
+from sortal.backbone.longtexts import PLAIN, LongTexts
 from sortal.backbone.template import Template, install, make_template
 from sortal.config import RunConfig
 from sortal.errors import ModelError
@@ -24,7 +25,35 @@ def make_encoder(path: str, config: RunConfig, revision: str | None = None) -> T
     template = make_template(config.template_source, tokenizer)
     length = config.max_length or MAX_LENGTH
     install(template, tokenizer, length, config.truncation)
-    return TextEncoder(tokenizer, template, length, config.truncation)
+    return TextEncoder(tokenizer, template, length, config.truncation, long=long_texts(config))
+
+
+def long_texts(config: RunConfig) -> LongTexts:
+    """How the settings have long texts read; those of one window share nothing, and there is nothing to combine."""
+    sections = tuple((config.sections or {}).items())
+    if config.windows == 1:
+        return LongTexts(sections)
+    return LongTexts(sections, config.windows, config.stride, config.aggregation)
+
+
+def saved_long_texts(long: LongTexts, template_hash: str) -> dict[str, Any]:
+    """What sortal.json says about ``long``: nothing for plain texts."""
+    return {} if long.plain else {"long_texts": long.to_json(template_hash)}
+
+
+def read_long_texts(folder: Path, meta: dict[str, Any], template_hash: str) -> LongTexts:
+    """The inverse of `saved_long_texts`.
+
+    Raises:
+        ModelError: it was edited.
+    """
+    try:
+        return LongTexts.from_json(meta.get("long_texts"), template_hash)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{folder}/sortal.json: long_texts is not what it was saved as ({error})",
+            "restore the file; it was edited",
+        ) from None
 
 
 def save_texts(encoder: TextEncoder, folder: Path) -> dict[str, Any]:
@@ -45,6 +74,7 @@ def save_texts(encoder: TextEncoder, folder: Path) -> dict[str, Any]:
         },
         "max_length": encoder.max_length,
         "truncation": encoder.truncation,
+        **saved_long_texts(encoder.long, template.hash),
     }
 
 
@@ -62,17 +92,19 @@ def load_texts(folder: Path, meta: dict[str, Any]) -> TextEncoder:
             f"{folder}/sortal.json: the template does not match its hash",
             "restore the file; it was edited",
         )
-    encoder = TextEncoder(tokenizer, template, meta["max_length"], meta["truncation"])
+    long = read_long_texts(folder, meta, template.hash)
+    encoder = TextEncoder(tokenizer, template, meta["max_length"], meta["truncation"], long=long)
     _check_plain(folder, encoder, tokenizer)
     return encoder
 
 
 def check_tokenizer(folder: Path, encoder: TextEncoder) -> None:
-    """The saved tokenizer, read by plain transformers, must give the ids our encoder gives."""
+    """The saved tokenizer, read by plain transformers, must give the ids our encoder gives; of long texts, those of one window."""
     _check_plain(folder, encoder, loading.load_tokenizer(str(folder)))
 
 
 def _check_plain(folder: Path, encoder: TextEncoder, plain: Any) -> None:
+    encoder = replace(encoder, long=PLAIN)
     # First all that the plain tokenizer says: it may be the encoder's own, which encoding changes.
     long = _LONG * (1 + encoder.max_length // 8)
     expected = plain(list(_PROBES), verbose=False)["input_ids"]

@@ -19,6 +19,7 @@ from sortal.evaluation.metrics import evaluate
 from sortal.hierarchy.losses import TreeLoss, tree_loss
 from sortal.hierarchy.units import Units
 from sortal.methods.base import FitContext, Scores
+from sortal.methods.preview import cut_sections
 from sortal.training.budget import StepBudget, peak_memory
 from sortal.training.loop import Loop
 from sortal.training.losses import Loss, make_loss
@@ -140,11 +141,30 @@ def dev_figures(
 
 def lengths_line(train: EncodedTexts, encoder: TextEncoder) -> str:
     """How long the training texts are, and how many were cut."""
-    lengths = train.lengths
-    return (
-        f"{len(train):,} training texts, {train.tokens:,} tokens with template (median {int(np.median(lengths))}, max {int(lengths.max())}); "
-        f"{train.truncated:,} truncated to {encoder.max_length} tokens ({100 * train.truncated / len(train):.1f} %, keeps the {encoder.truncation})"
-    )
+    lengths, long = train.lengths, encoder.long
+    limit = f"{encoder.max_length} tokens"
+    found = f"{len(train):,} training texts, {train.tokens:,} tokens with template (median {int(np.median(lengths))}, max {int(lengths.max())}); "
+    if train.firsts is not None:
+        counts = np.diff(train.firsts)
+        found += f"{int((counts > 1).sum()):,} in several windows of {limit} that share {long.stride} ({counts.mean():.1f} windows per text, their {long.aggregation}); "
+        limit = f"{long.windows} windows"
+    found += f"{train.truncated:,} truncated to {limit} ({100 * train.truncated / len(train):.1f} %, keeps the {encoder.truncation})"
+    return found + cut_sections(train.section_cuts)
+
+
+def text_figures(train: EncodedTexts, encoder: TextEncoder) -> dict[str, Any]:
+    """For run.json: how the training texts were read, and how many were cut."""
+    windows = None if train.firsts is None else np.diff(train.firsts)
+    return {
+        "template_hash": encoder.hash,
+        "truncated_train_rows": train.truncated,
+        **({"truncated_sections": train.section_cuts} if train.section_cuts else {}),
+        **(
+            {}
+            if windows is None
+            else {"windows": int(windows.sum()), "texts_in_windows": int((windows > 1).sum())}
+        ),
+    }
 
 
 def parameters_line(model: nn.Module) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sortal.backbone.encoding import EncodedTexts, TextEncoder, cut, encode_after
+from sortal.backbone.longtexts import PLAIN, LongTexts
 from sortal.backbone.template import Template, own_prefix
 from sortal.errors import ConfigError, ModelError
 from sortal.prompting.template import Form, PromptText
@@ -48,6 +49,7 @@ class Prompt:
         truncation: which part of a too long text is kept.
         shots: examples that every prompt shows.
         max_labels: form ``list``: most labels of an answer.
+        long: how sections and windows of a text are read; the prompt stands around every window.
     """
 
     tokenizer: Any
@@ -58,6 +60,7 @@ class Prompt:
     truncation: str = "head"
     shots: tuple[Shot, ...] = ()
     max_labels: int = 1
+    long: LongTexts = PLAIN
 
     # what all texts share
 
@@ -156,6 +159,7 @@ class Prompt:
             self.truncation,
             self._text_lead,
             self._before_text.rstrip(" ")[-1:] or self._after_list,
+            self.long,
         )
 
     def _fixed(self, listed: int) -> int:
@@ -273,7 +277,7 @@ class Prompt:
         if self.form == "each":
             parts += [self.branches, self.yes_no]
         parts += [self.label_list([i]).tolist() for i in range(len(self.verbalizer.listed))]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        return self.long.hash(hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16])
 
     # encoding
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sortal.data.sections import plain_text
 from sortal.errors import SortalError
 from sortal.evaluation.scores import Ints
 from sortal.methods.frequencies import label_counts
@@ -45,8 +46,9 @@ def read_rows(run: FinishedRun) -> TestRows:
             f"Texts are left out: the test rows in {recorded['source']} are not those of the run any more"
             f" (fingerprint {recorded['fingerprint'][:12]} then, {parts.test.fingerprint[:12]} now).",
         )
+    texts = [plain_text(text) for text in parts.test.texts]
     if "train" in other:
-        return TestRows(parts.test.texts, None, "The training rows have changed since the run.")
+        return TestRows(texts, None, "The training rows have changed since the run.")
     gold = parts.label_space.encode_sparse(parts.train)
     counts = label_counts(gold, len(parts.label_space))
-    return TestRows(parts.test.texts, counts, parts=None if other else parts)
+    return TestRows(texts, counts, parts=None if other else parts)

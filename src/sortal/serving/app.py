@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from sortal import __version__
 from sortal.data.textcells import clean
-from sortal.serving.asking import Asking
+from sortal.serving.asking import Asking, joined
 from sortal.serving.guard import REQUEST_ID
 from sortal.serving.metrics import CONTENT_TYPE
 from sortal.serving.occlusion import MOST, without_each, words
@@ -82,11 +82,11 @@ def make_app(asking: Asking, reports: Reports, keys: bool) -> FastAPI:
     )
     async def predict(body: PredictRequest, request: Request) -> Response:
         """Labels of a text with their probabilities, most probable first; a list of such lists for a list of texts."""
-        texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+        texts = body.inputs if isinstance(body.inputs, list) else [body.inputs]
         model, answers = await asking(request.scope, body.model, texts)
         names, top_k = model.classifier.classes_, None if body.parameters is None else body.parameters.top_k
         found = [ranked(one, names, top_k) for one in answers]
-        return JSONResponse(found[0] if isinstance(body.inputs, str) else found)
+        return JSONResponse(found if isinstance(body.inputs, list) else found[0])
 
     @app.post(
         "/classify",
@@ -96,7 +96,7 @@ def make_app(asking: Asking, reports: Reports, keys: bool) -> FastAPI:
     )
     async def classify(body: ClassifyRequest, request: Request) -> Response:
         """The label of each text and the probabilities of all, in vLLM's shape."""
-        texts = [body.input] if isinstance(body.input, str) else body.input
+        texts = body.input if isinstance(body.input, list) else [body.input]
         model, answers = await asking(request.scope, body.model, texts)
         positions = model.classifier.label_space.index
         tokens = sum(one.tokens or 0 for one in answers)
@@ -119,7 +119,9 @@ def make_app(asking: Asking, reports: Reports, keys: bool) -> FastAPI:
         began, space = time.monotonic(), asking.model(body.model).classifier.label_space
         if body.labels is not None and not set(body.labels) <= space.index.keys():
             raise Refusal(422, "labels holds one that the model does not have; /info has those there are")
-        text = clean(body.inputs)[0]  # as the model reads it; a lone surrogate cannot be sent back
+        text = clean(joined(asking.model(body.model), [body.inputs])[0])[
+            0
+        ]  # as the model reads it; a lone surrogate cannot be sent back
         # Never more work than a request of /predict may bring, in texts and in bytes.
         copies = limits.max_body_bytes // max(1, len(text.encode()))
         most = min(MOST, limits.texts_of_a_request - 1, copies - 1)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starlette.types import Scope
 
+from sortal.classifier import Text
+from sortal.data.fields import text_of
+from sortal.data.schema import Schema
+from sortal.errors import DataError
 from sortal.serving.batcher import QueueFull
 from sortal.serving.guard import NOTES, REQUEST_ID
 from sortal.serving.logs import JsonLog
@@ -27,7 +32,7 @@ class Asking:
     log: JsonLog
 
     async def __call__(
-        self, scope: Scope, name: str | None, texts: list[str]
+        self, scope: Scope, name: str | None, inputs: Sequence[Text]
     ) -> tuple[ServedModel, list[Answer]]:
         """The model called ``name``, or the only one, and one answer per text; notes for the log go into ``scope``.
 
@@ -35,9 +40,12 @@ class Asking:
             Refusal: with the reason.
         """
         model, notes = self.model(name), scope[NOTES]
-        notes |= {"model": model.name, "texts": len(texts)}
-        if len(texts) > (most := self.limits.texts_of_a_request):
-            raise Refusal(413, f"{len(texts):,} texts in one request; {most:,} are the most, so send several")
+        notes |= {"model": model.name, "texts": len(inputs)}
+        if len(inputs) > (most := self.limits.texts_of_a_request):
+            raise Refusal(
+                413, f"{len(inputs):,} texts in one request; {most:,} are the most, so send several"
+            )
+        texts = joined(model, inputs)
         try:
             job = self.service.submit(model, texts)
         except QueueFull as full:
@@ -69,3 +77,16 @@ class Asking:
         if not self.service.loaded:
             raise busy(503, "the models are being loaded; ask again in a moment")
         return self.service.models[name or names[0]]
+
+
+def joined(model: ServedModel, inputs: Sequence[Text]) -> list[str]:
+    """Each input as one text: objects with a field per text column are joined as in training.
+
+    Raises:
+        Refusal: a field is no text column of ``model``.
+    """
+    schema = Schema.from_json(model.classifier.meta.get("schema", {}))
+    try:
+        return [each if isinstance(each, str) else text_of(each, schema) for each in inputs]
+    except DataError as error:
+        raise Refusal(422, f"{error.what}; {error.fix}") from None

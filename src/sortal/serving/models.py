@@ -125,6 +125,7 @@ def describe(name: str, folder: Path) -> dict[str, Any]:
         "text_template": meta.get("schema", {}).get("text_template"),
         "max_length": meta.get("max_length"),
         "truncation": meta.get("truncation"),
+        "long_texts": meta.get("long_texts"),
         "base_model": base.get("spec"),
         "base_model_revision": base.get("revision"),
         "versions": meta.get("versions", {}),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sortal.data.sections import MARK
 from sortal.evaluation.scores import Floats
 
 MOST = 64
@@ -42,9 +43,10 @@ def words(text: str, most: int = MOST) -> list[str]:
 
 
 def without_each(parts: Sequence[str]) -> list[str]:
-    """One text per part: all the others."""
-    left = ["".join((*parts[:i], *parts[i + 1 :])) for i in range(len(parts))]
-    return [*left[:-1], left[-1].rstrip()] if left else []
+    """One text per part: all the others, and the borders between sections."""
+    left = ["".join((*parts[:i], MARK * part.count(MARK), *parts[i + 1 :])) for i, part in enumerate(parts)]
+    # A border at the end is an empty section, which stays one.
+    return [*left[:-1], left[-1] if MARK in left[-1] else left[-1].rstrip()] if left else []
 
 
 def log_odds(probabilities: Floats, columns: Sequence[int], *, single: bool) -> Floats:

@@ -15,16 +15,29 @@ from sortal.serving.occlusion import log_odds
 
 
 def _check_texts(value: Any) -> Any:
-    # The union's own messages name both of its types; this one names what is wrong.
+    # The union's own messages name all of its types; this one names what is wrong.
     if isinstance(value, list):
         for number, item in enumerate(value, start=1):
-            if not isinstance(item, str):
+            if not _is_text(item):
                 raise PydanticCustomError(
                     "texts", "must hold texts only; item {number} is not one", {"number": number}
                 )
-    elif not isinstance(value, str):
+    elif not _is_text(value):
         raise PydanticCustomError("texts", "must be a text or a list of texts")
     return value
+
+
+def _check_text(value: Any) -> Any:
+    if not _is_text(value):
+        raise PydanticCustomError("text", "must be a text")
+    return value
+
+
+def _is_text(value: Any) -> bool:
+    """A string, or an object of strings: one field per text column."""
+    return isinstance(value, str) or (
+        isinstance(value, dict) and all(field is None or isinstance(field, str) for field in value.values())
+    )
 
 
 def _check_once(value: list[str] | None) -> list[str] | None:
@@ -38,7 +51,9 @@ def _as_whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Texts = Annotated[str | list[str], BeforeValidator(_check_texts)]
+Text = str | dict[str, str | None]
+Texts = Annotated[Text | list[Text], BeforeValidator(_check_texts)]
+_ABOUT = "a text, or a list of texts; a text may be an object with one field per text column of the model"
 ModelName = Annotated[str | None, Field(description="which model; needed when several are served")]
 
 
@@ -59,7 +74,7 @@ class Parameters(Strict):
 class PredictRequest(Strict):
     """A request of ``/predict``."""
 
-    inputs: Texts = Field(description="a text, or a list of texts", examples=[["where is my parcel"]])
+    inputs: Texts = Field(description=_ABOUT, examples=[["where is my parcel"]])
     parameters: Parameters | None = None
     truncate: Literal[True] = Field(True, description="long texts are always cut as in training")
     model: ModelName = None
@@ -79,7 +94,7 @@ class Label(BaseModel):
 class ClassifyRequest(Strict):
     """A request of ``/classify``."""
 
-    input: Texts = Field(description="a text, or a list of texts", examples=[["where is my parcel"]])
+    input: Texts = Field(description=_ABOUT, examples=[["where is my parcel"]])
     model: ModelName = None
 
 
@@ -119,7 +134,14 @@ class ClassifyReply(BaseModel):
 class ExplainRequest(Strict):
     """A request of ``/explain``."""
 
-    inputs: Annotated[str, Field(description="one text", examples=["where is my parcel"])]
+    inputs: Annotated[
+        Text,
+        BeforeValidator(_check_text),
+        Field(
+            description="one text, or an object with one field per text column",
+            examples=["where is my parcel"],
+        ),
+    ]
     labels: Annotated[
         list[str] | None,
         Field(min_length=1, description="what is asked about; default: the most probable label"),

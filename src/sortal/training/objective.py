@@ -11,7 +11,8 @@ from scipy.sparse import issparse
 from torch import nn
 
 from sortal.backbone.encoding import EncodedTexts
-from sortal.backbone.trunk import TrunkTexts, pack_texts
+from sortal.backbone.trunk import TrunkTexts
+from sortal.backbone.windows import pack_texts
 
 Ints = npt.NDArray[np.int64]
 
@@ -42,10 +43,10 @@ class Objective(Protocol):
 
 
 class Classification:
-    """A network's logits against labels.
+    """A network's logits against labels. All windows of a text are in one microbatch, so its loss is that of its whole.
 
     Args:
-        model: packs in, logits ``[examples, labels]`` out.
+        model: packs in, logits ``[texts, labels]`` out.
         targets: int ``[n]``, or 0/1 ``[n, labels]``, sparse or not: it is made dense for one microbatch at a time.
     """
 
@@ -60,11 +61,12 @@ class Classification:
 
     @property
     def fixed_shapes(self) -> bool:
-        """Whether a pack's shapes alone decide which kernels run, so that they can be recorded: on CUDA, in half precision, packed."""
+        """Whether a pack's shapes alone decide which kernels run, so that they can be recorded: on CUDA, in half precision, packed, a window per text."""
         if isinstance(self.texts, TrunkTexts):
             return False
         dtype = next(self.model.parameters()).dtype
-        return self.device.type == "cuda" and dtype != torch.float32 and getattr(self.model, "packed", False)
+        half = self.device.type == "cuda" and dtype != torch.float32
+        return half and self.texts.firsts is None and getattr(self.model, "packed", False)
 
     def targets_of(self, rows: Ints) -> torch.Tensor:
         """int64 ``[len(rows)]`` or fp32 ``[len(rows), labels]``, on the CPU."""

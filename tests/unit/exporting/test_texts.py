@@ -15,7 +15,8 @@ from sortal.exporting.texts import HARD, check_texts
 def subject(folder, **meta):
     space = LabelSpace(("card_lost", "refund"), "single")
     values = {"truncation": "head", **meta}
-    return SimpleNamespace(folder=folder, method="head", meta=values, space=space, max_length=12)
+    long = values.get("long_texts")
+    return SimpleNamespace(folder=folder, method="head", meta=values, space=space, max_length=12, long=long)
 
 
 def reader(texts):
@@ -44,8 +45,9 @@ def test_without_the_runs_rows_label_names_stand_in_sentences(tiny):
     assert found.rows == 10
 
 
-def test_texts_that_only_sortal_can_cut_in_the_middle_are_left_out(tiny):
+@pytest.mark.parametrize("meta", [{"truncation": "head+tail"}, {"long_texts": {"windows": 2}}])
+def test_texts_that_only_sortal_can_read_so_are_left_out(tiny, meta):
     texts = ["short", "exactly 12 b", "longer than twelve bytes"]
-    found = check_texts(subject(tiny, truncation="head+tail"), reader(texts), "given.csv", 10)
+    found = check_texts(subject(tiny, **meta), reader(texts), "given.csv", 10)
     assert found.texts[: found.rows] == texts[:2]
     assert HARD[-1] not in found.texts

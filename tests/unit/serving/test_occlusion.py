@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sortal.data.sections import MARK
 from sortal.serving.occlusion import log_odds, without_each, words
 
 
@@ -25,6 +26,17 @@ def test_a_word_keeps_the_white_space_after_it():
 def test_scripts_without_spaces_are_taken_by_their_characters():
     assert words("送料 free は") == ["送", "料 ", "free ", "は"]
     assert words("ที่นี่") == ["ที่", "นี่"]  # vowels and tones stay with their consonant
+
+
+def test_sections_stay_when_their_words_are_left_out():
+    text = f"{MARK}a title{MARK}body{MARK}"
+    parts = words(text)
+    assert parts == [f"{MARK}a ", f"title{MARK}", f"body{MARK}"]
+    assert without_each(parts) == [
+        f"{MARK}title{MARK}body{MARK}",
+        f"{MARK}a {MARK}body{MARK}",
+        f"{MARK}a title{MARK}{MARK}",
+    ]
 
 
 def test_long_texts_are_taken_in_equal_groups_of_neighbours():

@@ -152,7 +152,7 @@ function show(table, texts, answers, model, name) {
     element(
       "tr", {},
       element("td", { className: "r" }, String(i + 1)),
-      element("td", { className: "t" }, element("span", { className: "cut" }, texts[i])),
+      element("td", { className: "t" }, element("span", { className: "cut" }, texts[i].replaceAll("\x1e", "\n"))),
       element("td", { className: "l" }, ...(answer === null ? ["could not be scored"] : labelled(answer, model))),
     ));
   byId("table-rows").replaceChildren(...rows);
