@@ -150,15 +150,8 @@ class HeadMethod:
         """Train and dev texts with the states below the tuned layers, where such layers are and that is exact."""
         config, model, base = context.config, scorer.model, context.base
         first = int(model.inner.config.num_hidden_layers) - (config.lora_top_layers or 0)
-        alone = context.processes.world == 1 and not config.shard_base
-        if not (
-            config.lora_top_layers
-            and first
-            and config.cache_trunk == "auto"
-            and model.packed
-            and alone
-            and train.firsts is None
-        ):
+        alone = context.processes.world == 1 and not config.shard_base and config.windows == 1
+        if not (config.lora_top_layers and first and config.cache_trunk == "auto" and model.packed and alone):
             return train, dev
         trunk = Trunk(getattr(model.inner, model.inner.base_model_prefix), first)
         if not trunk.exact():

@@ -10,7 +10,8 @@ import torch
 
 from sortal.backbone import loading
 from sortal.backbone.packing import pack
-from sortal.backbone.trunk import Trunk, pack_texts
+from sortal.backbone.trunk import Trunk
+from sortal.backbone.windows import pack_texts
 from sortal.config import build_config
 from sortal.errors import ResourceError
 from sortal.methods.text_folder import make_encoder
