@@ -43,6 +43,6 @@ def check(context: CheckContext) -> Iterator[Finding]:
         f"(--set {'class_weight' if labels.single else 'pos_weight'}=balanced)",
         rows,
         lambda i: f"{labels.names[of[i]]!r} has {counted(int(counts[of[i]]), 'row')}",
-        count=int((counts[present] * RATIO <= counts[most]).sum()),
+        count=int((counts[present] * min(RATIO, ratio) <= counts[most]).sum()),
         unit="label",
     )

@@ -30,7 +30,16 @@ POLICIES = ("return_none", "ignore", "warn", "raise")
 _OTHERWISE = {"seed": "random_state", "dev_size": "validation_fraction"}
 # Settings of the data that mean something for rows in memory.
 _OF_ROWS = frozenset(
-    ("text_template", "split_seed", "max_train_rows", "path_separator", "parent_map", "level_names", "level")
+    (
+        "text_template",
+        "sections",
+        "split_seed",
+        "max_train_rows",
+        "path_separator",
+        "parent_map",
+        "level_names",
+        "level",
+    )
 )
 _OF_FILES = (DATA_FIELDS | {"out"}) - _OF_ROWS - frozenset(_OTHERWISE)
 

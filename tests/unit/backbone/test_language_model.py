@@ -126,7 +126,7 @@ def test_values_and_gradients_do_not_depend_on_the_chunk(plain, n, chunk, seed):
     targets = torch.randint(0, 258, (n,), generator=torch.Generator().manual_seed(seed))
     weights = _states(n, seed + 1)[:, 0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(language_model, "_CHUNK", chunk)
+        patch.setattr(language_model, "LOGIT_ROWS", chunk)
         found = model.token_logprobs(states, targets)
         (found * weights).sum().backward()
     expected = model.inner.lm_head(same).log_softmax(-1)[torch.arange(n), targets]
@@ -138,7 +138,7 @@ def test_values_and_gradients_do_not_depend_on_the_chunk(plain, n, chunk, seed):
 def test_no_more_than_a_chunk_of_positions_has_logits_at_one_time(plain, monkeypatch):
     """S17."""
     model = plain["llama"]
-    monkeypatch.setattr(language_model, "_CHUNK", 4)
+    monkeypatch.setattr(language_model, "LOGIT_ROWS", 4)
     sizes = []
     real = LanguageModel.logits
     monkeypatch.setattr(
@@ -167,7 +167,7 @@ def test_edge_logprobs_look_tokens_up_below_their_parents(plain, n, parents, chu
     parents = torch.tensor([p for p in parents if p < n], dtype=torch.long)
     tokens = torch.randint(0, 258, (len(parents),), generator=torch.Generator().manual_seed(seed))
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-        patch.setattr(language_model, "_CHUNK", chunk)
+        patch.setattr(language_model, "LOGIT_ROWS", chunk)
         found = model.edge_logprobs(_states(n), parents, tokens)
         expected = model.inner.lm_head(_states(n)).log_softmax(-1)[parents, tokens]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

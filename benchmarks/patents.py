@@ -1,0 +1,228 @@
+"""US patents by IPC section and subclass: a tuned model, TF-IDF and both together, by level of the tree and by how frequent labels are.
+
+    python -m benchmarks.patents                       # both tasks; a finished run is only read
+    python -m benchmarks.patents --tasks sections
+
+One run per task: ``head`` on the first 12 of smollm2-135m's 30 layers, blended with ``tfidf``. The parts of a blend are the two methods
+by themselves, so one run gives three rows on the same scores. Looks for us_patents_ipc in $SORTAL_DATA (or --data). Writes
+benchmarks/results/patents.json and patents.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.command import command
+from benchmarks.paper.sets import Sizes, write_set
+
+RESULTS = Path(__file__).parent / "results"
+SHARED: dict[str, Any] = {
+    "text": "text",
+    "label": "labels",
+    "id": "id",
+    "method": "head",
+    "keep_layers": 12,
+    "pooling": "mean",
+    "epochs": 2,
+    "blend": "tfidf",
+    "threads": 1,
+    "seed": 0,
+}
+TASKS: dict[str, dict[str, Any]] = {
+    "sections": {"max_length": 128},
+    "subclasses": {
+        "max_length": 96,
+        "metric_for_best_model": "f1_micro",
+        "threshold_metric": "f1_micro",
+        "verbalizer": "titles",
+    },
+}
+METRICS = {"sections": ("accuracy", "f1_macro"), "subclasses": ("f1_micro", "f1_macro")}
+LEVELS = {"section": 1, "class": 3, "subclass": 4}  # characters of a symbol
+_PARTS = ("tfidf", "head", "head+tfidf")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--data", type=Path, default=os.environ.get("SORTAL_DATA"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/patents"))
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
+    for task in arguments.tasks:
+        keep(task, {"command": command("patents"), **measure(task, Path(arguments.data), arguments.runs)})
+
+
+def measure(task: str, data: Path, runs: Path) -> dict[str, Any]:
+    """The finished run of a task, its parts on dev and test, and paired tests of the three."""
+    from sortal.config import build_config
+    from sortal.evaluation.decision import Decision
+    from sortal.evaluation.metrics import evaluate
+    from sortal.run import run
+
+    files = write_set(
+        f"patents-{task}", data, Sizes(None, None, None, None), runs / "data" / f"patents-{task}"
+    )
+    settings = {**files, **SHARED, **TASKS[task], "out": str(runs / f"{task}-head12")}
+    if settings.get("verbalizer") == "titles":
+        settings["verbalizer"] = str(write_titles(data, files["data"], runs / "titles.csv"))
+    result = run(build_config(settings), resume=True)
+    classifier, space = result.classifier, result.classifier.label_space
+    train, dev, test = (_read(files[part], space.task) for part in ("data", "dev", "test"))
+    scores = {part: _part_scores(classifier.scorer, rows) for part, rows in (("dev", dev), ("test", test))}
+    dev_gold, gold = space.encode(dev), space.encode(test)
+    config = result.record["config"]
+    rows, answers = [], {}
+    for part in _PARTS:
+        decision = Decision.fit(
+            scores["dev"][part], dev_gold, space.task, threshold_metric=config["threshold_metric"]
+        )
+        found = evaluate(
+            scores["test"][part],
+            gold,
+            decision,
+            space,
+            frequencies=classifier.frequencies or _frequencies(train, space),
+        )
+        probabilities = decision.probabilities(scores["test"][part])
+        decided = decision.decide(probabilities)
+        answers[part] = (test.ids, gold, decided, probabilities)
+        rows.append(
+            {
+                "method": part,
+                **{key: [found[key], found["intervals"][key]] for key in METRICS[task]},
+                "ece": found["ece"],
+                "bands": {b["training_rows"]: [b["labels"], b["f1_macro"]] for b in found.get("bands", [])},
+                **({} if space.task == "single" else {"levels": level_f1(gold, decided, space.names)}),
+            }
+        )
+    tests = _tests(answers, space, METRICS[task])
+    training = result.record["training"]
+    return {
+        "rows": {"train": len(train), "dev": len(dev), "test": len(test)},
+        "labels": len(space),
+        "settings": {**SHARED, **TASKS[task]},
+        "results": rows,
+        "tests": tests,
+        "training": {
+            key: training[key]
+            for key in ("train_seconds", "tokens_per_second", "tokens", "trainable_parameters", "parameters")
+        },
+        "tfidf_share": training["blend"]["share"],
+    }
+
+
+def level_f1(gold: Any, decided: Any, names: tuple[str, ...]) -> dict[str, float]:
+    """Micro-F1 of every level: a patent has the sections, classes and subclasses that its labels lie in."""
+    found = {}
+    for level, width in LEVELS.items():
+        groups = sorted({name[:width] for name in names})
+        of = np.zeros((len(names), len(groups)), np.int64)
+        of[np.arange(len(names)), [groups.index(name[:width]) for name in names]] = 1
+        a, b = (np.asarray(x, np.int64) @ of > 0 for x in (gold, decided))
+        found[level] = float(2 * (a & b).sum() / max(a.sum() + b.sum(), 1))
+    return found
+
+
+def write_titles(data: Path, train: str, path: Path) -> Path:
+    """A verbalizer file with the titles of the subclasses that occur, their references to other places cut off."""
+    from sortal.data.ipc_titles import read_titles
+
+    titles = read_titles(data / "us_patents_ipc" / "ipc_subclass_titles.csv")
+    rows = [json.loads(line) for line in Path(train).read_text(encoding="utf-8").splitlines()]
+    labels = sorted({label for row in rows for label in row["labels"]})
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["label", "description"])
+        for label in labels:
+            writer.writerow([label, " ".join(titles.get(label, "").lower().split()[:24])])
+    return path
+
+
+def _part_scores(scorer: Any, rows: Any) -> dict[str, Any]:
+    from sortal.training.progress import TerminalProgress
+
+    texts = list(rows.iter_texts())
+    tuned = scorer.tuned.score(texts, TerminalProgress())
+    tfidf = scorer.tfidf.score(texts)
+    return {"head": tuned, "tfidf": tfidf, "head+tfidf": scorer.add(tuned, tfidf)}
+
+
+def _tests(answers: dict[str, Any], space: Any, metrics: tuple[str, ...]) -> list[dict[str, Any]]:
+    from sortal.evaluation.predictions import Predictions
+    from sortal.evaluation.significance import compare_pairs
+
+    found = {
+        name: [Predictions(space.names, space.task, list(ids), gold, decided, probabilities)]
+        for name, (ids, gold, decided, probabilities) in answers.items()
+    }
+    return [pair.to_json() for metric in metrics for pair in compare_pairs(found, metric)]
+
+
+def _read(path: str, task: str) -> Any:
+    from sortal.data.reading import read
+
+    return read(path, text=("text",), label="labels", id="id", task=task, say=lambda line: None)
+
+
+def _frequencies(train: Any, space: Any) -> Any:
+    from sortal.evaluation.frequency import LabelFrequencies
+    from sortal.methods.frequencies import label_counts
+
+    return LabelFrequencies(len(train), label_counts(space.encode_sparse(train), len(space)))
+
+
+def keep(task: str, found: dict[str, Any]) -> None:
+    """Add or replace a task in patents.json, and write patents.md."""
+    path = RESULTS / "patents.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept = {name: {**kept, task: found}[name] for name in TASKS if name in {**kept, task: found}}
+    path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    path.with_suffix(".md").write_text(markdown(kept))
+
+
+def markdown(kept: dict[str, Any]) -> str:
+    """The tables of all tasks."""
+    lines = [
+        "# US patents: a small model, TF-IDF, and both",
+        "",
+        "`head` on the first 12 of the 30 layers of smollm2-135m (de-quantised from 4 bits), read at the mean, blended with `tfidf`. One seed; 95 % bootstrap intervals over test rows;"
+        " paired tests, corrected over the pairs of a metric (Holm). Not WIPO-alpha.",
+    ]
+    for task, found in kept.items():
+        rows, settings = found["rows"], found["settings"]
+        training = found["training"]
+        lines += [
+            "",
+            f"## {task}",
+            "",
+            f"{rows['train']:,} training, {rows['dev']:,} dev and {rows['test']:,} test patents (title and abstract), {found['labels']} labels. max_length {settings['max_length']}, {settings['epochs']} epochs:"
+            f" {training['train_seconds'] / 60:.0f} min on one shared core, {training['tokens_per_second']:,.0f} real tokens/s; {training['trainable_parameters'] / 1e6:.1f} M of {training['parameters'] / 1e6:.0f} M parameters tuned."
+            f" Share of tfidf in the blend: {found['tfidf_share']:.2f}. `{found['command']}`",
+            "",
+        ]
+        bands = list(found["results"][0]["bands"])
+        levels = list(found["results"][0].get("levels", {}))
+        head = ["method", *METRICS[task], *(f"micro-F1, {level}" for level in levels)]
+        head += [f"macro-F1, {band} rows" for band in bands] + ["ECE"]
+        lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+        for row in found["results"]:
+            cells = [row["method"]]
+            cells += ["{:.3f} [{:.3f}, {:.3f}]".format(row[key][0], *row[key][1]) for key in METRICS[task]]
+            cells += [f"{row['levels'][level]:.3f}" for level in levels]
+            cells += [f"{row['bands'][band][1]:.3f}" for band in bands] + [f"{row['ece']:.4f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += ["", *(f"- {pair['verdict']}" for pair in found["tests"])]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
