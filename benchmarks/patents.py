@@ -136,6 +136,8 @@ def write_titles(data: Path, train: str, path: Path) -> Path:
     """A verbalizer file with the titles of the subclasses that occur, their references to other places cut off."""
     from sortal.data.ipc_titles import read_titles
 
+    if path.exists():  # of a run that has begun
+        return path
     titles = read_titles(data / "us_patents_ipc" / "ipc_subclass_titles.csv")
     rows = [json.loads(line) for line in Path(train).read_text(encoding="utf-8").splitlines()]
     labels = sorted({label for row in rows for label in row["labels"]})
@@ -143,7 +145,7 @@ def write_titles(data: Path, train: str, path: Path) -> Path:
         writer = csv.writer(file)
         writer.writerow(["label", "description"])
         for label in labels:
-            writer.writerow([label, " ".join(titles.get(label, "").lower().split()[:24])])
+            writer.writerow([label, " ".join(titles.get(label).lower().split()[:24])])
     return path
 
 
