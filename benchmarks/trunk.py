@@ -40,12 +40,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("SORTAL_DATA"))
     parser.add_argument("--runs", type=Path, default=Path("runs/trunk"))
-    parser.add_argument("--rows", type=int, default=1500, help="training rows drawn; 0 for all")
+    parser.add_argument(
+        "--rows", type=int, default=800, help="training rows drawn (and 600 test rows); 0 for all"
+    )
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
-    sizes = Sizes(arguments.rows or None, 500, None, None)
+    sizes = Sizes(arguments.rows or None, 200, 600 if arguments.rows else None, None)
     files = write_set("banking77", Path(arguments.data), sizes, arguments.runs / f"data-{arguments.rows}")
     rows = [
         measure(
