@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,12 +67,12 @@ class Network:
     @property
     def parameters(self) -> int:
         """Of the network without adapters."""
-        return sum(w.numel() for w in self._empty(self.settings).parameters())
+        return sum(w.numel() for w in self._whole.parameters())
 
     @property
     def linear_parameters(self) -> int:
         """Of the linear layers in the stack."""
-        return sum(w.numel() for w in _linear_weights(self._empty(self.settings)))
+        return sum(w.numel() for w in _linear_weights(self._whole))
 
     def step(self, *, checkpointing: bool) -> StepMemory:
         """Memory of a microbatch."""
@@ -80,7 +81,7 @@ class Network:
         found = rehearse(lambda depth: self._short(depth, checkpointing), layers, shapes)
         constant, *others = found.coefficients
         if self.nf4:  # one weight at a time is de-quantised
-            largest = max(w.numel() for w in _linear_weights(self._empty(self.settings)))
+            largest = max(w.numel() for w in _linear_weights(self._whole))
             constant += largest * self.dtype.itemsize
         if (
             self.method == "instruct"
@@ -90,7 +91,7 @@ class Network:
 
     def weights(self) -> tuple[int, int]:
         """Bytes of the weights, and of the trained parameters with their gradients and both moments of AdamW."""
-        model = self._empty(self.settings)
+        model = self._whole
         linear = {id(w) for w in _linear_weights(model)}
         size = 4 if self.method == "encoder" else self.dtype.itemsize
         held = sum(
@@ -106,8 +107,12 @@ class Network:
     def _adapted_layers(self) -> int:
         return self.config.lora_top_layers or int(self.settings.num_hidden_layers)
 
+    @cached_property
+    def _whole(self) -> Any:
+        return self._empty(self.settings)
+
     def _empty(self, settings: Any) -> Any:
-        """The whole network without memory."""
+        """A network without memory."""
         auto = {"instruct": AutoModelForCausalLM, "encoder": AutoModel}.get(
             self.method, AutoModelForSequenceClassification
         )
