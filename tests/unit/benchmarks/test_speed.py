@@ -20,7 +20,7 @@ from benchmarks.speed.words import page
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return save_shape("tiny", tmp_path_factory.mktemp("shapes") / "tiny", "cpu", "float32")
+    return save_shape("tiny", tmp_path_factory.mktemp("shapes") / "tiny", "float32")
 
 
 @pytest.mark.parametrize("task", ["single", "multi"])
