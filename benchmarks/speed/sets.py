@@ -78,12 +78,13 @@ SHAPES: dict[str, dict[str, int]] = {
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128_256},
     "3b": {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28, "num_attention_heads": 24, "num_key_value_heads": 8, "vocab_size": 128_256},
     "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128_256},
+    "medium": {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 8, "num_attention_heads": 16, "num_key_value_heads": 4, "vocab_size": 32_000},
     "tiny": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 32_000},
 }  # fmt: skip
 TOKENS = 32_000  # random ones are below
 LABELS = 20
 # Padded tokens of one forward of the peer: what fits 80 GB without recomputation.
-PEER_TOKENS = {"1b": 16_384, "3b": 8_192, "8b": 4_096, "tiny": 16_384}
+PEER_TOKENS = {"1b": 16_384, "3b": 8_192, "8b": 4_096, "medium": 16_384, "tiny": 16_384}
 
 
 def drawn_lengths(longest: int, n: int, seed: int = 0) -> np.ndarray[Any, Any]:
@@ -119,9 +120,10 @@ def shape_case(
     folder: Path,
     *,
     labels: int = LABELS,
+    tokens: int = TOKENS,
     **settings: Any,
 ) -> Path:
-    """Write a case of random tokens; returns its folder."""
+    """Write a case of random tokens below ``tokens``; returns its folder."""
     size = settings.get("batch_size", Case.batch_size)
     fitting = min(size, max(1, PEER_TOKENS[shape] // longest))
     name = f"{shape}, {quantization}, up to {longest} tokens"
@@ -141,7 +143,7 @@ def shape_case(
     )
     rng = np.random.default_rng(case.seed)
     lengths = drawn_lengths(longest, case.batch_size * case.steps, case.seed)
-    flat = rng.integers(1, TOKENS, int(lengths.sum())).astype(np.int32)
+    flat = rng.integers(1, tokens, int(lengths.sum())).astype(np.int32)
     gold = rng.integers(0, labels, len(lengths))
     case.write(folder, EncodedTexts(flat, np.concatenate([[0], np.cumsum(lengths)]), 0), gold)
     return folder

@@ -123,7 +123,9 @@ def free_memory(device: torch.device) -> int:
         free, total = torch.cuda.mem_get_info(device)
         # What torch's allocator keeps for itself, after loading and quantising a good deal, it gives to the next tensors.
         kept, used = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
-        allowed = total * torch.cuda.get_per_process_memory_fraction(device)
+        allowed = total * torch.cuda.get_per_process_memory_fraction(
+            device.index
+        )  # unlike the others it refuses "cuda"
         return max(0, int(min(free + kept, allowed) - used))
     return int(psutil.virtual_memory().available)
 

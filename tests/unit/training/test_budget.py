@@ -62,7 +62,7 @@ def _card(monkeypatch, free, total, reserved=0, allocated=0, share=1.0):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, total))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
-    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: share)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda index: share)
 
 
 def test_cuda_asks_the_device(monkeypatch):
