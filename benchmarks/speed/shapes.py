@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ def takes_turn(group: Group, side: str, turn: int, arguments: Any, write: Callab
                 os.link(start / "start.safetensors", folder / "start.safetensors")
             case = Case.read(folder)
             with card(case):
-                turn_found = {**measured(case, folder), **counted(case, folder, side)}
+                turn_found = measured(case, folder)
             kept(folder, side, turn).write_text(json.dumps(turn_found) + "\n")
             print(
                 f"{elapsed():4.0f} s  {folder.name} {side}: {elapsed() - began:.1f} s, {brief(turn_found)}",
@@ -231,6 +231,7 @@ def of_sortal(model: Any) -> Callable[[Case, Path], dict[str, Any]]:
                 layer.__dict__.pop("forward", None)  # of checkpointing
         return {
             **turn,
+            **counted(case, folder, "sortal"),
             **memory_of(case),
             "checkpointing": chosen[0].checkpointing,
             "said": said,
@@ -258,7 +259,21 @@ def planned(case: Case, folder: Path, network: Any, max_tokens: int, checkpointi
 
 
 def of_hf(model: Any) -> Callable[[Case, Path], dict[str, Any]]:
-    return lambda case, folder: {**hf_steps(case, folder, model), **memory_of(case)}
+    """Steps of ``model`` in the largest forwards that fit."""
+
+    def measured(case: Case, folder: Path) -> dict[str, Any]:
+        while True:
+            try:
+                turn = hf_steps(case, folder, model)
+                return {**turn, **counted(case, folder, "hf"), **memory_of(case), "peer_rows": case.peer_rows}
+            except torch.OutOfMemoryError:
+                if case.peer_rows == 1:
+                    raise
+            case = replace(case, peer_rows=case.peer_rows // 2)
+            print(f"out of memory: forwards of {case.peer_rows} rows", flush=True)
+            release()
+
+    return measured
 
 
 def memory_of(case: Case) -> dict[str, int]:

@@ -219,18 +219,18 @@ def hf_steps(case: Case, folder: Path, model: Any) -> Steps:
         )
         timer = StepTimer()
         trainer.add_callback(timer)
-        trainer.train()
-    peak = peak_memory(torch.device(case.device))
-    # A second Trainer would wrap forward again.
-    trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
-    model.zero_grad()
+        try:
+            trainer.train()
+        finally:  # a second Trainer would wrap forward again
+            trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+            model.zero_grad()
     parts = case.batch_size // case.peer_rows
     losses = trainer.batch_losses
     return {
         "seconds": timer.seconds,
         "cpu_seconds": timer.cpu_seconds,
         "losses": [sum(losses[i : i + parts]) / parts for i in range(0, len(losses), parts)],
-        "peak_memory_bytes": peak,
+        "peak_memory_bytes": peak_memory(torch.device(case.device)),
     }
 
 

@@ -15,7 +15,8 @@ def page(found: dict[str, Any]) -> str:
     if found["training"]:
         rate = statistics.median(one["flops"] for one in found["peak"])
         lines += [
-            f"Utilisation is 4 · N · real tokens / seconds over {rate / 1e9:,.0f} GFLOP/s, the bf16 matrix product measured in the same run.",
+            f"Utilisation is 4 · N · real tokens / seconds over {rate / 1e9:,.0f} GFLOP/s, the bf16 matrix product measured in the same run"
+            + (f" on {found['peak'][0]['device']}." if "device" in found["peak"][0] else "."),
             "",
             "| rows | side | text form | real tokens/step | computed | s/step | real tokens/s | texts/s | utilisation | peak memory | largest difference in loss | × the peer | × in CPU seconds |",
             "|---|---|---|---|---|---|---|---|---|---|---|---|---|",

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
 
 
-def _case(folder, shape, quantization, vocabulary=4000, **more):
-    """Rows of up to 512 tokens for a shape of random weights."""
+def _case(folder, shape, quantization, vocabulary=20_000, **more):
+    """Rows of up to 512 tokens for a shape of random weights; of "1b" more than are recorded as CUDA graphs."""
     base = save_config(shape, folder / shape, vocab_size=vocabulary)
     settings = {"batch_size": 32, "steps": 3, "device": DEVICE} | more
     return shape_case(base, shape, 512, quantization, folder / "case", tokens=vocabulary, **settings)

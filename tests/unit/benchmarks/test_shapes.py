@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.speed import shapes
-from benchmarks.speed.case import Case
+from benchmarks.speed.case import Case, read_rows
 from benchmarks.speed.sets import save_config, shape_case
 from benchmarks.speed.train import hf_network, sortal_network
 from benchmarks.speed.weights import made_on
@@ -73,11 +73,51 @@ def test_a_side_that_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch):
     assert len(one["turns"]["sortal"]) == 1
 
 
+def test_the_peer_takes_fewer_rows_at_once_where_memory_ends(tmp_path, monkeypatch):
+    taken = []
+
+    def steps(case, folder, model):
+        taken.append(case.peer_rows)
+        if case.peer_rows > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {"losses": []}
+
+    monkeypatch.setattr(shapes, "hf_steps", steps)
+    base = save_config("tiny", tmp_path / "tiny")
+    folder = shape_case(base, "tiny", 16, "none", tmp_path / "case", batch_size=4, steps=2)
+    found = shapes.of_hf(None)(Case.read(folder), folder)
+    assert taken == [4, 2, 1]
+    assert found["peer_rows"] == 1
+    assert found["computed"] == found["tokens"], "nothing is padded"
+
+
 def test_nothing_begins_when_the_time_is_used_up(tmp_path):
     pages = []
     arguments = asked(tmp_path, seconds=0.01)
     shapes.run(shapes.groups(arguments), arguments, pages.append)
     assert not pages
+
+
+def test_a_smaller_card_is_a_limit_for_one_case_alone(tmp_path, monkeypatch):
+    shares, resets = [], []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 80_000_000_000))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: resets.append(1))
+    base = save_config("tiny", tmp_path / "tiny")
+    settings = {"batch_size": 4, "steps": 2, "device": "cuda", "memory": 8_000_000_000, "max_tokens": 2048}
+    case = Case.read(shape_case(base, "tiny", 16, "none", tmp_path / "case", **settings))
+    with shapes.card(case):
+        assert shares == [pytest.approx(7.4 / 80)]
+        assert resets
+    assert shares[1:] == [1.0]
+
+
+def test_the_step_that_warms_up_is_the_largest(tmp_path):
+    base = save_config("tiny", tmp_path / "tiny")
+    folder = shape_case(base, "tiny", 64, "none", tmp_path / "case", batch_size=4, steps=6)
+    tokens = shapes.counted(Case.read(folder), folder, "sortal")["tokens"]
+    assert tokens == sorted(tokens, reverse=True)
+    assert max(read_rows(folder)[0].lengths) == 64
 
 
 def test_measured_memory_stands_beside_the_estimates():
