@@ -34,7 +34,7 @@ from benchmarks.speed.weights import made_on
 CONTEXT = 600_000_000  # bytes that CUDA and its libraries take of a card beside tensors
 SMALL_CARD, SMALL_TOKENS = 8_000_000_000, 2048
 # Short steps are cheap, so that more of them are taken.
-MORE_STEPS = {128: 3, 512: 2}
+MORE_STEPS = {128: 4, 512: 3}
 
 
 @dataclass(frozen=True)

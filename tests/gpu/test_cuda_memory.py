@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from benchmarks.speed.case import Case
 from benchmarks.speed.sets import save_config, shape_case
 from benchmarks.speed.shapes import card, of_sortal
-from benchmarks.speed.train import Case, sortal_network
+from benchmarks.speed.train import sortal_network
 from benchmarks.speed.weights import made_on
 
 from sortal.backbone.checkpointing import checkpoint_layers

@@ -50,12 +50,13 @@ def budget_steps(
             checkpoint_layers(model, dropout=draws(config))
         return replace(rule, checkpointing=bool(wanted))
     try:
-        return fit_steps(context, model, objective, network)
+        _ = network.plain
     except _UNKNOWN as error:  # an architecture that a config alone does not make work
         context.say(
             f"no estimate of the memory: {type(error).__name__} in a rehearsal of {type(model).__name__}"
         )
         return rule
+    return fit_steps(context, model, objective, network)
 
 
 def fit_steps(
@@ -67,12 +68,12 @@ def fit_steps(
     """`budget_steps` where ``network`` can be rehearsed."""
     config, processes = context.config, context.processes
     longest, prompt = int(objective.lengths.max()), objective.shared_tokens
-    held = held_now(processes.device) + kept_by_libraries(processes.device, network.dtype)
-    held += _UPDATE * parameter_count(model)[0]
+    update = _UPDATE * parameter_count(model)[0]
+    held = held_now(processes.device) + kept_by_libraries(processes.device, network.dtype) + update
     tokens, checkpointed = choose_budget(
         network.plain,
         lambda: network.checkpointed,
-        free=free_memory(processes.device) - _UPDATE * parameter_count(model)[0],
+        free=free_memory(processes.device) - update,
         ceiling=ceiling(processes.device),
         longest=longest,
         prompt=prompt,
