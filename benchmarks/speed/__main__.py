@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument(
-        "--small-card", type=int, default=512, help="the length that is tried on a card of 8 GB, too"
+        "--small-card", type=int, default=512, help="the length that NF4 is tried at on a card of 8 GB, too"
     )
     parser.add_argument("--seconds", type=float, help="of shapes: begin nothing after so many")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "speed")

@@ -66,7 +66,7 @@ def groups(arguments: Any) -> list[Group]:
                         base, shape, longest, quantization, arguments.work / name, steps=steps, **settings
                     )
                 )
-                if longest == arguments.small_card:
+                if longest == arguments.small_card and quantization == "nf4":
                     small = {"max_tokens": SMALL_TOKENS, "memory": SMALL_CARD}
                     folder = arguments.work / f"{name}-small"
                     folders.append(

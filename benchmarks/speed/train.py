@@ -60,6 +60,7 @@ def sortal_steps(case: Case, folder: Path, model: Any, budget: Budget | None = N
         "cpu_seconds": clock.cpu_seconds,
         "losses": clock.losses,
         "max_tokens": loop.progress.max_tokens,
+        "out_of_memory_retries": loop.progress.out_of_memory_retries,
         "peak_memory_bytes": peak_memory(torch.device(case.device)),
         "linear_weights": linear_weights(loop.model),
     }

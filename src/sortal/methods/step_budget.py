@@ -87,7 +87,8 @@ def fit_steps(
         checkpoint_layers(model, dropout=draws(config))
     sizes = resolve_sizes(config, len(objective.lengths))
     largest = max(min(tokens, prompt + most_tokens(objective.lengths, sizes, processes)), prompt + longest)
-    step = (checkpointed or network.plain).of_tokens(largest, longest, prompt)
+    memory = network.checkpointed if recompute else network.plain
+    step = memory.of_tokens(largest, longest, prompt)
     context.say(
         f"estimated peak memory {(held + step) / 1e9:.1f} GB: {held / 1e9:.1f} GB without a step, {step / 1e9:.1f} GB for the largest microbatch, of {largest:,} tokens where {tokens:,} are allowed"
         + ("; layers are computed twice" if recompute else "")

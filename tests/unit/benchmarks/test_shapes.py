@@ -44,8 +44,9 @@ def test_every_case_is_written_when_it_is_done_and_taken_once(tmp_path, quantiza
     pages = []
     arguments = asked(tmp_path, quantizations=[quantization])
     shapes.run(shapes.groups(arguments), arguments, pages.append)
-    assert len(pages) == 5, "of Sortal the small card, too"
-    assert [sum(len(turns) for turns in one["turns"].values()) for one in pages[-1]["training"]] == [2, 1, 2]
+    taken = [sum(len(turns) for turns in one["turns"].values()) for one in pages[-1]["training"]]
+    assert taken == ([2, 1, 2] if quantization == "nf4" else [2, 2]), "in 4 bits Sortal on a small card, too"
+    assert len(pages) == sum(taken)
     for one in pages[-1]["training"]:
         sides = one["turns"]
         ours = sides["sortal"][0]
