@@ -196,6 +196,7 @@ def _run(
     if not group.main:
         group.barrier()
         return Result(folder.path, classifier, {}, {})
+    _keep_dev(classifier, fitted.dev_scores, parts, folder)
     metrics = _evaluate(classifier, scores, parts, config, folder, view) if len(scores) else {}
     record = {
         "base_model": meta["base_model"],
@@ -326,6 +327,16 @@ def _evaluate(
         answers, len(space), space.task, twins.rows, **resampling
     )
     return {"split": "test", **metrics}
+
+
+def _keep_dev(classifier: Classifier, scores: Scores, parts: Parts, folder: RunFolder) -> None:
+    """Predictions of the dev rows, for whoever wants to choose by them: another threshold, a blend."""
+    if not len(scores):
+        return
+    space, decision = classifier.label_space, classifier.decision
+    probabilities = decision.probabilities(scores)
+    gold, decided = space.encode(parts.dev), decision.decide(probabilities)
+    write_predictions(folder.dev_predictions, parts.dev.ids, probabilities, decided, space, gold=gold)
 
 
 def _meta(
