@@ -28,7 +28,7 @@ def train_all(sets: Mapping[Path, Mapping[str, Any]], arguments: Any) -> None:
     cells = [
         cell
         for folder, settings in sets.items()
-        for cell in plan(settings, arguments.methods, arguments.seeds, folder)
+        for cell in plan(_of_runs(settings), arguments.methods, arguments.seeds, folder)
         if cell.status != "finished"
     ]
     cells.sort(key=lambda cell: (cell.seed, -_length(cell)))
@@ -64,3 +64,7 @@ def train(cell: Cell) -> str:
 
 def _length(cell: Cell) -> float:
     return Path(cell.config.data).stat().st_size * _WEIGHT.get(cell.method.partition("+")[0], 1.0)
+
+
+def _of_runs(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != "n_resamples"}  # of the comparison
