@@ -65,8 +65,9 @@ def train(cell: Cell) -> str:
 
 def _length(cell: Cell) -> float:
     """A step's kernels take about as long as reading some hundred letters, and no text is read to its end."""
-    rows = [min(len(line), _MOST_LETTERS) + 300 for line in Path(cell.config.data).open("rb")]
-    return sum(rows) * _WEIGHT.get(cell.method.partition("+")[0], 1.0)
+    with Path(cell.config.data).open("rb") as lines:
+        rows = sum(min(len(line), _MOST_LETTERS) + 300 for line in lines)
+    return rows * _WEIGHT.get(cell.method.partition("+")[0], 1.0)
 
 
 def _of_runs(settings: Mapping[str, Any]) -> dict[str, Any]:
