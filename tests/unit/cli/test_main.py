@@ -72,7 +72,7 @@ def test_it_runs_as_a_module():
     [
         (["trian", "d.csv"], "unknown verb 'trian'; did you mean 'train'?"),
         (["--jsn"], "unknown verb '--jsn'"),
-        (["train", "d.csv", "--labell", "x"], "no such option: --labell; did you mean --label?"),
+        (["train", "d.csv", "--lable", "x"], "no such option: --lable; did you mean --label?"),
         (["train", "d.csv", "--zzz"], "no such option: --zzz"),
         (["train", "d.csv", "more"], "got unexpected extra argument"),
         (["train", "d.csv", "--epochs", "two"], "invalid value for '--epochs'"),
