@@ -133,9 +133,9 @@ def test_a_frozen_model_gives_the_very_logits_it_gave(tiny, dropout):
     assert not trainable(model)
 
 
-def test_fuse_replaces_every_lora_layer_norm_and_mlp_of_a_llama(tiny):
+def test_fuse_replaces_every_lora_layer_norm_mlp_and_attention_of_a_llama(tiny):
     model = add_lora(classifier(tiny), build_config({}))
-    assert fuse(model) == 2 * 7 + (2 * 2 + 1) + 2
+    assert fuse(model) == 2 * 7 + (2 * 2 + 1) + 2 + 2
 
 
 def test_fuse_leaves_adapters_with_dropout_to_peft(tiny):
