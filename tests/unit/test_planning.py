@@ -108,7 +108,9 @@ def test_on_80_gigabytes_a_microbatch_is_large_enough_for_de_quantising_to_cost_
     assert not fit.checkpointing
     step = network.plain.of_tokens(16 * 512, 512)
     workspaces = fit.peak_bytes - sum(room.weights) - step
-    assert 0 <= workspaces < 0.1e9, "the peak is that of the steps of 16 texts, and not of all that is allowed"
+    assert 0 <= workspaces < 0.1e9, (
+        "the peak is that of the steps of 16 texts, and not of all that is allowed"
+    )
 
 
 def test_adapters_on_the_top_layers_keep_less():
