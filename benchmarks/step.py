@@ -47,7 +47,8 @@ def main() -> None:
     config = build_config({"model": arguments.model})
     path = resolve(arguments.model).path
     encoder = make_encoder(path, config)
-    texts = list(encoder.encode(read(ROOT / "examples/shop/train.csv", say=lambda line: None).iter_texts()))
+    shop = read(ROOT / "examples/shop/train.csv", label="intent", say=lambda line: None)
+    texts = list(encoder.encode(shop.iter_texts()))
     steps = [
         texts[i * arguments.batch_size : (i + 1) * arguments.batch_size] for i in range(arguments.rounds + 1)
     ]
