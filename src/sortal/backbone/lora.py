@@ -113,18 +113,6 @@ def fuse(model: nn.Module) -> int:
     return count
 
 
-def freeze(model: nn.Module) -> None:
-    """Make a model that `fuse` has seen answer only; fused adapters get a copy in the dtype they are multiplied in, made once."""
-    model.requires_grad_(False).eval()
-    for module in model.modules():
-        if isinstance(module, LoraLayer) and hasattr(module, "_sortal_plain_forward"):
-            dtype = module.get_base_layer().weight.dtype
-            if dtype.is_floating_point:  # what is stored in 4 bits is multiplied in a dtype of its own
-                name = module.active_adapters[0]
-                pair = (module.lora_A[name].weight, module.lora_B[name].weight)
-                module._sortal_narrow = tuple(weight.detach().to(dtype) for weight in pair)
-
-
 def _plain_lora(module: Any) -> bool:
     """One adapter, no dropout, no variant (DoRA …), on an nn.Linear or a bitsandbytes 4-bit layer."""
     base = module.get_base_layer()
