@@ -6,7 +6,7 @@ from torch import nn
 
 from sortal.backbone import held
 from sortal.backbone.adapters import LoraLayer
-from sortal.backbone.merging import merge_adapters
+from sortal.backbone.merging import call_directly, merge_adapters
 from sortal.backbone.packed_weights import pack_weights
 
 
@@ -15,6 +15,7 @@ def settle(model: nn.Module) -> None:
     if not held.sharing_now():
         merge_adapters(model)
         pack_weights(model)
+        call_directly(model)
 
 
 def freeze(model: nn.Module) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sortal.backbone.merging import call_directly
 from sortal.backbone.packed_weights import plain_linears, unpacked
 from sortal.errors import ConfigError
 
@@ -45,6 +46,7 @@ def quantize_weights(model: nn.Module) -> int:
             "weights int8 is for 16- and 32-bit weights, and this model has no others",
             "leave the weights as they were saved",
         )
+    call_directly(model)
     return count
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 
@@ -32,8 +33,11 @@ def rectangle(
     kv_heads, dim = k.shape[1], k.shape[2]
     share = q.shape[1] // kv_heads
 
+    alone = rows == 1 and width == len(q)  # one text is a rectangle as it is
+
     def cells(t: torch.Tensor) -> torch.Tensor:
-        return t.reshape(t.shape[0], -1).index_select(0, group.gather).view(rows, width, kv_heads, -1, dim)
+        flat = t.reshape(t.shape[0], -1)
+        return (flat if alone else flat.index_select(0, group.gather)).view(rows, width, kv_heads, -1, dim)
 
     # [rows * kv_heads, share, width, dim] and [rows * kv_heads, width, dim]
     queries = cells(q).permute(0, 2, 3, 1, 4).reshape(rows * kv_heads, share, width, dim)
@@ -62,7 +66,7 @@ def rectangle(
         pieces.append(mixed.view(rows, kv_heads, share, end - start, -1))
     joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=3)
     joined = joined.permute(0, 3, 1, 2, 4).reshape(rows * width, q.shape[1], -1)
-    return joined.index_select(0, group.scatter)
+    return joined if alone else joined.index_select(0, group.scatter)
 
 
 def block_size(width: int) -> int:
@@ -88,12 +92,23 @@ def _blocks(
 
 
 def _causal_bias(width: int, window: int | None, like: torch.Tensor, p: int) -> torch.Tensor:
+    """``[width, p + width]``: 0 where a query sees a key, −inf elsewhere."""
+    if torch.is_inference_mode_enabled() and width <= _KEPT_WIDTH:  # all layers take the same one
+        return _kept_bias(width, window, like.dtype, like.device, p)
+    return _bias(width, window, like.dtype, like.device, p)
+
+
+def _bias(width: int, window: int | None, dtype: torch.dtype, device: torch.device, p: int) -> torch.Tensor:
     # Right padding needs no mask of its own: a real token only looks left, and padding cells are dropped in the end.
-    ones = torch.ones(width, p + width, dtype=torch.bool, device=like.device)
+    ones = torch.ones(width, p + width, dtype=torch.bool, device=device)
     hidden = ones.triu(p + 1)
     if window is not None and window < p + width:
         hidden |= ones.tril(p - window)
-    return torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, float("-inf"))
+    return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+
+
+_KEPT_WIDTH = 512
+_kept_bias = lru_cache(maxsize=16)(_bias)
 
 
 def _two_sided_bias(
