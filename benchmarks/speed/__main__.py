@@ -55,7 +55,9 @@ def main() -> None:
     parser.add_argument(
         "--cores", type=lambda given: tuple(map(int, given.split(","))), help="the only ones: 0,1"
     )
-    parser.add_argument("--only", choices=["train", "inference"])
+    parser.add_argument(
+        "--only", choices=["training", "inference"], help="the other half of the page is kept"
+    )
     parser.add_argument(
         "--models",
         default="",
@@ -86,27 +88,38 @@ def main() -> None:
     if arguments.profile:
         profile(arguments, children)
         return
-    found: dict[str, Any] = {
+    name = "speed-cuda" if arguments.device == "cuda" else "speed"
+    made = {
         "command": command("speed", ("--data", "--work", "--models", "--adapter")),
         "threads": arguments.threads,
-        "training": [],
-        "inference": [],
     }
+    halves = [arguments.only] if arguments.only else ["training", "inference"]
+    found = (
+        earlier(RESULTS / f"{name}.json") if arguments.only else {"training": [], "inference": [], "made": {}}
+    )
+    found["made"] |= dict.fromkeys(halves, made)
     if arguments.only != "inference":
         cases = shapes(arguments) if arguments.device == "cuda" else texts(arguments)
         found["training"] = [training(folder, sides, arguments, children) for folder, sides in cases]
         found["peak"] = [peak(arguments.work, turn, children) for turn in range(arguments.repeats)]
-    if arguments.only != "train" and arguments.device == "cpu":
+    if arguments.only != "training" and arguments.device == "cpu":
         given = dict(pair.split("=", 1) for pair in arguments.models)
         found["inference"] = [
             inference(name, given.get(name), arguments, children) for name in arguments.sets
         ]
     if "trl" in arguments.peers and "banking77" in arguments.sets and arguments.only != "inference":
         found["instruct"] = instruct(arguments, children)
-    name = "speed-cuda" if arguments.device == "cuda" else "speed"
     (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     (RESULTS / f"{name}.md").write_text(page(found))
     print(page(found))
+
+
+def earlier(path: Path) -> dict[str, Any]:
+    """What was measured before, the other half of which is kept, with the command that made it."""
+    if not path.exists():
+        return {"training": [], "inference": [], "made": {}}
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
 def words(given: str) -> list[str]:

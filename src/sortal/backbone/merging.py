@@ -58,6 +58,5 @@ def _merge(module: Any) -> None:
     if shard is not None:
         merged.sortal_shard, merged.sortal_quant_state = shard, None
     layer.weight = merged
-    module.merged_adapters.append(
-        name
-    )  # where peft looks: it merges no second time, and multiplies with the sum alone
+    # Where peft looks: it merges no second time, and multiplies with the sum alone.
+    module.merged_adapters.append(name)
