@@ -1,6 +1,6 @@
 """How a finished head's answers move with the way its weights are held, and what the products cost: adapters beside the weights, merged, and in 8 bits.
 
-    python -m benchmarks.answers MODEL_DIR --data TEST_FILE
+    python -m benchmarks.answers --model MODEL_DIR --data TEST_FILE
 
 Every way labels all rows of a labelled file; the page shows accuracy, the labels that differ from those with adapters beside the weights (as training
 computes them), how many of these rows each way alone gets right, and seconds of CPU. Then the products of one forward through 30 layers of 576 × 1,536, by
@@ -48,14 +48,15 @@ WAYS: dict[str, Callable[[Path], Classifier]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, help="model folder of a single-label head")
+    parser.add_argument("--model", required=True, type=Path, help="model folder of a single-label head")
     parser.add_argument("--data", required=True, help="labelled rows")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     answers = {name: answered(way(arguments.model), arguments.data) for name, way in WAYS.items()}
     found = {
-        "command": command("answers"),
+        "command": command("answers", ("--data", "--model")),
+        "data": "/".join(Path(arguments.data).parts[-2:]),
         "threads": arguments.threads,
         "answers": compared(answers),
         "products": {tokens: products(tokens) for tokens in TOKENS},
@@ -161,7 +162,7 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# Answers by the way weights are held",
         "",
-        f"`{found['command']}`, {found['threads']} threads. Absolute figures mean something on this machine only.",
+        f"`{found['command']}`, {found['threads']} threads: a head on {found['data']}. Absolute figures mean something on this machine only.",
         "",
         "| weights | rows | accuracy | other labels than the first | right only here | right only there | mean largest difference of a probability | texts/s of CPU |",
         "|---|---|---|---|---|---|---|---|",

@@ -65,7 +65,7 @@ def tiny_model(folder: Path) -> Path:
     from sortal.backbone.sources import resolve
 
     tokenizer = AutoTokenizer.from_pretrained(resolve("smollm2-135m").path)
-    save_shape("tiny", folder, "cpu", "float32", vocabulary=len(tokenizer))
+    save_shape("tiny", folder, "float32", vocab_size=len(tokenizer))
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -4,7 +4,8 @@
     python -m benchmarks.paper --seeds 3 --train 0 --dev 0 --test 0 --words 0 --budget 0   # everything, in full epochs
 
 Looks for the data sets in $SORTAL_DATA (or --data). Each set is a `sortal compare` in its own folder: stopped or killed, the same
-command goes on. Writes benchmarks/results/paper.json and paper.md from the sets that are finished.
+command goes on. With --jobs above 1 the runs of all sets share the machine, the largest first, so their times are not those of runs alone.
+Writes benchmarks/results/paper.json and paper.md from the sets that are finished; --jobs 0 only compares the runs there are.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import command
+from benchmarks.paper.pool import train_all
 from benchmarks.paper.sets import SETS, Sizes, write_set
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -34,7 +36,7 @@ def main() -> None:
     parser.add_argument(
         "--budget", type=float, default=10, help="minutes of training per run; 0: full epochs"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="runs of a set at the same time")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="settings for every run")
     parser.add_argument("--data", type=Path, default=os.environ.get("SORTAL_DATA"))
     parser.add_argument("--runs", type=Path, default=Path("runs/paper"))
@@ -44,33 +46,44 @@ def main() -> None:
     sizes = Sizes(
         arguments.train or None, arguments.dev or None, arguments.test or None, arguments.words or None
     )
+    settings = {name: settings_of(name, sizes, arguments) for name in arguments.sets}
+    if arguments.jobs > 1:
+        train_all({arguments.runs / name: settings[name] for name in settings}, arguments)
     for name in arguments.sets:
-        keep(name if sizes.train else f"{name}, all rows", study(name, sizes, arguments))
+        keep(name if sizes.train else f"{name}, all rows", study(name, settings[name], sizes, arguments))
 
 
-def study(name: str, sizes: Sizes, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One finished comparison: its JSON, with how it was made."""
-    import sortal
+def settings_of(name: str, sizes: Sizes, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What all runs of a set have in common; its files are written."""
     from sortal.config_files import parse_assignments
 
-    folder = arguments.runs / name
-    files = write_set(name, Path(arguments.data), sizes, arguments.runs / "data" / name)
-    settings = {
-        **files,
+    single = SETS[name].single
+    return {
+        **write_set(name, Path(arguments.data), sizes, arguments.runs / "data" / name),
         "text": "text",
         "label": "labels",
         "id": "id",
-        "task": "single" if SETS[name].single else "multi",
+        "task": "single" if single else "multi",
+        # as `sortal compare` chooses them by the figure that it tests
+        **({} if single else {"metric_for_best_model": "f1_micro", "threshold_metric": "f1_micro"}),
         **({"max_minutes": arguments.budget} if arguments.budget else {}),
         **parse_assignments(arguments.set),
     }
+
+
+def study(name: str, settings: dict[str, Any], sizes: Sizes, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One finished comparison: its JSON, with how it was made."""
+    import sortal
+
+    folder = arguments.runs / name
+    files = {part: settings[part] for part in ("data", "dev", "test")}
     found = sortal.compare(
-        settings.pop("data"),
+        settings["data"],
         methods=arguments.methods,
         seeds=arguments.seeds,
         out=folder,
-        jobs=arguments.jobs,
-        **settings,
+        jobs=min(arguments.jobs, 1),
+        **{key: value for key, value in settings.items() if key != "data"},
     )
     sortal.report(folder)
     rows = {part: Path(path).read_bytes().count(b"\n") for part, path in files.items()}

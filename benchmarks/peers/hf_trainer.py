@@ -25,7 +25,12 @@ class RecordingTrainer(Trainer):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        self.batch_losses: list[float] = []
+        self._batch_losses: list[torch.Tensor] = []
+
+    @property
+    def batch_losses(self) -> list[float]:
+        """Of all forwards so far; only here is a GPU waited for."""
+        return [float(loss) for loss in self._batch_losses]
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **named: Any
@@ -36,7 +41,7 @@ class RecordingTrainer(Trainer):
         exact = (
             F.binary_cross_entropy_with_logits(logits, labels) if multi else F.cross_entropy(logits, labels)
         )
-        self.batch_losses.append(float(exact))
+        self._batch_losses.append(exact)
         return (loss, outputs) if return_outputs else loss
 
 
@@ -54,7 +59,8 @@ def build_model(
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=getattr(torch, dtype),
             ),
-            "device_map": {"": device},
+            # Accelerate takes "cuda" and the first GPU for different devices.
+            "device_map": {"": 0 if device == "cuda" else device},
         }
     model = AutoModelForSequenceClassification.from_pretrained(
         base,
@@ -88,8 +94,9 @@ def build_trainer(
     forward_rows: int,
     seed: int,
     output_dir: str,
+    bf16: bool = False,
 ) -> RecordingTrainer:
-    """A Trainer over one pass of ``rows`` ("input_ids" and "labels"), ready to ``train()``."""
+    """A Trainer over one pass of ``rows`` ("input_ids" and "labels"), ready to ``train()``; ``bf16`` is its mixed precision."""
     on_cpu = not torch.cuda.is_available()
     arguments = TrainingArguments(
         output_dir=output_dir,
@@ -104,6 +111,7 @@ def build_trainer(
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
+        bf16=bf16,
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
     )

@@ -3,7 +3,8 @@
     pip install -e '.[bench]'
     python -m benchmarks.speed --peers hf,trl --sets banking77,reuters21578 --data DIR
     python -m benchmarks.speed --only inference --models banking77=RUN/model
-    python -m benchmarks.speed --device cuda --shapes 1b,3b,8b --lengths 128,512,2048 --quantizations none,nf4
+    python -m benchmarks.speed --device cuda --repeats 1 --steps 2 --seconds 150        # random weights of 8, 1 and 3 billion parameters
+    python -m benchmarks.speed --device cpu --shapes tiny --lengths 32,64     # the same, to try it out
     python -m benchmarks.speed --profile
 
 Training: Sortal's own loop against AutoModelForSequenceClassification + peft + Trainer (``hf``), A B A B, every turn in a process of its own with the same
@@ -11,8 +12,10 @@ threads and cores. Both read the same token ids (raw text and EOS), start from t
 A third row is Sortal with its default template, which reads more tokens for each text. ``trl`` runs `benchmarks.instruct`, on Banking77.
 Inference: ``predict_proba`` against ``pipeline("text-classification")`` on the same model exported.
 
+Shapes: one process makes each network on the device, Sortal's and then the peer's, and takes the steps of all lengths; `benchmarks.speed.shapes`.
+
 Every turn's figures are kept below --work; a stopped benchmark goes on, and a table is made of all that is there (--fresh begins anew).
-Writes benchmarks/results/speed.json and speed.md, with --device cuda speed-cuda.json and speed-cuda.md, and with --profile speed-profile.md.
+Writes benchmarks/results/speed.json and speed.md, of shapes speed-cuda.json and speed-cuda.md (on a CPU below --work), and with --profile speed-profile.md.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from benchmarks.command import command
 from benchmarks.speed.case import Case
 from benchmarks.speed.children import ROOT, Children
 from benchmarks.speed.inference import inference
-from benchmarks.speed.sets import prepare, save_shape, shape_case, text_case
+from benchmarks.speed.sets import prepare, text_case
 from benchmarks.speed.words import page
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -68,49 +71,58 @@ def main() -> None:
         "--adapter", help="MODEL_FOLDER of a finished instruct run on Banking77, for generate (trl)"
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--shapes", default="1b,3b,8b", type=words)
+    parser.add_argument("--shapes", type=words, help="8b, 1b, 3b, tiny; default on CUDA: the first three")
     parser.add_argument(
-        "--lengths", default="128,512,2048", type=lambda given: list(map(int, given.split(",")))
+        "--lengths", default="512,2048,128", type=lambda given: list(map(int, given.split(",")))
     )
-    parser.add_argument("--quantizations", default="none,nf4", type=words)
+    parser.add_argument("--quantizations", default="nf4,none", type=words)
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument(
+        "--small-card", type=int, default=512, help="the length that NF4 is tried at on a card of 8 GB, too"
+    )
+    parser.add_argument("--seconds", type=float, help="of shapes: begin nothing after so many")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "speed")
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument(
         "--profile", action="store_true", help="operators of Sortal's step by their share of time"
     )
     arguments = parser.parse_args()
-    if arguments.device == "cpu" and arguments.data is None:
+    if arguments.device == "cuda" and arguments.shapes is None:
+        arguments.shapes = ["8b", "1b", "3b"]
+    if arguments.shapes is None and arguments.data is None:
         parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
     if arguments.fresh:
         shutil.rmtree(arguments.work, ignore_errors=True)
+    if arguments.shapes:
+        of_shapes(arguments)
+        return
     children = Children(arguments.threads, arguments.cores)
     if arguments.profile:
         profile(arguments, children)
         return
-    name = "speed-cuda" if arguments.device == "cuda" else "speed"
     made = {
         "command": command("speed", ("--data", "--work", "--models", "--adapter")),
         "threads": arguments.threads,
     }
     halves = [arguments.only] if arguments.only else ["training", "inference"]
     found = (
-        earlier(RESULTS / f"{name}.json") if arguments.only else {"training": [], "inference": [], "made": {}}
+        earlier(RESULTS / "speed.json") if arguments.only else {"training": [], "inference": [], "made": {}}
     )
     found["made"] |= dict.fromkeys(halves, made)
     if arguments.only != "inference":
-        cases = shapes(arguments) if arguments.device == "cuda" else texts(arguments)
-        found["training"] = [training(folder, sides, arguments, children) for folder, sides in cases]
+        found["training"] = [
+            training(folder, sides, arguments, children) for folder, sides in texts(arguments)
+        ]
         found["peak"] = [peak(arguments.work, turn, children) for turn in range(arguments.repeats)]
-    if arguments.only != "training" and arguments.device == "cpu":
+    if arguments.only != "training":
         given = dict(pair.split("=", 1) for pair in arguments.models)
         found["inference"] = [
             inference(name, given.get(name), arguments, children) for name in arguments.sets
         ]
     if "trl" in arguments.peers and "banking77" in arguments.sets and arguments.only != "inference":
         found["instruct"] = instruct(arguments, children)
-    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
-    (RESULTS / f"{name}.md").write_text(page(found))
+    write(found, RESULTS, "speed")
     print(page(found))
 
 
@@ -120,6 +132,26 @@ def earlier(path: Path) -> dict[str, Any]:
         return {"training": [], "inference": [], "made": {}}
     found: dict[str, Any] = json.loads(path.read_text())
     return found
+
+
+def write(found: dict[str, Any], folder: Path, name: str) -> None:
+    (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / f"{name}.md").write_text(page(found))
+
+
+def of_shapes(arguments: Any) -> None:
+    """Random weights on one device; the page is written after every case."""
+    from benchmarks.speed import shapes
+
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    folder = RESULTS if arguments.device == "cuda" else arguments.work
+    made = {"command": command("speed", ("--work",)), "threads": torch.get_num_threads()}
+    known = {"made": {"training": made}, "inference": []}
+    shapes.run(
+        shapes.groups(arguments), arguments, lambda found: write({**known, **found}, folder, "speed-cuda")
+    )
+    if (folder / "speed-cuda.md").exists():
+        print((folder / "speed-cuda.md").read_text())
 
 
 def words(given: str) -> list[str]:
@@ -138,23 +170,6 @@ def texts(arguments: Any) -> list[tuple[Path, list[str]]]:
             text_case(name, rows, arguments.model, template, folder, **settings)
             peer = ["hf"] if template == "eos" and "hf" in arguments.peers else []
             made.append((folder, ["sortal", *peer]))
-    return made
-
-
-def shapes(arguments: Any) -> list[tuple[Path, list[str]]]:
-    """Cases of random weights and tokens."""
-    made: list[tuple[Path, list[str]]] = []
-    settings = {"steps": arguments.steps + 1, "batch_size": arguments.batch_size, "dtype": arguments.dtype}
-    for shape in arguments.shapes:
-        base = save_shape(shape, arguments.work / shape, "cuda", arguments.dtype)
-        for quantization in arguments.quantizations:
-            for longest in arguments.lengths:
-                folder = (
-                    arguments.work
-                    / f"{shape}-{quantization}-{longest}-{arguments.steps + 1}x{arguments.batch_size}"
-                )
-                shape_case(base, shape, longest, quantization, folder, device="cuda", **settings)
-                made.append((folder, ["sortal", "hf"]))
     return made
 
 

@@ -21,6 +21,7 @@ class Case:
 
     base: folder of the pretrained model. task: single or multi. max_length: no row has more tokens. peer_rows: rows of one forward of the
     peer, its ``per_device_train_batch_size``; steps of more rows are accumulated. steps: the first one is a warm-up and not reported.
+    max_tokens: of a microbatch of Sortal, as a user asks for it; None lets it choose. memory: bytes of the card that Sortal may think it has.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Case:
     device: str = "cpu"
     dtype: str = "bfloat16"
     quantization: str = "none"
+    max_tokens: int | None = None
+    memory: int | None = None
 
     def write(self, folder: Path, texts: EncodedTexts, gold: np.ndarray[Any, Any]) -> None:
         """Settings and the rows of all steps; ``gold`` is int64 ``[n]`` or 0/1 ``[n, labels]``."""

@@ -75,15 +75,17 @@ def text_case(name: str, found: Prepared, model: str, template: str, folder: Pat
 
 # Decoders of published shapes, with random weights: speed and memory do not depend on their values.
 SHAPES: dict[str, dict[str, int]] = {
-    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8},
-    "3b": {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28, "num_attention_heads": 24, "num_key_value_heads": 8},
-    "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8},
-    "tiny": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2},
+    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128_256},
+    "3b": {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28, "num_attention_heads": 24, "num_key_value_heads": 8, "vocab_size": 128_256},
+    "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128_256},
+    "medium": {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 8, "num_attention_heads": 16, "num_key_value_heads": 4, "vocab_size": 32_000},
+    "tiny": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 32_000},
 }  # fmt: skip
-VOCABULARY = 32_000
+TOKENS = 32_000  # random ones are below
 LABELS = 20
-# Rows of one forward of the peer: what fits 80 GB at these lengths without recomputation.
-PEER_ROWS = {128: 32, 512: 8, 2048: 2}
+# Padded tokens of one forward of the peer: what fits 80 GB without recomputation, at 7.8, 4.6 and 2.1 MB a token.
+PEER_TOKENS = {"8b": 4_096, "3b": 8_192, "1b": 16_384}
+PEER_TOKENS_NF4 = {**PEER_TOKENS, "8b": 8_192}
 
 
 def drawn_lengths(longest: int, n: int, seed: int = 0) -> np.ndarray[Any, Any]:
@@ -92,18 +94,22 @@ def drawn_lengths(longest: int, n: int, seed: int = 0) -> np.ndarray[Any, Any]:
     return np.clip(drawn.astype(np.int64), 4, longest)
 
 
-def save_shape(name: str, folder: Path, device: str, dtype: str, vocabulary: int = VOCABULARY) -> Path:
-    """A decoder of shape ``name`` with random weights, saved once."""
-    import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig
+def save_config(name: str, folder: Path, **changes: int) -> Path:
+    """The config of a decoder of shape ``name``."""
+    from transformers import LlamaConfig
 
-    if (folder / "config.json").exists():
-        return folder
-    config = LlamaConfig(vocab_size=vocabulary, max_position_embeddings=4096, **SHAPES[name])
+    LlamaConfig(**{"max_position_embeddings": 4096, **SHAPES[name], **changes}).save_pretrained(folder)
+    return folder
+
+
+def save_shape(name: str, folder: Path, dtype: str, **changes: int) -> Path:
+    """A decoder of shape ``name`` with random weights, made on the CPU."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(save_config(name, folder, **changes))
     torch.manual_seed(0)
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
-    model.save_pretrained(folder)
+    AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).save_pretrained(folder)
     return folder
 
 
@@ -115,24 +121,36 @@ def shape_case(
     folder: Path,
     *,
     labels: int = LABELS,
+    tokens: int = TOKENS,
     **settings: Any,
 ) -> Path:
-    """Write a case of random tokens; returns its folder."""
+    """Write a case of random tokens below ``tokens``; returns its folder."""
+    size = settings.get("batch_size", Case.batch_size)
+    room = PEER_TOKENS_NF4 if quantization == "nf4" else PEER_TOKENS
+    fitting = min(size, max(1, room.get(shape, 16_384) // longest))
+    name = f"{shape}, {quantization}, up to {longest} tokens"
+    if settings.get("memory"):
+        name += f", microbatches of {settings['max_tokens']:,} on a card of {settings['memory'] / 1e9:.0f} GB"
     case = Case(
-        name=f"{shape}, {quantization}, up to {longest} tokens",
+        name=name,
         base=str(base),
         labels=labels,
         task="single",
         pad_id=0,
         max_length=longest,
         template="random tokens",
-        peer_rows=min(PEER_ROWS.get(longest, 32), settings.get("batch_size", 32)),
+        peer_rows=next(rows for rows in range(fitting, 0, -1) if size % rows == 0),
         quantization=quantization,
         **settings,
     )
     rng = np.random.default_rng(case.seed)
     lengths = drawn_lengths(longest, case.batch_size * case.steps, case.seed)
-    flat = rng.integers(1, VOCABULARY, int(lengths.sum())).astype(np.int32)
+    # The step that warms up is the largest and has a row of full length: later ones need no new memory, whose fetching would be measured.
+    steps = lengths[case.order()].reshape(case.steps, case.batch_size)
+    steps = steps[np.argsort(-steps.sum(1), kind="stable")]
+    steps[0, 0] = longest
+    lengths[case.order()] = steps.ravel()
+    flat = rng.integers(1, tokens, int(lengths.sum())).astype(np.int32)
     gold = rng.integers(0, labels, len(lengths))
     case.write(folder, EncodedTexts(flat, np.concatenate([[0], np.cumsum(lengths)]), 0), gold)
     return folder

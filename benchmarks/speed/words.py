@@ -20,14 +20,15 @@ def page(found: dict[str, Any]) -> str:
     if found["training"]:
         rate = statistics.median(one["flops"] for one in found["peak"])
         lines += [
-            f"Utilisation is 4 · N · real tokens / seconds over {rate / 1e9:,.0f} GFLOP/s, the bf16 matrix product measured in the same run.",
+            f"Utilisation is 4 · N · real tokens / seconds over {rate / 1e9:,.0f} GFLOP/s, the bf16 matrix product measured in the same run"
+            + (f" on {found['peak'][0]['device']}." if "device" in found["peak"][0] else "."),
             "",
             "| rows | side | text form | real tokens/step | computed | s/step | real tokens/s | texts/s | utilisation | peak memory | largest difference in loss | × the peer | × in CPU seconds |",
             "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for case in found["training"]:
             lines += [training_row(case, side, rate) for side in case["turns"]]
-        lines.append("")
+        lines += ["", *memory(found["training"])]
     if found["inference"]:
         lines += [
             "| rows | side | texts/s | one text, ms | peak memory | equal labels | × the peer | × in CPU seconds |",
@@ -54,6 +55,40 @@ def said(found: dict[str, Any]) -> str:
     if len(halves) == 1:
         return f"{next(iter(halves))}."
     return " ".join(f"{' and '.join(half).capitalize()}: {made}." for made, half in halves.items())
+
+
+def memory(training: list[dict[str, Any]]) -> list[str]:
+    """Sortal's estimates beside what it took, where a device counts what is allocated."""
+    turns = [(one["case"], turn) for one in training for turn in one["turns"]["sortal"]]
+    rows = [memory_row(case, turn) for case, turn in turns if "reserved_memory_bytes" in turn]
+    if not rows:
+        return []
+    return [
+        "Memory of Sortal's steps: the estimate from the config alone, as `sortal plan` makes it, for the largest microbatch that came; the one that a run prints "
+        "before its first step; and the peak of what was allocated.",
+        "",
+        "| rows | tokens allowed in a microbatch | the largest had | layers computed twice | plan | printed | allocated | reserved | allocated / plan |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
+def memory_row(case: dict[str, Any], turn: dict[str, Any]) -> str:
+    plan, peak = turn["planned_peak_bytes"], turn["peak_memory_bytes"]
+    gigabytes = [
+        f"{value / 1e9:.2f} GB"
+        for value in (plan, turn["estimated_peak_bytes"], peak, turn["reserved_memory_bytes"])
+    ]
+    cells = [
+        case["name"],
+        f"{turn['max_tokens']:,}",
+        f"{turn['largest_microbatch']:,}",
+        "yes" if turn["checkpointing"] else "no",
+        *gigabytes,
+        f"{peak / plan:.2f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
 
 
 def instruct_line(found: dict[str, Any]) -> str:

@@ -28,10 +28,9 @@ from sortal.methods.base import PreviewContext
 from sortal.methods.preview import TokenPreview
 from sortal.methods.rehearsal import Network
 from sortal.parts import read_parts
-from sortal.training.budget import CHECKPOINTING, ceiling, choose_budget, free_memory
+from sortal.training.budget import CHECKPOINTING, ceiling, choose_budget, free_memory, kept_by_libraries
 from sortal.training.distributed import processes
 from sortal.training.progress import TerminalProgress
-from sortal.training.step_memory import Shape, StepMemory
 
 SIZES_GB = (8, 16, 24, 80)
 _CONTEXT = 0.6e9  # what a CUDA context and its libraries take beside tensors
@@ -44,7 +43,7 @@ _METHODS = ("head", "instruct", "encoder")
 class Fit:
     """A training step in some memory.
 
-    max_tokens: of a microbatch, 0 where nothing fits. checkpointing: whether layers have to be computed twice. peak_bytes: at that size.
+    max_tokens: of a microbatch, 0 where nothing fits. checkpointing: whether layers have to be computed twice. peak_bytes: of a step of the run's texts.
     """
 
     max_tokens: int
@@ -113,7 +112,7 @@ def plan(config: RunConfig, *, say: Callable[[str], None], consent: bool = False
     say("rehearsing a step on a short copy of the network …")
     prompt, longest = preview.shared, preview.longest
     weights, trained = network.weights()
-    room = _Room(network, longest, prompt)
+    room = _Room(network, longest, prompt, sizes.batch_size)
     weights, trained = room.weights
     here = room.fit(free_memory(device) - weights)
     rate = _matrix_flops(device, network.dtype)
@@ -135,7 +134,7 @@ def plan(config: RunConfig, *, say: Callable[[str], None], consent: bool = False
         network.linear_parameters,
         weights,
         trained,
-        {name: _on_gpus(network, name, longest, prompt) for name in _quantisations(config)},
+        {name: _on_gpus(room, name) for name in _quantisations(config)},
         here,
         rate,
         (work / rate / high, work / rate / low),
@@ -179,26 +178,19 @@ class _Room:
     network: Network
     longest: int
     prompt: int
+    batch_size: int
 
     @cached_property
     def weights(self) -> tuple[int, int]:
         return self.network.weights()
-
-    @cached_property
-    def plain(self) -> StepMemory:
-        return self.network.step(checkpointing=False)
-
-    @cached_property
-    def checkpointed(self) -> StepMemory:
-        return self.network.step(checkpointing=True)
 
     def fit(self, free: float) -> Fit:
         """A step in ``free`` bytes beside the weights."""
         weights, trained = self.weights
         config, device = self.network.config, self.network.device
         tokens, checkpointed = choose_budget(
-            self.plain,
-            lambda: self.checkpointed,
+            self.network.plain,
+            lambda: self.network.checkpointed,
             free=int(free - trained),
             ceiling=ceiling(device),
             longest=self.longest,
@@ -206,18 +198,20 @@ class _Room:
             asked=config.max_tokens,
             checkpointing=CHECKPOINTING[config.gradient_checkpointing],
         )
-        shape = Shape(max(1, (tokens - self.prompt) // self.longest), self.longest, self.prompt)
-        step = (checkpointed or self.plain).at(shape)
+        memory = checkpointed or self.network.plain
+        step = memory.of_tokens(max(tokens, self.prompt + self.longest), self.longest, self.prompt)
+        # A step has no more texts than this, however many tokens are allowed.
+        most = min(tokens, self.prompt + self.batch_size * self.longest)
         process = 0 if device.type == "cuda" else psutil.Process().memory_info().rss
-        peak = process + weights + trained + step
+        process += kept_by_libraries(device, self.network.dtype)
+        peak = process + weights + trained + memory.of_tokens(most, self.longest, self.prompt)
         return Fit(tokens if step + trained <= free else 0, checkpointed is not None, peak)
 
 
-def _on_gpus(network: Network, quantization: str, longest: int, prompt: int) -> dict[int, Fit]:
-    config = network.config.model_copy(update={"quantization": quantization})
-    room = _Room(
-        replace(network, config=config, device=torch.device("cuda"), dtype=torch.bfloat16), longest, prompt
-    )
+def _on_gpus(here: _Room, quantization: str) -> dict[int, Fit]:
+    config = here.network.config.model_copy(update={"quantization": quantization})
+    network = replace(here.network, config=config, device=torch.device("cuda"), dtype=torch.bfloat16)
+    room = replace(here, network=network)
     return {size: room.fit(size * 1e9 - _CONTEXT - room.weights[0]) for size in SIZES_GB}
 
 

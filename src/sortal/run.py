@@ -40,6 +40,7 @@ from sortal.training.logs import open_log
 from sortal.training.progress import NoProgress, Patient, ProgressView, TerminalProgress
 from sortal.training.runfolder import FolderState, RunFolder, default_out
 from sortal.training.signals import StopRequest
+from sortal.tuned import check_tuned, take_tuned
 
 Say = Callable[[str], None]
 _ALONE = 20  # texts that are scored one by one
@@ -63,6 +64,7 @@ def run(
     resume: bool = False,
     force: bool = False,
     consent: bool = False,
+    tuned: str | Path | None = None,
     say: Say | None = None,
     quiet: bool = False,
 ) -> Result:
@@ -73,6 +75,7 @@ def run(
         resume: continue the run in ``config.out``; a finished one is loaded and returned.
         force: resume although data, labels, model, seed or settings differ.
         consent: accept the terms of a base model that asks for it.
+        tuned: with a blend, a finished run that is this one without it: its model is taken instead of trained again.
         say: gets every line meant for people; default: stderr.
         quiet: no progress bar.
 
@@ -98,7 +101,7 @@ def run(
             say(f"{folder.path} is finished already; nothing to do")
             return _load_finished(folder)
         try:
-            return _run(config, data, folder, group, resume, force, consent, say, quiet)
+            return _run(config, data, folder, group, resume, force, consent, tuned, say, quiet)
         except BaseException as error:
             if group.main:
                 _leave(folder, found, error)
@@ -136,6 +139,7 @@ def _run(
     resume: bool,
     force: bool,
     consent: bool,
+    tuned: str | Path | None,
     say: Say,
     quiet: bool,
 ) -> Result:
@@ -159,6 +163,10 @@ def _run(
         result_settings(config.model_dump(mode="json"))
         | ({} if space.tree is None else {"tree_of_labels": space.tree.hash}),
     )
+    if tuned is not None:
+        if config.blend == "none":
+            raise ConfigError("--tuned is for a blend, and blend is none", "leave it out, or say blend=tfidf")
+        check_tuned(RunFolder(tuned), identity)
     if group.main:
         if resume and folder.run_json.exists() and folder.checkpoints.exists():
             saved = folder.read_run_json().get("identity")
@@ -181,7 +189,9 @@ def _run(
         context = FitContext(
             source, settled, parts.train, parts.dev, space, group, store, resume, stop, view, say, on_log
         )
-        fitted = method.fit(context)
+        fitted = method.fit(context) if tuned is None else take_tuned(Path(tuned), context)
+    if fitted.shifts_probabilities:
+        fitted.figures["shifts_probabilities"] = True
     if config.blend == "tfidf":
         from sortal.methods.blend import blend_with_tfidf  # scikit-learn takes a second to import
 
@@ -196,6 +206,7 @@ def _run(
     if not group.main:
         group.barrier()
         return Result(folder.path, classifier, {}, {})
+    _keep_dev(classifier, fitted.dev_scores, parts, folder)
     metrics = _evaluate(classifier, scores, parts, config, folder, view) if len(scores) else {}
     record = {
         "base_model": meta["base_model"],
@@ -326,6 +337,16 @@ def _evaluate(
         answers, len(space), space.task, twins.rows, **resampling
     )
     return {"split": "test", **metrics}
+
+
+def _keep_dev(classifier: Classifier, scores: Scores, parts: Parts, folder: RunFolder) -> None:
+    """Predictions of the dev rows, for whoever wants to choose by them: another threshold, a blend."""
+    if not len(scores):
+        return
+    space, decision = classifier.label_space, classifier.decision
+    probabilities = decision.probabilities(scores)
+    gold, decided = space.encode(parts.dev), decision.decide(probabilities)
+    write_predictions(folder.dev_predictions, parts.dev.ids, probabilities, decided, space, gold=gold)
 
 
 def _meta(

@@ -69,6 +69,7 @@ def test_the_run_folder_is_that_of_every_method(method, trained):
         "run.json",
         "metrics.json",
         "predictions.parquet",
+        "dev_predictions.parquet",
         "model",
         "logs",
     }

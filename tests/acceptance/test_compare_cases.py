@@ -272,6 +272,16 @@ def test_a_blend_is_a_method_of_its_own(data, tiny, tmp_path):
     assert "head+tfidf.epochs: 1" in page
 
 
+def test_a_blend_takes_the_model_that_the_comparison_has_tuned(data, tiny, tmp_path):
+    """Asked for first, it waits for it; with settings of its own it is trained by itself (above)."""
+    out = tmp_path / "out"
+    found = compared(data, tiny, out, ("head+tfidf", "head"), seeds=1, jobs=2)
+    assert [cell["status"] for cell in found.cells] == ["finished", "finished"]
+    words = (out / "logs" / "head+tfidf-0.log").read_text(encoding="utf-8")
+    assert f"the tuned model is that of {out / 'runs' / 'head-0'}" in words
+    assert "epoch 1" not in words
+
+
 @pytest.mark.parametrize(
     ("methods", "settings", "words"),
     [

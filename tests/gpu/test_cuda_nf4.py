@@ -4,6 +4,8 @@ import gc
 
 import pytest
 import torch
+from benchmarks.speed.sets import save_config
+from benchmarks.speed.weights import made_on
 from torch import nn
 
 from sortal.backbone import loading
@@ -115,10 +117,11 @@ def test_nf4_train_eval_train_has_equal_gradients_on_cuda(medium):
 def test_peak_memory_of_a_1b_shape_in_nf4(tmp_path, record_property):
     """The shape of Llama 3.2 1B with random weights: a step of 4,096 tokens; the peak goes into the test report."""
     pytest.importorskip("bitsandbytes")
-    _save(tmp_path, hidden=2048, inner=8192, layers=16, heads=32, kv_heads=8, vocabulary=128_256)
+    save_config("1b", tmp_path)
     gc.collect()
     torch.cuda.empty_cache()
-    model = _load(tmp_path, "nf4")
+    with made_on("cuda"):
+        model = _load(tmp_path, "nf4")
     weights = torch.cuda.memory_allocated()
     losses, peak = _steps(model, (256,) * 16)
     record_property("weights_bytes", weights)

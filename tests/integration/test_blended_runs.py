@@ -9,7 +9,10 @@ import pytest
 
 import sortal
 from baseline_runs import topics
-from sortal.errors import ModelError
+from sortal.config import build_config
+from sortal.errors import ConfigError, ModelError, RunFolderError
+from sortal.evaluation.predictions import read_predictions
+from sortal.run import run
 from tiny_runs import fit, rows, write_csv
 
 TEXTS = ["fine and nice", "awful, broken", "", "neither 文字"]
@@ -86,3 +89,47 @@ def test_a_linear_model_that_adds_nothing_is_left_out(tiny, tmp_path, monkeypatc
     assert any("no share, so it is left out" in line for line in said)
     assert not (result.folder / "model" / "tfidf.json").exists()
     assert "blend" not in sortal.load(result.folder / "model").meta
+
+
+@pytest.mark.parametrize("method", ["head", "instruct", "encoder"])
+def test_the_tuned_model_of_a_finished_run_is_taken_as_it_is(
+    tiny, tiny_encoders, tmp_path, method, monkeypatch
+):
+    data = write_csv(tmp_path / "d.csv", rows(90, ("good", "bad", "odd")))
+    model = tiny_encoders["bert"] if method == "encoder" else tiny
+    settings = {"method": method, "max_length": None, "loss": "focal"} if method != "instruct" else {"method": method, "max_length": None}  # fmt: skip
+    plain = fit(data, model, tmp_path / "plain", **settings)
+    trained = fit(data, model, tmp_path / "trained", blend="tfidf", **settings)
+    monkeypatch.setattr("sortal.training.loop.Loop.run", lambda loop: pytest.fail("trained again"))
+    said: list[str] = []
+    config = trained.record["config"] | {"out": str(tmp_path / "taken"), "max_tokens": None}
+    taken = run(build_config(config), tuned=plain.folder, say=said.append, quiet=True)
+    assert any(str(plain.folder) in line for line in said)
+    assert taken.record["training"]["blend"]["share"] == trained.record["training"]["blend"]["share"]
+    assert taken.record["identity"] == trained.record["identity"]
+    ours, theirs = (read_predictions(each.folder / "predictions.parquet") for each in (taken, trained))
+    np.testing.assert_allclose(ours.probabilities, theirs.probabilities, rtol=0, atol=1e-6)
+    loaded = sortal.load(taken.folder / "model")
+    np.testing.assert_allclose(
+        loaded.predict_proba(TEXTS), taken.classifier.predict_proba(TEXTS), rtol=0, atol=1e-6
+    )
+
+
+def test_a_tuned_model_of_another_run_is_refused(tiny, tmp_path, blended):
+    data = write_csv(tmp_path / "d.csv", rows(60))
+    plain = fit(data, tiny, tmp_path / "plain")
+    config = blended[0].record["config"] | {"max_tokens": None}
+    for tuned, words in (
+        (plain.folder, "train data: .* → .*; "),
+        (blended[0].folder, "blend: tfidf → none"),
+        (tmp_path / "none", "no finished run"),
+    ):
+        with pytest.raises(RunFolderError, match=words):
+            run(build_config(config | {"out": str(tmp_path / "new")}), tuned=tuned, quiet=True)
+        assert not (tmp_path / "new").exists()
+    with pytest.raises(ConfigError, match="blend is none"):
+        run(
+            build_config(config | {"out": str(tmp_path / "new"), "blend": "none"}),
+            tuned=blended[0].folder,
+            quiet=True,
+        )

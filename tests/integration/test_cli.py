@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -64,12 +65,22 @@ def test_a_fresh_process_says_nothing_but_what_is_ours_and_ends_stdout_with_json
     assert "accuracy" in done.stderr
 
 
+def test_dev_predictions_are_those_of_the_model_that_was_kept(trained):
+    dev = pq.read_table(trained.run / "dev_predictions.parquet").to_pylist()
+    rows = {f["id"]: f for f in dev}
+    record = json.loads((trained.run / "run.json").read_text())
+    assert len(rows) == record["data"]["dev"]["rows"]
+    best = max(entry["accuracy"] for entry in record["training"]["history"])
+    assert np.mean([row["gold"] == row["predicted"] for row in dev]) == pytest.approx(best)
+
+
 def test_a_run_folder_holds_what_the_contract_says(trained):
     names = {p.name for p in trained.run.iterdir()}
     assert names == {
         "run.json",
         "metrics.json",
         "predictions.parquet",
+        "dev_predictions.parquet",
         "twins.csv",
         "model",
         "checkpoints",

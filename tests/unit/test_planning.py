@@ -100,6 +100,19 @@ def test_eight_billion_parameters_in_four_bits_are_tuned_in_eight_gigabytes_with
     assert network.step(checkpointing=False).at(shape) > 3 * step
 
 
+def test_on_80_gigabytes_a_microbatch_is_large_enough_for_de_quantising_to_cost_little():
+    network = eight_b(quantization="nf4")
+    room = planning._Room(network, longest=512, prompt=0, batch_size=16)
+    fit = room.fit(80e9 - planning._CONTEXT - room.weights[0])
+    assert 12_000 < fit.max_tokens < 16_000
+    assert not fit.checkpointing
+    step = network.plain.of_tokens(16 * 512, 512)
+    workspaces = fit.peak_bytes - sum(room.weights) - step
+    assert 0 <= workspaces < 0.1e9, (
+        "the peak is that of the steps of 16 texts, and not of all that is allowed"
+    )
+
+
 def test_adapters_on_the_top_layers_keep_less():
     plain, top = eight_b().step(checkpointing=False), eight_b(lora_top_layers=8).step(checkpointing=False)
     assert top.at(Shape(16, 128)) < 0.3 * plain.at(Shape(16, 128))

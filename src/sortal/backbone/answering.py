@@ -16,6 +16,9 @@ def settle(model: nn.Module) -> None:
         merge_adapters(model)
         pack_weights(model)
         call_directly(model)
+    for module in model.modules():
+        for hook in getattr(module, "_sortal_narrowing", ()):  # what narrows adapters before every forward
+            hook.remove()
 
 
 def freeze(model: nn.Module) -> None:

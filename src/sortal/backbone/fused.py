@@ -20,6 +20,7 @@ class _LoraLinear(torch.autograd.Function):
     """``x Wᵀ + b + scale · (x Aᵀ) Bᵀ`` with W frozen; x ``[..., in]``, A ``[r, in]``, B ``[out, r]`` (fp32 or x's dtype).
 
     W may be a bitsandbytes 4-bit parameter: it is de-quantised in forward and again in backward, never kept.
+    ``narrow``: A and B in x's dtype, where they are at hand (`narrow_adapters`); gradients are those of a and b all the same.
     """
 
     @staticmethod
@@ -31,13 +32,14 @@ class _LoraLinear(torch.autograd.Function):
         a: torch.Tensor,
         b: torch.Tensor,
         scale: float,
+        narrow: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         rows = x.reshape(-1, x.shape[-1])
         # Adapters are kept in fp32 for the optimiser; the products run in the activations' dtype.
-        a16, b16 = a.to(x.dtype), b.to(x.dtype)
-        low = rows @ a16.t()
+        a16, b16 = (a.to(x.dtype), b.to(x.dtype)) if narrow is None else narrow
+        low = _scaled(rows, a16.t(), scale)
         out = F.linear(rows, dense(weight, x.dtype), bias)
-        out.addmm_(low, b16.t(), alpha=scale)
+        out.addmm_(low, b16.t())
         ctx.save_for_backward(rows, low, a16, b16)
         ctx.weight = weight  # frozen, and a 4-bit parameter would lose its quant_state as a saved tensor
         ctx.scale, ctx.shape, ctx.adapter_dtype = scale, x.shape, a.dtype
@@ -48,15 +50,27 @@ class _LoraLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         rows, low, a16, b16 = ctx.saved_tensors
         grad = grad.reshape(-1, grad.shape[-1])
-        grad_low = (grad @ b16).mul_(ctx.scale)
-        grad_b = (grad.t() @ low).to(ctx.adapter_dtype).mul_(ctx.scale)
-        grad_a = (grad_low.t() @ rows).to(ctx.adapter_dtype)
+        grad_low = _scaled(grad, b16, ctx.scale)
+        grad_b = _product(grad.t(), low, ctx.adapter_dtype)
+        grad_a = _product(grad_low.t(), rows, ctx.adapter_dtype)
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = grad @ dense(ctx.weight, grad.dtype)
             grad_x.addmm_(grad_low, a16)
             grad_x = grad_x.view(ctx.shape)
-        return grad_x, None, None, grad_a, grad_b, None
+        return grad_x, None, None, grad_a, grad_b, None, None
+
+
+def _scaled(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
+    """``scale · a b``, scaled inside the product."""
+    return a.new_empty(a.shape[0], b.shape[1]).addmm_(a, b, beta=0, alpha=scale)
+
+
+def _product(a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """``a b`` in ``dtype``; on CUDA it is accumulated and written there without a pass of its own."""
+    if a.is_cuda and a.dtype != dtype:
+        return torch.mm(a, b, out_dtype=dtype)
+    return (a @ b).to(dtype)
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -64,12 +78,16 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float, plus_one: bool) -> torch.Tensor:
+        ctx.plus_one, ctx.one_kernel = plus_one, x.is_cuda and x.dtype == weight.dtype and not plus_one
+        if ctx.one_kernel:
+            out, inverse = torch.ops.aten._fused_rms_norm(x, weight.shape, weight, eps)
+            ctx.save_for_backward(x, weight, inverse)
+            return out  # type: ignore[no-any-return]
         wide = x.float()
         inverse = torch.rsqrt(
             torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps)
         )
         ctx.save_for_backward(x, weight, inverse)
-        ctx.plus_one = plus_one
         if plus_one:  # Gemma: (1 + weight), multiplied in fp32
             return (wide * inverse).mul_(weight.float() + 1.0).to(x.dtype)
         return (wide * inverse).to(x.dtype).mul_(weight)
@@ -78,6 +96,11 @@ class _RmsNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight, inverse = ctx.saved_tensors
+        if ctx.one_kernel:
+            found, _ = torch.ops.aten._fused_rms_norm_backward(
+                grad.contiguous(), x, weight.shape, inverse, weight, [True, False]
+            )
+            return found, None, None, None
         # Copies even in fp32: a post-norm's incoming gradient is also the residual's, and x belongs to the forward.
         scaled = grad.to(torch.float32, copy=True).mul_(
             weight.float() + 1.0 if ctx.plus_one else weight.float()
@@ -139,10 +162,28 @@ def lora_forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch
     name = self.active_adapters[0]
     base = self.get_base_layer()
     a, b = self.lora_A[name].weight, self.lora_B[name].weight
-    narrow = getattr(self, "_sortal_narrow", None)  # of a frozen model, unless it was moved since
-    if narrow is not None and (narrow[0].dtype, narrow[0].device) == (x.dtype, x.device):
-        a, b = narrow
-    return _computed(_LoraLinear, x, base.weight, base.bias, a, b, self.scaling[name])
+    narrow = getattr(self, "_sortal_narrow", None)
+    if narrow is not None and (narrow[0].dtype, narrow[0].device) != (x.dtype, x.device):
+        narrow = None  # of a frozen model that was moved since
+    return _computed(_LoraLinear, x, base.weight, base.bias, a, b, self.scaling[name], narrow)
+
+
+def narrow_adapters(layers: list[Any], dtype: torch.dtype) -> None:
+    """Give fused LoRA layers their adapters in ``dtype``, all in one pass: one by one they are two kernels per layer."""
+    pairs = [
+        (layer.lora_A[name].weight, layer.lora_B[name].weight)
+        for layer in layers
+        for name in layer.active_adapters[:1]
+    ]
+    wide = [weight.detach() for pair in pairs for weight in pair]
+    flat = torch.empty(sum(weight.numel() for weight in wide), dtype=dtype, device=wide[0].device)
+    views = [
+        part.view(weight.shape)
+        for part, weight in zip(flat.split([weight.numel() for weight in wide]), wide, strict=True)
+    ]
+    torch._foreach_copy_(views, wide)
+    for number, layer in enumerate(layers):
+        layer._sortal_narrow = (views[2 * number], views[2 * number + 1])
 
 
 def is_rms_norm(module: Any) -> bool:

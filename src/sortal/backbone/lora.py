@@ -6,6 +6,7 @@ import re
 import types
 from typing import Any
 
+import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -13,6 +14,7 @@ from sortal.backbone import fused
 from sortal.backbone.adapters import LoraConfig as PeftLoraConfig
 from sortal.backbone.adapters import LoraLayer, PeftModel, TaskType, get_peft_model
 from sortal.backbone.quiet import quiet
+from sortal.backbone.rotary import is_rotary_attention, with_rotary
 from sortal.config import RunConfig, nearest
 from sortal.errors import ConfigError
 
@@ -94,9 +96,9 @@ def add_lora(model: Any, config: RunConfig) -> PeftModel:
 
 
 def fuse(model: nn.Module) -> int:
-    """Replace the forward of every module that `fused` knows how to compute; returns how many were replaced.
+    """Replace the forward of every module that `fused` and `rotary` know how to compute; returns how many were replaced.
 
-    Parameters, names and files stay untouched; `peft`'s own forward remains in use for merged or disabled adapters.
+    Parameters, names and files stay untouched; `peft`'s own forward remains in use for disabled adapters.
     """
     count = 0
     for module in model.modules():
@@ -107,10 +109,40 @@ def fuse(model: nn.Module) -> int:
             module.forward = types.MethodType(fused.rms_forward, module)
         elif fused.is_silu_mlp(module):
             module.forward = types.MethodType(fused.mlp_forward, module)
+        elif is_rotary_attention(module):
+            module.forward = with_rotary(module)
         else:
             continue
         count += 1
+    _narrow_at_once(model)
     return count
+
+
+def _narrow_at_once(model: nn.Module) -> None:
+    """Let every forward of the decoder begin with `fused.narrow_adapters`, where adapters are wider than what they are multiplied with."""
+    adapted = {
+        path: module for path, module in model.named_modules() if hasattr(module, "_sortal_plain_forward")
+    }
+    if not adapted or any(layer_index(path) is None for path in adapted):
+        return
+    stack = re.search(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.\d+\.", path := next(iter(adapted)))
+    decoder = model.get_submodule(path[: stack.start()] if stack else "")
+    given = (p.dtype for n, p in decoder.named_parameters() if "lora_" not in n and p.is_floating_point())
+    layers, dtype = list(adapted.values()), next(given, torch.float32)
+
+    def before(module: nn.Module, inputs: Any) -> None:
+        if layers[0].lora_A[layers[0].active_adapters[0]].weight.dtype != dtype:
+            fused.narrow_adapters(layers, dtype)
+
+    def after(module: nn.Module, inputs: Any, output: Any) -> None:
+        for layer in layers:
+            layer._sortal_narrow = None  # the next step's are others
+
+    hooks = (
+        decoder.register_forward_pre_hook(before),
+        decoder.register_forward_hook(after, always_call=True),
+    )
+    decoder._sortal_narrowing = hooks  # type: ignore[assignment]
 
 
 def _plain_lora(module: Any) -> bool:

@@ -11,11 +11,14 @@ import os
 import queue
 import signal
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from sortal.bulk.inputs import Input
 from sortal.bulk.plan import Plan, Rows, plan
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 # Bytes, for a cluster made for one prediction: the shards on their way are few, and bounded.
 _OBJECT_STORE = 256 << 20
 _POLL = 0.2
+_MARK = "SORTAL_RAY_CLUSTER"  # tells the processes of a cluster of our own
+_LAST_SECONDS = 3.0  # for them to end by themselves
 
 
 def ray_engine(
@@ -71,13 +76,15 @@ def cluster(address: str | None) -> Iterator[None]:
     address = address or os.environ.get("RAY_ADDRESS")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
+    mark = uuid.uuid4().hex
     try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level="ERROR",
-            **({} if address else own),
-        )
+        with _marked(mark):
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level="ERROR",
+                **({} if address else own),
+            )
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise ResourceError(
             f"no Ray cluster at {address or 'this machine'}: {_first_line(error)}",
@@ -91,6 +98,31 @@ def cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        if not address:
+            _end_all(mark)
+
+
+@contextmanager
+def _marked(mark: str) -> Iterator[None]:
+    """Processes started meanwhile, and theirs, have ``mark`` in their environment."""
+    os.environ[_MARK] = mark
+    try:
+        yield
+    finally:
+        del os.environ[_MARK]
+
+
+def _end_all(mark: str) -> None:
+    """End what is left of a cluster that was shut down: agents that it started anew while it ended look for their parent for a minute."""
+    left = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(_MARK) == mark:
+                left.append(process)
+    _, alive = psutil.wait_procs(left, timeout=_LAST_SECONDS)
+    for process in alive:
+        with suppress(psutil.Error):
+            process.kill()
 
 
 def _nodes() -> list[dict[str, float]]:

@@ -160,7 +160,12 @@ def _usage_error(error: Exception, verb: str) -> BaseException | None:
     what = str(error.format_message()).strip().rstrip(".")
     possible = sorted(getattr(error, "possibilities", None) or ())
     if possible:
-        what = f"{what.partition(' (Possible')[0]}; did you mean {' or '.join(possible)}?"
+        from difflib import get_close_matches
+
+        what = what.partition(" (Possible")[0]
+        typed = what.rpartition(" ")[2].strip("'")
+        possible = get_close_matches(typed, possible, n=1, cutoff=0.7) or possible
+        what = f"{what}; did you mean {' or '.join(possible)}?"
     if type(error).__name__ == "NoArgsIsHelpError":
         what = f"{verb} needs a verb of its own"
     return ConfigError(what[:1].lower() + what[1:], f"see sortal {verb} --help")

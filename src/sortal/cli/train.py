@@ -129,6 +129,16 @@ def command(
         list[str] | None,
         Option("--set", metavar="key=value…", help="any other setting (sortal config schema)"),
     ] = None,
+    blend: Annotated[
+        str | None, Option(help="none | tfidf: add the scores of a linear model on TF-IDF features")
+    ] = None,
+    tuned: Annotated[
+        str | None,
+        Option(
+            metavar="RUN",
+            help="with --blend tfidf: take the model of this finished run, which is the same but for the blend",
+        ),
+    ] = None,
     resume: Annotated[bool, Option("--resume", help="continue the run in --out")] = False,
     force: Annotated[bool, Option("--force", help="resume although data or settings differ")] = False,
     accept_terms: Annotated[bool, Option("--accept-terms", help="accept the base model's own terms")] = False,
@@ -175,13 +185,16 @@ def command(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "abstain_below": abstain_below,
+        "blend": blend,
         "seed": seed,
         "out": out,
     }
     overrides = {key: value for key, value in given.items() if value is not None} | parse_assignments(
         set_ or []
     )
-    summary = train(overrides, config, resume=resume, force=force, consent=accept_terms, dry_run=dry_run)
+    summary = train(
+        overrides, config, resume=resume, force=force, consent=accept_terms, tuned=tuned, dry_run=dry_run
+    )
     if json and summary:  # empty in a process that is not the main one
         output.summary(summary)
 
@@ -193,6 +206,7 @@ def train(
     resume: bool = False,
     force: bool = False,
     consent: bool = False,
+    tuned: str | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
     """Run it and show the result; returns the summary that ``--json`` prints."""
@@ -217,7 +231,7 @@ def train(
     from sortal.evaluation.words import twins
     from sortal.run import run
 
-    result = run(config, resume=resume, force=force, consent=consent, say=output.say)
+    result = run(config, resume=resume, force=force, consent=consent, tuned=tuned, say=output.say)
     if not result.record:  # a process that is not the main one
         return {}
     metrics = result.metrics

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -174,12 +174,17 @@ def _run(
     ):
         try:
             while waiting or running:
-                while waiting and len(running) < jobs:
-                    number = waiting.pop(0)
+                while len(running) < jobs and (ready := _ready(waiting, cells, running)) is not None:
+                    waiting.remove(number := ready)
                     cell = cells[number]
                     _wait_for(cell.folder.path)
                     records[number]["status"] = "running"
-                    running[number] = start_cell(cell, out / "settings" / f"{cell.name}.yaml", logs[number])
+                    plain = _without_blend(cell, cells)
+                    done = plain is not None and records[plain]["status"] == "finished"
+                    tuned = cells[plain].folder.path if plain is not None and done else None
+                    running[number] = start_cell(
+                        cell, out / "settings" / f"{cell.name}.yaml", logs[number], tuned
+                    )
                     if not console.is_terminal:
                         console.print(f"{cell.name}: running ({logs[number]})", highlight=False)
                 lines = {cells[number].name: last_line(logs[number]) for number in running}
@@ -199,6 +204,27 @@ def _run(
             stop_cells(list(running.values()))
             raise
     return latest
+
+
+def _without_blend(cell: Cell, cells: Sequence[Cell]) -> int | None:
+    """The cell whose tuned model ``cell`` is the blend of, by its place; None where there is none or its settings are others."""
+    if cell.config.blend == "none":
+        return None
+    apart = {"blend", "out"}
+    wanted = cell.config.model_dump(exclude=apart)
+    for number, other in enumerate(cells):
+        if other.config.blend == "none" and other.config.model_dump(exclude=apart) == wanted:
+            return number
+    return None
+
+
+def _ready(waiting: Sequence[int], cells: Sequence[Cell], running: Mapping[int, Process]) -> int | None:
+    """The first cell that waits for nothing: a blend waits for the model that it blends."""
+    for number in waiting:
+        plain = _without_blend(cells[number], cells)
+        if plain is None or plain not in {*waiting, *running}:
+            return number
+    return None
 
 
 def _wait_for(folder: Path) -> None:

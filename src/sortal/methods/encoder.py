@@ -109,13 +109,13 @@ class EncoderMethod:
                 scorer.units,
             )
         loss = training_loss(config, space, gold, scorer.units)
-
+        objective = Classification(scorer.model, train, gold, loss, context.processes.device)
         tuned = fine_tune(
             context,
             scorer.model,
-            Classification(scorer.model, train, gold, loss, context.processes.device),
+            objective,
             lambda view: scorer.score_encoded(dev, view),
-            budget_steps(context, scorer.model, int(train.lengths.max())),
+            budget_steps(context, scorer.model, objective),
         )
         # Merged weights round differently: what decides about thresholds must be what is saved.
         merged = scorer.model.merge()

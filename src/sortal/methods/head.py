@@ -135,13 +135,13 @@ class HeadMethod:
                 scorer.units,
             )
         loss = training_loss(config, space, gold, scorer.units)
-
+        objective = Classification(scorer.model, train, gold, loss, context.processes.device)
         tuned = fine_tune(
             context,
             scorer.model,
-            Classification(scorer.model, train, gold, loss, context.processes.device),
+            objective,
             lambda view: scorer.score_encoded(dev, view),
-            budget_steps(context, scorer.model, int(train.lengths.max())),
+            budget_steps(context, scorer.model, objective),
         )
         scorer.model.trunk = None
         scorer.settle()  # merged weights round differently: thresholds are for what is loaded

@@ -165,13 +165,12 @@ class InstructMethod:
         say(lengths_line(trunks.texts, encoder))
         say(parameters_line(scorer.model))
         objective = self._objective(config, space, scorer.model, trunks, gold)
-        longest, shared = int(objective.lengths.max()), objective.shared_tokens
         tuned = fine_tune(
             context,
             scorer.model,
             objective,
             lambda view: scorer.score_encoded(dev, view),
-            budget_steps(context, scorer.model, longest, prompt=shared),
+            budget_steps(context, scorer.model, objective),
         )
         settle(scorer.model)  # merged weights round differently: thresholds are for what is loaded
         scorer.frozen = True

@@ -74,6 +74,16 @@ class Network:
         """Of the linear layers in the stack."""
         return sum(w.numel() for w in _linear_weights(self._whole))
 
+    @cached_property
+    def plain(self) -> StepMemory:
+        """Of a microbatch; rehearsed once."""
+        return self.step(checkpointing=False)
+
+    @cached_property
+    def checkpointed(self) -> StepMemory:
+        """Of one whose layers are computed twice; rehearsed once."""
+        return self.step(checkpointing=True)
+
     def step(self, *, checkpointing: bool) -> StepMemory:
         """Memory of a microbatch."""
         layers = self._adapted_layers()  # below them nothing is kept
@@ -201,11 +211,12 @@ class _Flash(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
         q, k, v, _, _ = ctx.saved_tensors
-        wide = [
-            torch.empty_like(q) for _ in range(2)
-        ]  # keys and values of every query head, before they are added up
-        del wide
-        return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        sums = torch.empty_like(q, dtype=torch.float32)  # where blocks of keys add up the gradient of queries
+        # Keys and values of every query head, before they are added up.
+        wide = [torch.empty_like(q) for _ in range(2)] if q.shape[1] != k.shape[1] else []
+        del sums, wide
+        return found
 
 
 def _flash_attention(

@@ -9,7 +9,7 @@ import torch
 from sortal.backbone.checkpointing import checkpoint_layers
 from sortal.backbone.language_model import LanguageModel
 from sortal.backbone.lora import parameter_count
-from sortal.config import RunConfig
+from sortal.config import RunConfig, resolve_sizes
 from sortal.methods.base import FitContext
 from sortal.methods.encoder_model import EncoderModel
 from sortal.methods.head_model import HeadModel
@@ -22,71 +22,83 @@ from sortal.training.budget import (
     default_max_tokens,
     free_memory,
     held_now,
+    kept_by_libraries,
 )
-from sortal.training.step_memory import Shape
+from sortal.training.objective import Objective
+from sortal.training.order import most_tokens
 
 _SMALL = 50_000_000  # parameters; on a CPU a step of fewer takes no memory worth the seconds of a rehearsal
 # What transformers and torch raise where a network cannot be made from its config alone.
 _UNKNOWN = (RuntimeError, TypeError, ValueError, AttributeError, IndexError, NotImplementedError)
-# What torch's matrix library and the allocator keep beside tensors on a CPU in bf16: 0.34 GB at the end of 556 steps of a head.
-_LIBRARIES = 350_000_000
 _UPDATE = 12  # bytes per trained parameter that do not exist yet: its gradient and two moments
 
 
 def budget_steps(
-    context: FitContext, model: HeadModel | LanguageModel | EncoderModel, longest: int, prompt: int = 0
+    context: FitContext, model: HeadModel | LanguageModel | EncoderModel, objective: Objective
 ) -> StepBudget:
-    """Rehearse a step, choose the size of a microbatch, switch checkpointing on in ``model`` where it is needed, and say what that takes.
-
-    Args:
-        longest: tokens of the longest text; prompt: of what all texts share.
-    """
+    """Rehearse a step, choose the size of a microbatch, switch checkpointing on in ``model`` where it is needed, and say what that takes."""
     config, device = context.config, context.processes.device
     wanted = CHECKPOINTING[config.gradient_checkpointing]
-    dropout = config.lora_dropout > 0 or config.encoder_dropout > 0
     network = network_of(model, config, device)
     rule = StepBudget(config.max_tokens or default_max_tokens(network.settings, network.dtype, device))
-    trained, total = parameter_count(model)
-    small = device.type == "cpu" and total < _SMALL
+    small = device.type == "cpu" and parameter_count(model)[1] < _SMALL
     padded = (isinstance(model, HeadModel) and not model.packed) or (
         isinstance(model, LanguageModel) and not model.shares
     )
     if padded or config.shard_base or (small and wanted is None):
         if wanted:
-            checkpoint_layers(model, dropout)
+            checkpoint_layers(model, dropout=draws(config))
         return replace(rule, checkpointing=bool(wanted))
     try:
-        plain = network.step(checkpointing=False)
+        _ = network.plain
     except _UNKNOWN as error:  # an architecture that a config alone does not make work
         context.say(
             f"no estimate of the memory: {type(error).__name__} in a rehearsal of {type(model).__name__}"
         )
         return rule
-    held, update = held_now(device), _UPDATE * trained
-    if device.type == "cpu" and network.dtype == torch.bfloat16:
-        held += _LIBRARIES
+    return fit_steps(context, model, objective, network)
+
+
+def fit_steps(
+    context: FitContext,
+    model: HeadModel | LanguageModel | EncoderModel,
+    objective: Objective,
+    network: Network,
+) -> StepBudget:
+    """`budget_steps` where ``network`` can be rehearsed."""
+    config, processes = context.config, context.processes
+    longest, prompt = int(objective.lengths.max()), objective.shared_tokens
+    update = _UPDATE * parameter_count(model)[0]
+    held = held_now(processes.device) + kept_by_libraries(processes.device, network.dtype) + update
     tokens, checkpointed = choose_budget(
-        plain,
-        lambda: network.step(checkpointing=True),
-        free=free_memory(device) - update,
-        ceiling=ceiling(device),
+        network.plain,
+        lambda: network.checkpointed,
+        free=free_memory(processes.device) - update,
+        ceiling=ceiling(processes.device),
         longest=longest,
         prompt=prompt,
         asked=config.max_tokens,
-        checkpointing=wanted,
+        checkpointing=CHECKPOINTING[config.gradient_checkpointing],
     )
     # The memory of processes may differ, and what they do must not.
-    tokens = -context.processes.largest(-tokens)
-    recompute = context.processes.any(checkpointed is not None)
+    tokens = -processes.largest(-tokens)
+    recompute = processes.any(checkpointed is not None)
     if recompute:
-        checkpoint_layers(model, dropout)
-    largest = Shape(max(1, (tokens - prompt) // longest), longest, prompt)
-    step = (checkpointed or plain).at(largest)
+        checkpoint_layers(model, dropout=draws(config))
+    sizes = resolve_sizes(config, len(objective.lengths))
+    largest = max(min(tokens, prompt + most_tokens(objective.lengths, sizes, processes)), prompt + longest)
+    memory = network.checkpointed if recompute else network.plain
+    step = memory.of_tokens(largest, longest, prompt)
     context.say(
-        f"estimated peak memory {(held + update + step) / 1e9:.1f} GB: {(held + update) / 1e9:.1f} GB without a step, {step / 1e9:.1f} GB for a microbatch of {tokens:,} tokens"
-        + (", whose layers are computed twice" if recompute else "")
+        f"estimated peak memory {(held + step) / 1e9:.1f} GB: {held / 1e9:.1f} GB without a step, {step / 1e9:.1f} GB for the largest microbatch, of {largest:,} tokens where {tokens:,} are allowed"
+        + ("; layers are computed twice" if recompute else "")
     )
-    return StepBudget(tokens, recompute, held + update + step)
+    return StepBudget(tokens, recompute, held + step)
+
+
+def draws(config: RunConfig) -> bool:
+    """Whether layers draw random numbers."""
+    return config.lora_dropout > 0 or config.encoder_dropout > 0
 
 
 def network_of(

@@ -7,7 +7,8 @@ size that is met again: with tokens of no example, and with places for examples 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,13 @@ class StepGraphs:
         say: Callable[[str], None],
     ) -> None:
         self.objective, self.most, self.say = objective, most, say
+        self.parameters = list(parameters)
         self.longest = int(objective.lengths.max())
         self._seen: set[int] = set()
         self._graphs: dict[int, _Recorded] = {}
         self._pool = torch.cuda.graph_pool_handle()
         self._usable = True
-        for parameter in parameters:
+        for parameter in self.parameters:
             parameter.grad = torch.zeros_like(parameter)
 
     def backward(self, rows: npt.NDArray[np.int64], weight: float) -> torch.Tensor | None:
@@ -74,7 +76,10 @@ class StepGraphs:
         targets = self.objective.targets_of(rows)
         places = torch.zeros((self.most, *targets.shape[1:]), dtype=targets.dtype, device=device)
         try:
-            return _Recorded(self.objective, self._pack(rows, size).to(device), places, self._pool)
+            with _without_gradients(self.parameters):
+                return _Recorded(
+                    self.objective, self.parameters, self._pack(rows, size).to(device), places, self._pool
+                )
         except RuntimeError as error:
             reason = "memory" if is_out_of_memory(error) else str(error).splitlines()[0]
             self.say(f"steps are not recorded as CUDA graphs ({reason}): the same results, more slowly")
@@ -87,10 +92,30 @@ class StepGraphs:
         return filled([self.objective.texts[i] for i in rows], size, self.most, self.longest)
 
 
-class _Recorded:
-    """One graph with the tensors it reads and the value it writes."""
+@contextmanager
+def _without_gradients(parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
+    """Inside, parameters have no gradients, so that backward leaves its own in their place instead of adding each to one."""
+    kept = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, gradient in zip(parameters, kept, strict=True):
+            parameter.grad = gradient
 
-    def __init__(self, objective: Classification, rows: Pack, targets: torch.Tensor, pool: Any) -> None:
+
+class _Recorded:
+    """One graph with the tensors it reads and writes: the value and the gradients, which are then added to the parameters' all at once."""
+
+    def __init__(
+        self,
+        objective: Classification,
+        parameters: Sequence[torch.nn.Parameter],
+        rows: Pack,
+        targets: torch.Tensor,
+        pool: Any,
+    ) -> None:
         self.rows, self.targets = rows, targets
         self.weights = torch.zeros(len(targets), device=targets.device)
         self.graph = torch.cuda.CUDAGraph()
@@ -99,6 +124,8 @@ class _Recorded:
             self.value = (losses * self.weights).sum()
             self.value.backward()
         self.value = self.value.detach()
+        self.reached = [parameter for parameter in parameters if parameter.grad is not None]
+        self.gradients = _gradients(self.reached)
 
     def replay(self, rows: Pack, targets: torch.Tensor, weight: float) -> torch.Tensor:
         for name in ("input_ids", "position_ids", "cu_seqlens", "last"):
@@ -107,4 +134,9 @@ class _Recorded:
         self.weights.zero_()
         self.weights[: len(targets)] = weight
         self.graph.replay()
+        torch._foreach_add_(_gradients(self.reached), self.gradients)
         return self.value.clone()
+
+
+def _gradients(parameters: Sequence[torch.nn.Parameter]) -> list[torch.Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]

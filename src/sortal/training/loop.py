@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from sortal.backbone.lora import trainable, training_mode
+from sortal.backbone.lora import parameter_count, trainable, training_mode
 from sortal.backbone.packing import microbatches
 from sortal.config import ResolvedConfig, RunConfig
 from sortal.errors import CheckpointError, Interrupted, ResourceError, TrainingDivergedError
@@ -27,6 +27,7 @@ from sortal.training.distributed import Processes
 from sortal.training.graphs import MOST_PARAMETERS, StepGraphs
 from sortal.training.objective import Classification, Objective
 from sortal.training.optimizer_state import flatten_optimizer, restore_optimizer
+from sortal.training.order import epoch_order
 from sortal.training.progress import ProgressView
 from sortal.training.random_state import restore_rng, rng_tensors
 from sortal.training.schedule import factor
@@ -147,7 +148,7 @@ class Loop:
         objective, config = self.objective, self.config
         if not (config.cuda_graphs and isinstance(objective, Classification) and objective.fixed_shapes):
             return None
-        if config.shard_base or sum(p.numel() for p in self.model.parameters()) > MOST_PARAMETERS:
+        if config.shard_base or parameter_count(self.model)[1] > MOST_PARAMETERS:
             return None
         return StepGraphs(objective, list(self.parameters.values()), config.batch_size, self.say)
 
@@ -263,8 +264,7 @@ class Loop:
         return self._position >= self.total_steps
 
     def _epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
-        """A permutation that depends on seed and epoch only."""
-        return np.random.default_rng([self.config.seed, epoch]).permutation(len(self.objective.lengths))
+        return epoch_order(len(self.objective.lengths), self.config.seed, epoch)
 
     def _evaluation_due(self) -> bool:
         """At the end of an epoch and at even distances inside it, unless this step was evaluated already."""

@@ -36,6 +36,7 @@ class RunFolder:
         self.run_json = self.path / "run.json"
         self.metrics_json = self.path / "metrics.json"
         self.predictions = self.path / "predictions.parquet"
+        self.dev_predictions = self.path / "dev_predictions.parquet"
         self.twins = self.path / "twins.csv"
         self.model = self.path / "model"
         self.checkpoints = self.path / "checkpoints"

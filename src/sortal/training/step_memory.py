@@ -29,9 +29,13 @@ class Shape:
 
     @property
     def features(self) -> tuple[float, ...]:
-        """What memory is linear in: a constant, tokens, and the cells of attention inside texts, inside the prompt and between them."""
-        p, t = self.prompt, self.tokens
-        return (1.0, t + p, t * self.width, p * p, t * p)
+        """Of `features`."""
+        return features(self.tokens, self.width, self.prompt)
+
+
+def features(tokens: int, width: int, prompt: int) -> tuple[float, ...]:
+    """What memory is linear in: a constant, tokens, and the cells of attention inside texts, inside the prompt and between them."""
+    return (1.0, tokens + prompt, tokens * width, prompt * prompt, tokens * prompt)
 
 
 # Enough different ones to tell the features apart, of the size of real ones: what decides the peak of a tiny one is something else.
@@ -56,6 +60,11 @@ class StepMemory:
     def at(self, shape: Shape) -> int:
         """Bytes of one microbatch."""
         return int(np.dot(self.coefficients, shape.features))
+
+    def of_tokens(self, tokens: int, width: int, prompt: int = 0) -> int:
+        """Bytes of a microbatch of so many tokens, its prompt's included, whose texts have up to ``width`` of them."""
+        own = max(tokens - prompt, 0)
+        return int(np.dot(self.coefficients, features(own, width, prompt)))
 
     def tokens_within(self, held: float, width: int, prompt: int = 0) -> int:
         """The most tokens of texts of ``width`` tokens that ``held`` bytes allow; 0 when the prompt alone is too much."""

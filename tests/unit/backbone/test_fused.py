@@ -10,7 +10,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from transformers import LlamaConfig
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
-from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaModel, LlamaRMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from sortal.backbone import fused
@@ -307,3 +307,35 @@ def test_merged_and_disabled_adapters_use_pefts_forward():
             torch.testing.assert_close(replaced(x), replaced[0].base_layer(x))
     replaced[0].enable_adapters(True)
     torch.testing.assert_close(replaced(x), active, rtol=1e-5, atol=1e-5)
+
+
+def test_adapters_are_narrowed_once_for_a_forward_and_follow_the_optimiser():
+    """The same numbers as casting them layer by layer, before and after a step, and nothing is kept between."""
+    config = LlamaConfig(hidden_size=32, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=2, intermediate_size=16, vocab_size=9)  # fmt: skip
+    torch.manual_seed(0)
+    base = LlamaModel(config).to(torch.bfloat16).requires_grad_(False)
+    net = inject_adapter_in_model(LoraConfig(r=2, target_modules=["q_proj", "down_proj"]), base)
+    for name, parameter in net.named_parameters():
+        if "lora_" in name:
+            parameter.data = torch.randn_like(parameter, dtype=torch.float32) / 4
+    fuse(net)
+    apart = copy.deepcopy(net)
+    for hook in apart._sortal_narrowing:
+        hook.remove()
+    apart._forward_hooks.clear()
+    apart._forward_pre_hooks.clear()
+    calls = []
+    narrow = fused.narrow_adapters
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused, "narrow_adapters", lambda *given: calls.append(1) or narrow(*given))
+        for _ in range(2):
+            for model in (net, apart):
+                model(torch.tensor([[1, 2, 3]])).last_hidden_state.float().square().sum().backward()
+                trained = [p for p in model.parameters() if p.requires_grad]
+                assert trained
+                assert all(p.grad is not None for p in trained)
+                torch.optim.SGD(trained, lr=0.1).step()
+            pairs = zip(net.parameters(), apart.parameters(), strict=True)
+            assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+    assert len(calls) == 2
+    assert all(getattr(module, "_sortal_narrow", None) is None for module in net.modules())

@@ -108,9 +108,9 @@ def test_a_fused_model_gives_the_logits_and_gradients_of_the_plain_one(tiny_mode
         assert error <= 1e-5 * gradient.norm(), name
 
 
-def test_fuse_replaces_every_lora_layer_norm_and_mlp_of_a_llama(tiny):
+def test_fuse_replaces_every_lora_layer_norm_mlp_and_attention_of_a_llama(tiny):
     model = add_lora(classifier(tiny), build_config({}))
-    assert fuse(model) == 2 * 7 + (2 * 2 + 1) + 2
+    assert fuse(model) == 2 * 7 + (2 * 2 + 1) + 2 + 2
 
 
 def test_fuse_leaves_adapters_with_dropout_to_peft(tiny):

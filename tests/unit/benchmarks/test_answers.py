@@ -26,6 +26,7 @@ def test_rows_are_counted_against_the_first_way():
         {
             "command": "c",
             "threads": 1,
+            "data": "set/test.csv",
             "answers": [first, other],
             "products": {8: {"bf16": 1.25, "int8": 0.5}},
         }

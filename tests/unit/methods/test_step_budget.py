@@ -62,7 +62,13 @@ def test_a_run_says_what_it_will_take_and_keeps_the_estimate(tmp_path, tiny, mon
     monkeypatch.setattr(step_budget, "_SMALL", 0)
     data, said = write_csv(tmp_path / "d.csv", rows(60)), []
     result = fit(data, tiny, tmp_path / "run", said=said)
-    assert any(line.startswith("estimated peak memory ") for line in said)
+    (line,) = [line for line in said if line.startswith("estimated peak memory ")]
+    lengths = next(line for line in said if "training texts, " in line)
+    longest = int(lengths.split("max ")[1].split(")")[0])
+    largest = int(line.split("of ")[1].split(" tokens where ")[0].replace(",", ""))
+    assert longest < largest < 8 * longest < 2048, (
+        "of the run's own steps of 8 texts, and not all that is allowed"
+    )
     training = result.record["training"]
     assert 0.5 < training["estimated_peak_bytes"] / training["peak_memory_bytes"] < 1.5
 

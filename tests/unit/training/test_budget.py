@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from sortal.training import budget
-from sortal.training.budget import bytes_per_token, default_max_tokens, is_out_of_memory, peak_memory
+from sortal.training.budget import (
+    bytes_per_token,
+    default_max_tokens,
+    free_memory,
+    is_out_of_memory,
+    peak_memory,
+)
 
 CPU = torch.device("cpu")
 SMALL = SimpleNamespace(hidden_size=64, intermediate_size=128, num_hidden_layers=2)
@@ -49,10 +55,29 @@ def test_the_budget_has_a_floor_and_a_ceiling(monkeypatch):
     assert default_max_tokens(SMALL, torch.float32, CPU) == budget._CPU_CEILING
 
 
+CUDA = torch.device("cuda")
+
+
+def _card(monkeypatch, free, total, reserved=0, allocated=0, share=1.0):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, total))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda index: share)
+
+
 def test_cuda_asks_the_device(monkeypatch):
     each = bytes_per_token(LARGE, torch.bfloat16)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * 3000 * each, 0))
-    assert default_max_tokens(LARGE, torch.bfloat16, torch.device("cuda")) == 3000
+    _card(monkeypatch, 2 * 3000 * each, 1 << 40)
+    assert default_max_tokens(LARGE, torch.bfloat16, CUDA) == 3000
+
+
+def test_what_the_allocator_keeps_unused_is_free_and_a_share_of_the_card_is_a_limit(monkeypatch):
+    _card(monkeypatch, 30, 100, reserved=50, allocated=20)
+    assert free_memory(CUDA) == 60, "30 of the card and 30 that the allocator kept"
+    _card(monkeypatch, 30, 100, reserved=50, allocated=20, share=0.5)
+    assert free_memory(CUDA) == 30
+    _card(monkeypatch, 30, 100, reserved=50, allocated=20, share=0.1)
+    assert free_memory(CUDA) == 0
 
 
 @pytest.mark.parametrize(

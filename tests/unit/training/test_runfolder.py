@@ -130,11 +130,20 @@ def test_recording_a_failure_never_hides_it(run, monkeypatch):
 
 
 def test_the_contract_names(run):
-    names = [run.run_json, run.metrics_json, run.predictions, run.model, run.checkpoints, run.logs]
+    names = [
+        run.run_json,
+        run.metrics_json,
+        run.predictions,
+        run.dev_predictions,
+        run.model,
+        run.checkpoints,
+        run.logs,
+    ]
     assert [str(p.relative_to(run.path)) for p in names] == [
         "run.json",
         "metrics.json",
         "predictions.parquet",
+        "dev_predictions.parquet",
         "model",
         "checkpoints",
         "logs",

@@ -50,6 +50,8 @@ def test_tokens_within_a_number_of_bytes_are_those_that_take_them():
         tokens = memory.tokens_within(1e6, 20, prompt)
         assert memory.at(Shape(tokens // 20, 20, prompt)) <= 1e6
         assert memory.at(Shape(tokens // 20 + 1, 20, prompt)) > 1e6
+        assert memory.of_tokens(tokens, 20, 0) <= 1e6
+        assert memory.of_tokens(20 * 7 + prompt, 20, prompt) == memory.at(Shape(7, 20, prompt))
     assert memory.tokens_within(500, 20) == 0
 
 

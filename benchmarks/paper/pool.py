@@ -1,0 +1,74 @@
+"""Runs of several comparisons side by side, each in the folder where its comparison will look for it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sortal.comparison.cells import Cell, plan
+
+# How long a method's run lasts, roughly, against one of the head.
+_MOST_LETTERS = 1000
+_WEIGHT = {"encoder": 0.5, "probe": 0.5, "instruct": 5.0}
+
+
+def train_all(sets: Mapping[Path, Mapping[str, Any]], arguments: Any) -> None:
+    """Train what is not finished, ``arguments.jobs`` runs at a time, the longest of a seed first; one that fails is said and left.
+
+    Args:
+        sets: settings of each comparison, by its folder.
+    """
+    cells = [
+        cell
+        for folder, settings in sets.items()
+        for cell in plan(_of_runs(settings), arguments.methods, arguments.seeds, folder)
+        if cell.status != "finished"
+    ]
+    cells.sort(key=lambda cell: (cell.seed, -_length(cell)))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
+        running = {pool.submit(train, cell): cell for cell in cells}
+        for done in as_completed(running):
+            cell = running[done]
+            print(f"{cell.folder.path}  {done.exception() or done.result()}", flush=True)
+
+
+def train(cell: Cell) -> str:
+    """One run, its words in a log beside the others of its comparison; returns what it reached."""
+    from sortal.run import run
+
+    log = cell.folder.path.parents[1] / "logs" / f"{cell.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as words, contextlib.redirect_stderr(words):
+        found = run(cell.config, resume=True, quiet=True)
+    seconds = found.record["training"].get("train_seconds", 0.0)
+    metrics = {
+        key: found.metrics[key]
+        for key in ("accuracy", "f1_micro", "f1_macro")
+        if found.metrics.get(key) is not None
+    }
+    whole = found.record["seconds"]
+    del found
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return f"{json.dumps(metrics)} {seconds:.0f} of {whole:.0f} s"
+
+
+def _length(cell: Cell) -> float:
+    """A step's kernels take about as long as reading some hundred letters, and no text is read to its end."""
+    with Path(cell.config.data).open("rb") as lines:
+        rows = sum(min(len(line), _MOST_LETTERS) + 300 for line in lines)
+    return rows * _WEIGHT.get(cell.method.partition("+")[0], 1.0)
+
+
+def _of_runs(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != "n_resamples"}  # of the comparison
