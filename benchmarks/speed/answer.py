@@ -59,17 +59,19 @@ def main() -> None:
     began, cpu = time.perf_counter(), time.process_time()
     labels = ask(texts)
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    alone = []
+    alone, alone_cpu = [], []
     for text in texts[:ALONE]:
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         ask([text])
         alone.append(time.perf_counter() - began)
+        alone_cpu.append(time.process_time() - cpu)
     print(
         json.dumps(
             {
                 "seconds": seconds,
                 "cpu_seconds": cpu_seconds,
                 "one_text_seconds": statistics.median(alone),
+                "one_text_cpu_seconds": statistics.median(alone_cpu),
                 "labels": labels,
                 "peak_memory_bytes": peak_memory(
                     torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -48,13 +48,14 @@ def _merge(module: Any) -> None:
     weight = layer.weight
     # Rounded like the weight: so they are multiplied while they are tuned, and so peft reads them back from a file.
     a, b = (pair[name].weight.to(weight.dtype).float() for pair in (module.lora_A, module.lora_B))
-    added = module.scaling[name] * (b @ a)
     if module.fan_in_fan_out:
-        added = added.t()
-    shard = getattr(weight, "sortal_shard", None)
-    if shard is not None:
-        added = shard.own_part(added)
-    merged: Any = nn.Parameter((weight.data.float() + added).to(weight.dtype), requires_grad=False)
+        a, b = b.t(), a.t()
+    shard, scale = getattr(weight, "sortal_shard", None), module.scaling[name]
+    if shard is None:
+        wide = torch.addmm(weight.data.float(), b, a, alpha=scale)
+    else:
+        wide = weight.data.float() + shard.own_part(scale * (b @ a))
+    merged: Any = nn.Parameter(wide.to(weight.dtype), requires_grad=False)
     if shard is not None:
         merged.sortal_shard, merged.sortal_quant_state = shard, None
     layer.weight = merged

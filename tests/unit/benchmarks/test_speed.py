@@ -131,8 +131,8 @@ def test_the_page_compares_the_same_steps_and_leaves_out_the_first():
             {
                 "set": "set", "texts": 10, "equal_labels": {"sortal": 9}, "short_run": False,
                 "turns": {
-                    "sortal": [{"seconds": 2.0, "cpu_seconds": 1.0, "one_text_seconds": 0.1, "peak_memory_bytes": 1e9}],
-                    "pipeline": [{"seconds": 9.0, "cpu_seconds": 8.0, "one_text_seconds": 0.2, "peak_memory_bytes": 2e9}],
+                    "sortal": [{"seconds": 2.0, "cpu_seconds": 1.0, "one_text_seconds": 0.1, "one_text_cpu_seconds": 0.08, "peak_memory_bytes": 1e9}],
+                    "pipeline": [{"seconds": 9.0, "cpu_seconds": 8.0, "one_text_seconds": 0.2, "one_text_cpu_seconds": 0.2, "peak_memory_bytes": 2e9}],
                 },
             }
         ],
@@ -154,7 +154,9 @@ def test_the_page_compares_the_same_steps_and_leaves_out_the_first():
         in shown
     )
     assert "| large | transformers + peft + Trainer | text + EOS | out of memory |" in shown
-    assert "| set | Sortal | 5.0 | 100 | 1.00 GB | 9 of 10 | 4.5 (4.5 – 4.5) | 8.0 (8.0 – 8.0) |" in shown
+    assert (
+        "| set | Sortal | 5.0 | 100 | 80 | 1.00 GB | 9 of 10 | 4.5 (4.5 – 4.5) | 8.0 (8.0 – 8.0) |" in shown
+    )
 
 
 def test_halves_that_were_measured_apart_each_name_their_command():
