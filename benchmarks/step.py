@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from sortal.backbone import loading
+from sortal.backbone.encoding import EncodedTexts
 from sortal.backbone.lora import add_lora, fuse, layer_index, trainable
 from sortal.backbone.packing import pack
 from sortal.backbone.sources import resolve
@@ -104,7 +105,9 @@ def step(model: HeadModel, rows: list[Any], device: torch.device) -> tuple[float
 
 def recorded(model: HeadModel, steps: list[list[Any]], device: torch.device) -> StepGraphs:
     """Graphs of all pack sizes among ``steps``: the first visit of a size runs it, the second records it."""
-    texts = Rows(row for rows in steps for row in rows)
+    rows = [row for step in steps for row in step]
+    flat = np.concatenate([np.asarray(row, np.int32) for row in rows])
+    texts = EncodedTexts(flat, np.concatenate([[0], np.cumsum([len(row) for row in rows])]), 0)
     targets = torch.arange(len(texts)) % len(steps[0]) % model.labels
     objective = Classification(model, texts, targets, Loss("single"), device)  # type: ignore[arg-type]
     graphs = StepGraphs(objective, list(trainable(model).values()), len(steps[0]), print)
@@ -114,14 +117,6 @@ def recorded(model: HeadModel, steps: list[list[Any]], device: torch.device) -> 
             if graphs.backward(rows, 1 / len(rows)) is None:
                 (objective.losses(rows).sum() / len(rows)).backward()
     return graphs
-
-
-class Rows(list[Any]):
-    """Token ids with their lengths."""
-
-    @property
-    def lengths(self) -> Any:
-        return np.array([len(row) for row in self])
 
 
 def replayed(graphs: StepGraphs, start: int, n: int) -> tuple[float, float]:

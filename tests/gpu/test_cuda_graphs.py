@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sortal.backbone import loading
+from sortal.backbone.encoding import EncodedTexts
 from sortal.backbone.lora import trainable
 from sortal.config import build_config
 from sortal.methods.head_model import tunable
@@ -35,7 +36,7 @@ def test_recorded_steps_have_the_gradients_of_steps_kernel_by_kernel(tiny, task,
     lengths = np.random.default_rng(0).integers(3, 40, 64)
     targets = torch.arange(64) % 3
     targets = torch.nn.functional.one_hot(targets, 3).float() if task == "multi" else targets
-    objective = Classification(model, _Texts(random_rows(*lengths)), targets, Loss(task), CUDA)
+    objective = Classification(model, _texts(random_rows(*lengths)), targets, Loss(task), CUDA)
     parameters = list(trainable(model).values())
     said = []
     graphs = StepGraphs(objective, parameters, 16, said.append)
@@ -65,12 +66,9 @@ def test_recorded_steps_have_the_gradients_of_steps_kernel_by_kernel(tiny, task,
     assert replayed == len(steps) - len(sizes)
 
 
-class _Texts(list):
-    """Token ids with their lengths, as `EncodedTexts`."""
-
-    @property
-    def lengths(self):
-        return np.array([len(row) for row in self])
+def _texts(rows):
+    flat = np.concatenate([np.asarray(row, np.int32) for row in rows])
+    return EncodedTexts(flat, np.concatenate([[0], np.cumsum([len(row) for row in rows])]), 0)
 
 
 @pytest.mark.parametrize("graphs", [True, False])

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Bytes, for a cluster made for one prediction: the shards on their way are few, and bounded.
 _OBJECT_STORE = 256 << 20
 _POLL = 0.2
-_MARK = "SORTAL_RAY_CLUSTER"  # tells the processes of a cluster of our own
+_MARK = "RAY_CLUSTER_OF_SORTAL"  # tells the processes of a cluster of our own
 _LAST_SECONDS = 3.0  # for them to end by themselves
 
 
