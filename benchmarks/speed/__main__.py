@@ -58,7 +58,9 @@ def main() -> None:
     parser.add_argument(
         "--cores", type=lambda given: tuple(map(int, given.split(","))), help="the only ones: 0,1"
     )
-    parser.add_argument("--only", choices=["train", "inference"])
+    parser.add_argument(
+        "--only", choices=["training", "inference"], help="the other half of the page is kept"
+    )
     parser.add_argument(
         "--models",
         default="",
@@ -99,18 +101,21 @@ def main() -> None:
     if arguments.profile:
         profile(arguments, children)
         return
-    found: dict[str, Any] = {
+    made = {
         "command": command("speed", ("--data", "--work", "--models", "--adapter")),
         "threads": arguments.threads,
-        "training": [],
-        "inference": [],
     }
+    halves = [arguments.only] if arguments.only else ["training", "inference"]
+    found = (
+        earlier(RESULTS / "speed.json") if arguments.only else {"training": [], "inference": [], "made": {}}
+    )
+    found["made"] |= dict.fromkeys(halves, made)
     if arguments.only != "inference":
         found["training"] = [
             training(folder, sides, arguments, children) for folder, sides in texts(arguments)
         ]
         found["peak"] = [peak(arguments.work, turn, children) for turn in range(arguments.repeats)]
-    if arguments.only != "train":
+    if arguments.only != "training":
         given = dict(pair.split("=", 1) for pair in arguments.models)
         found["inference"] = [
             inference(name, given.get(name), arguments, children) for name in arguments.sets
@@ -119,6 +124,14 @@ def main() -> None:
         found["instruct"] = instruct(arguments, children)
     write(found, RESULTS, "speed")
     print(page(found))
+
+
+def earlier(path: Path) -> dict[str, Any]:
+    """What was measured before, the other half of which is kept, with the command that made it."""
+    if not path.exists():
+        return {"training": [], "inference": [], "made": {}}
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
 def write(found: dict[str, Any], folder: Path, name: str) -> None:
@@ -132,11 +145,8 @@ def of_shapes(arguments: Any) -> None:
 
     arguments.work.mkdir(parents=True, exist_ok=True)
     folder = RESULTS if arguments.device == "cuda" else arguments.work
-    known = {
-        "command": command("speed", ("--work",)),
-        "threads": torch.get_num_threads(),
-        "inference": [],
-    }
+    made = {"command": command("speed", ("--work",)), "threads": torch.get_num_threads()}
+    known = {"made": {"training": made}, "inference": []}
     shapes.run(
         shapes.groups(arguments), arguments, lambda found: write({**known, **found}, folder, "speed-cuda")
     )

@@ -14,7 +14,7 @@ SHORT_RUN_STEPS = 10
 
 
 def inference(name: str, model_dir: str | None, arguments: Any, children: Children) -> dict[str, Any]:
-    """Times and labels of both sides on the first texts of the test file; ``model_dir`` None trains a short run first."""
+    """Times and labels of all sides on the first texts of the test file; ``model_dir`` None trains a short run first."""
     work = arguments.work / f"{name}-answers"
     rows = prepare(name, arguments.data, arguments.work / f"{name}-rows", 1, arguments.texts)
     folder = Path(model_dir) if model_dir else short_run(name, rows.files["data"], work, arguments, children)
@@ -25,20 +25,23 @@ def inference(name: str, model_dir: str | None, arguments: Any, children: Childr
         children.run(["-m", "sortal", "export", str(folder), "--to", "hf", *told])
     texts = work / f"texts-{arguments.texts}.json"
     texts.write_text(json.dumps(rows.test))
-    places = {"sortal": folder, "pipeline": exported}
+    places = {"sortal": folder, "int8": folder, "pipeline": exported}
     turns: dict[str, list[dict[str, Any]]] = {side: [] for side in places}
     for turn in range(arguments.repeats):
         for side, place in places.items():
             kept = work / f"{exported.stem}-{side}-{arguments.texts}-{arguments.threads}-{turn}.json"
             turns[side].append(children.once(kept, ["-m", ANSWER, side, str(place), str(texts)]))
-    pairs = list(zip(turns["sortal"][0]["labels"], turns["pipeline"][0]["labels"], strict=True))
+    labels = {side: found[0]["labels"] for side, found in turns.items()}
+    theirs = labels.pop("pipeline")
     for found in turns.values():
         for one in found:
             del one["labels"]
     return {
         "set": name,
-        "texts": len(pairs),
-        "equal_labels": sum(ours == theirs for ours, theirs in pairs),
+        "texts": len(theirs),
+        "equal_labels": {
+            side: sum(a == b for a, b in zip(ours, theirs, strict=True)) for side, ours in labels.items()
+        },
         "short_run": model_dir is None,
         "turns": turns,
     }

@@ -5,12 +5,18 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-SIDES = {"sortal": "Sortal", "hf": "transformers + peft + Trainer", "pipeline": "pipeline, batches of 32"}
+ALONE = ("one_text_seconds", "one_text_cpu_seconds")
+SIDES = {
+    "sortal": "Sortal",
+    "int8": "Sortal, int8 weights",
+    "hf": "transformers + peft + Trainer",
+    "pipeline": "pipeline, batches of 32",
+}
 
 
 def page(found: dict[str, Any]) -> str:
     """Markdown."""
-    lines = ["# Training and prediction beside common scripts", "", f"`{found['command']}`, {found['threads']} threads. "
+    lines = ["# Training and prediction beside common scripts", "", f"{said(found)} "
              "Absolute figures mean something on this machine only; ratios are of the same step (or the same texts) on both sides in the same turn: median (range)."]  # fmt: skip
     if found["training"]:
         rate = statistics.median(one["flops"] for one in found["peak"])
@@ -26,8 +32,8 @@ def page(found: dict[str, Any]) -> str:
         lines += ["", *memory(found["training"])]
     if found["inference"]:
         lines += [
-            "| rows | side | texts/s | one text, ms | peak memory | equal labels | × the peer | × in CPU seconds |",
-            "|---|---|---|---|---|---|---|---|",
+            "| rows | side | texts/s | one text, ms | in CPU ms | peak memory | equal labels | × the peer | × in CPU seconds |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         for one in found["inference"]:
             lines += [answer_row(one, side) for side in one["turns"]]
@@ -40,6 +46,16 @@ def page(found: dict[str, Any]) -> str:
     if "instruct" in found:
         lines += [instruct_line(found["instruct"]), ""]
     return "\n".join(lines)
+
+
+def said(found: dict[str, Any]) -> str:
+    """The command of each half, once where it is the same."""
+    halves: dict[str, list[str]] = {}
+    for half, made in found["made"].items():
+        halves.setdefault(f"`{made['command']}`, {made['threads']} threads", []).append(half)
+    if len(halves) == 1:
+        return f"{next(iter(halves))}."
+    return " ".join(f"{' and '.join(half).capitalize()}: {made}." for made, half in halves.items())
 
 
 def memory(training: list[dict[str, Any]]) -> list[str]:
@@ -150,11 +166,11 @@ def answer_row(found: dict[str, Any], side: str) -> str:
         found["set"],
         SIDES[side],
         f"{found['texts'] / seconds:.1f}",
-        f"{1000 * statistics.median(turn['one_text_seconds'] for turn in turns):.0f}",
+        *(f"{1000 * statistics.median(turn[key] for turn in turns):.0f}" for key in ALONE),
         f"{max(turn['peak_memory_bytes'] for turn in turns) / 1e9:.2f} GB",
     ]
-    if side == "sortal":
-        cells.append(f"{found['equal_labels']} of {found['texts']}")
+    if side in found["equal_labels"]:
+        cells.append(f"{found['equal_labels'][side]} of {found['texts']}")
         for key in ("seconds", "cpu_seconds"):
             cells.append(spread([b[key] / a[key] for a, b in zip(turns, peer, strict=True)]))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,8 @@ from sortal.evaluation.frequency import LabelFrequencies
 from sortal.evaluation.metrics import evaluate
 from sortal.hierarchy.spaces import in_space
 from sortal.methods import get_method
-from sortal.methods.base import DecidesCheaper, Scorer
+from sortal.methods.base import DecidesCheaper, HasNetwork, Scorer
+from sortal.model_weights import check_weights
 from sortal.training.progress import ProgressView
 
 Prediction = str | None | tuple[str, ...]
@@ -130,16 +131,25 @@ class Classifier:
         return [clean(text)[0] for text in found]
 
 
-def load(folder: str | Path) -> Classifier:
+def load(folder: str | Path, *, weights: str = "saved") -> Classifier:
     """The classifier in a model folder, giving the answers it gave when it was saved.
+
+    Args:
+        weights: ``saved``, or ``int8`` for a decoder on a CPU: 8-bit weights, faster, and not quite the same answers.
 
     Raises:
         ModelError: not a model folder, damaged, incomplete, or tuned on another base model.
+        ConfigError: ``weights`` that this method or machine does not have.
     """
     folder = Path(folder)
     meta = model_folder.read_meta(folder)
     space = model_folder.label_space(meta)
+    check_weights(weights, meta["method"])
     scorer = get_method(meta["method"]).load(folder, meta, space)
+    if weights == "int8":
+        from sortal.backbone.int8 import quantize_weights  # torch is imported by the method
+
+        quantize_weights(cast(HasNetwork, scorer).model)
     if "blend" in meta:
         from sortal.methods.blend import load_blend  # scikit-learn takes a second to import
 

@@ -57,13 +57,21 @@ def packed_attention(
     if isinstance(sortal_pack, TreePack):
         layer: int = module.layer_idx  # type: ignore[assignment]
         return tree_attention(q, k, v, sortal_pack, layer, scale, sliding_window, softcap)[None], None
-    if softcap is None and _can_use_varlen(q):
+    if softcap is None and _can_use_varlen(q) and sortal_pack.prefix is None:
         return _varlen(q, k, v, sortal_pack, scale, sliding_window)[None], None
-    causal = sortal_pack.causal
+    causal, prefix, before = sortal_pack.causal, sortal_pack.prefix, None
+    if prefix is not None:
+        number: int = module.layer_idx  # type: ignore[assignment]
+        if prefix.tokens:
+            before = prefix.layers[number]
+        else:
+            prefix.layers[number] = (k, v)
     pieces = [
-        rectangle(q, k, v, group, scale, sliding_window, softcap, causal=causal)
+        rectangle(q, k, v, group, scale, sliding_window, softcap, causal=causal, before=before)
         for group in sortal_pack.groups
     ]
+    if len(sortal_pack.cu_seqlens) == 2:  # a text alone is in order
+        return pieces[0][None], None
     joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
     return joined.index_select(0, sortal_pack.inverse)[None], None
 

@@ -154,6 +154,9 @@ def dense(weight: Any, dtype: torch.dtype) -> torch.Tensor:
 
 def lora_forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     """Forward of a peft LoRA linear layer; bound to the module by `sortal.backbone.lora.fuse`."""
+    if self.merged and not (self.disable_adapters or kwargs or args):
+        layer = self.get_base_layer()
+        return F.linear(x, dense(layer.weight, x.dtype), layer.bias)
     if self.disable_adapters or self.merged or kwargs or args:
         return self._sortal_plain_forward(x, *args, **kwargs)  # type: ignore[no-any-return]
     name = self.active_adapters[0]

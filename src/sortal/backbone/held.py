@@ -74,6 +74,11 @@ class HeldWeights:
         return own
 
 
+def sharing_now() -> bool:
+    """Whether this is inside `HeldWeights.sharing`: what a model would change in its weights, others would get as well."""
+    return _CURRENT.get() is not None
+
+
 def place(model: nn.Module, device: torch.device | None) -> None:
     """Move a frozen model to ``device`` (None: it lies where it shall); inside `HeldWeights.sharing`, take what is held already."""
     held = _CURRENT.get()

@@ -98,7 +98,7 @@ def add_lora(model: Any, config: RunConfig) -> PeftModel:
 def fuse(model: nn.Module) -> int:
     """Replace the forward of every module that `fused` and `rotary` know how to compute; returns how many were replaced.
 
-    Parameters, names and files stay untouched; `peft`'s own forward remains in use for merged or disabled adapters.
+    Parameters, names and files stay untouched; `peft`'s own forward remains in use for disabled adapters.
     """
     count = 0
     for module in model.modules():
@@ -143,20 +143,6 @@ def _narrow_at_once(model: nn.Module) -> None:
         decoder.register_forward_hook(after, always_call=True),
     )
     decoder._sortal_narrowing = hooks  # type: ignore[assignment]
-
-
-def freeze(model: nn.Module) -> None:
-    """Make a model that `fuse` has seen answer only; fused adapters get a copy in the dtype they are multiplied in, made once."""
-    model.requires_grad_(False).eval()
-    for module in model.modules():
-        for hook in getattr(module, "_sortal_narrowing", ()):
-            hook.remove()
-        if isinstance(module, LoraLayer) and hasattr(module, "_sortal_plain_forward"):
-            dtype = module.get_base_layer().weight.dtype
-            if dtype.is_floating_point:  # what is stored in 4 bits is multiplied in a dtype of its own
-                name = module.active_adapters[0]
-                pair = (module.lora_A[name].weight, module.lora_B[name].weight)
-                module._sortal_narrow = tuple(weight.detach().to(dtype) for weight in pair)
 
 
 def _plain_lora(module: Any) -> bool:

@@ -7,7 +7,7 @@ needs to know which tokens belong together; it gathers them into a few small rec
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -36,6 +36,18 @@ class AttentionGroup:
         return AttentionGroup(self.rows, self.width, *moved)
 
 
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """Keys and values of the tokens that every example begins with.
+
+    tokens: how many; 0 while they are read, when the attention puts down what it sees.
+    layers: of every layer by its number, ``[tokens, kv_heads, head_dim]`` each.
+    """
+
+    tokens: int = 0
+    layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Pack:
     """One microbatch of whole examples.
@@ -47,6 +59,7 @@ class Pack:
     causal: whether a token sees only those before it, or its whole example.
     below: ``[tokens, hidden]``, the states that the first tuned layer reads, where they are known (`sortal.backbone.trunk`).
     texts: int64 ``[examples]``, which of a few texts each example is a window of, 0 first and all in turn; None where each is a text.
+    prefix: what stands before every example and is not in the pack (`sortal.backbone.prefix`); positions go on behind it.
     """
 
     input_ids: torch.Tensor
@@ -59,6 +72,7 @@ class Pack:
     causal: bool = True
     below: torch.Tensor | None = None
     texts: torch.Tensor | None = None
+    prefix: Prefix | None = None
 
     @property
     def tokens(self) -> int:
@@ -83,6 +97,7 @@ class Pack:
             self.causal,
             None if self.below is None else self.below.to(device),
             None if self.texts is None else self.texts.to(device),
+            self.prefix,
         )
 
 

@@ -51,6 +51,8 @@ def pool(states: torch.Tensor, rows: Pack, pooling: Pooling, skip: int = 0) -> t
     if pooling == "last":
         return states.index_select(0, rows.last).float()
     lengths = torch.diff(rows.cu_seqlens).long()
+    if rows.prefix is not None:  # that beginning is not in the pack
+        skip = 0
     first = torch.minimum(torch.full_like(lengths, skip), lengths - 1)
     places = torch.arange(len(lengths), device=states.device)
     # With its size known, nothing has to wait for the GPU.

@@ -26,6 +26,12 @@ class Shard:
     numel: int
     shape: torch.Size
 
+    def own_part(self, whole: torch.Tensor) -> torch.Tensor:
+        """This process's slice of a tensor of the weight's shape, flat and filled up to the length that all slices have."""
+        rank, size = dist.get_rank(), -(-whole.numel() // dist.get_world_size())
+        part = whole.reshape(-1)[rank * size : (rank + 1) * size]
+        return nn.functional.pad(part, (0, size - part.numel()))
+
     def gather(self, piece: torch.Tensor) -> torch.Tensor:
         """The stored weight, from all processes' slices; every process must call this in the same order."""
         world = dist.get_world_size()
@@ -45,7 +51,6 @@ def shard_frozen(model: nn.Module) -> int:
             "shard_base needs several processes",
             "start with torchrun --nproc_per_node N -m sortal.cli.main train …",
         )
-    rank, world = dist.get_rank(), dist.get_world_size()
     released = 0
     for name, module in model.named_modules():
         if not isinstance(module, LoraLayer):
@@ -57,14 +62,11 @@ def shard_frozen(model: nn.Module) -> int:
             )
         layer: Any = module.get_base_layer()
         stored = layer.weight.data
-        flat = stored.reshape(-1)
-        size = -(-flat.numel() // world)
-        piece = torch.zeros(size, dtype=flat.dtype, device=flat.device)
-        part = flat[rank * size : (rank + 1) * size]
-        piece[: part.numel()] = part
+        shard = Shard(stored.numel(), stored.shape)
+        piece = shard.own_part(stored).clone()
         weight: Any = nn.Parameter(piece, requires_grad=False)
-        weight.sortal_shard = Shard(flat.numel(), stored.shape)
+        weight.sortal_shard = shard
         weight.sortal_quant_state = getattr(layer.weight, "quant_state", None)
-        released += (flat.numel() - size) * flat.element_size()
+        released += (stored.numel() - piece.numel()) * stored.element_size()
         layer.weight = weight
     return released

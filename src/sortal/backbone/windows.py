@@ -14,7 +14,8 @@ from torch import nn
 
 from sortal.backbone.encoding import EncodedTexts
 from sortal.backbone.longtexts import Aggregation
-from sortal.backbone.packing import Pack, pack
+from sortal.backbone.packing import Pack, Prefix, pack
+from sortal.backbone.prefix import behind
 from sortal.backbone.trunk import TrunkTexts
 from sortal.errors import ModelError
 
@@ -22,11 +23,18 @@ FILE = "windows.safetensors"
 
 
 def pack_texts(
-    texts: EncodedTexts, rows: Sequence[int] | npt.NDArray[np.int64], *, causal: bool = True
+    texts: EncodedTexts,
+    rows: Sequence[int] | npt.NDArray[np.int64],
+    *,
+    causal: bool = True,
+    prefix: Prefix | None = None,
 ) -> Pack:
-    """A pack of the windows of some texts, with the states below the tuned layers where they are known."""
+    """A pack of the windows of some texts, with the states below the tuned layers where they are known; ``prefix``: what all of them begin with."""
     windows, owners = texts.windows_of(rows), texts.owners(rows)
-    packed = pack([texts.unrolled[i] for i in windows], causal=causal)
+    if prefix is None:
+        packed = pack([texts.unrolled[i] for i in windows], causal=causal)
+    else:
+        packed = behind(prefix, [texts.unrolled[i] for i in windows])
     if isinstance(texts, TrunkTexts):
         packed = replace(packed, below=texts.below(windows))
     # Texts of one window each go the way of texts without windows, whose answers are then the same to the last bit.

@@ -16,12 +16,13 @@ from sortal.training.progress import ProgressView
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be scored, and where it goes; ``formats`` are those of every plan's output."""
+    """What is to be scored, and where it goes; ``formats`` are those of every plan's output, ``weights`` as of `sortal.load`."""
 
     model_dir: str
     plans: tuple[Plan, ...]
     formats: tuple[Format, ...]
     work: Work
+    weights: str = "saved"
 
     def pending(self, finished: frozenset[Place]) -> list[int]:
         """The inputs with shards that are not ``finished``."""

@@ -36,6 +36,7 @@ def predict_files(
     form: str | None = None,
     top: int | None = None,
     force: bool = False,
+    weights: str = "saved",
     say: Say,
     **columns: Any,
 ) -> int:
@@ -52,6 +53,7 @@ def predict_files(
         form: ``jsonl``, ``csv`` or ``parquet``, where names do not say it.
         top: probabilities of so many labels only (jsonl).
         force: throw away what is kept of another prediction with the same ``out``.
+        weights: what the engine's model was loaded with (`sortal.load`).
         say: receives sentences for people.
         columns: arguments of `sortal.data.stream.open_texts` that differ from those in training.
 
@@ -74,8 +76,8 @@ def predict_files(
         try:
             plans = engine.plan(inputs, readings(meta, inputs, columns, named=goal.together), say)
             refuse_empty(plans)
-            finished |= work.begin(_identity(model_dir, plans, formats), force)
-            _run(engine, Job(model_dir, tuple(plans), formats, work), goal, finished, stop, say)
+            finished |= work.begin(_identity(model_dir, plans, formats, weights), force)
+            _run(engine, Job(model_dir, tuple(plans), formats, work, weights), goal, finished, stop, say)
         except StopAsked:
             raise _interrupted(stop, plans, finished) from None
         work.remove()
@@ -148,9 +150,13 @@ def _run(engine: Engine, job: Job, goal: Target, finished: set[Place], stop: Sto
         view.stop()
 
 
-def _identity(model_dir: str, plans: Sequence[Plan], formats: Sequence[Format]) -> dict[str, Any]:
+def _identity(
+    model_dir: str, plans: Sequence[Plan], formats: Sequence[Format], weights: str
+) -> dict[str, Any]:
     """What decides the bytes of every shard."""
     identity = {"Sortal": sortal.__version__, "model": model_digest(model_dir), "--top": formats[0].top}
+    if weights != "saved":
+        identity["--weights"] = weights
     for number, (plan, form) in enumerate(zip(plans, formats, strict=True), start=1):
         identity[f"input {number}"] = f"{plan.input.name} as {form.form}, {plan.rows:,} rows, {plan.digest}"
     return identity

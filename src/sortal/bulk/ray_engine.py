@@ -289,7 +289,7 @@ class _ScoringActor:
             from sortal.bulk.scoring import ShardScorer
             from sortal.classifier import load
 
-            self._scorer = ShardScorer(load(self._job.model_dir))
+            self._scorer = ShardScorer(load(self._job.model_dir, weights=self._job.weights))
         return self._scorer
 
 

@@ -40,6 +40,10 @@ def command(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
+    weights: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="saved | int8: 8-bit, faster on a CPU, not quite the same answers"),
+    ] = "saved",
     json: Annotated[bool, typer.Option("--json", help="end stdout with a JSON summary")] = False,
 ) -> None:
     """Measure a saved classifier on labelled data, with intervals."""
@@ -48,7 +52,9 @@ def command(
         overrides["text"] = tuple(text)
     if label:
         overrides["label"] = label
-    metrics = evaluate(model_dir, data, out=out, also_label=also_label, seed=seed, **overrides)
+    metrics = evaluate(
+        model_dir, data, out=out, also_label=also_label, seed=seed, weights=weights, **overrides
+    )
     if json:
         output.summary({key: value for key, value in metrics.items() if key not in output.LONG})
 
@@ -60,6 +66,7 @@ def evaluate(
     out: str | None = None,
     also_label: str | None = None,
     seed: int = 0,
+    weights: str = "saved",
     **overrides: Any,
 ) -> dict[str, Any]:
     """Load, read, score, show; returns the content of metrics.json."""
@@ -83,7 +90,7 @@ def evaluate(
 
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise ConfigError(f"--out {out} is a file, not a folder", "give a folder for the two files")
-    classifier = load(model_dir)
+    classifier = load(model_dir, weights=weights)
     further = None
     if also_label is not None:
         refuse_multi(classifier.label_space)
@@ -105,6 +112,8 @@ def evaluate(
         intervals = metrics["intervals"] | more.pop("intervals")
         metrics = {**metrics, "also_label": also_label, **more, "intervals": intervals}
     metrics = {"data": data, "model": model_dir, "split": Path(data).name, **metrics}
+    if weights != "saved":
+        metrics["weights"] = weights
     probabilities = classifier.decision.probabilities(scores)
     decided = classifier.decision.decide(probabilities)
     folder = None if out is None else Path(out)

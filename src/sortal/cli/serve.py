@@ -42,6 +42,9 @@ def command(
     max_body_bytes: Annotated[
         int, Option(metavar="N", help="bytes of one request; past it 413")
     ] = Limits.max_body_bytes,
+    weights: Annotated[
+        str, Option(metavar="NAME", help="saved | int8: 8-bit, faster on a CPU, not quite the same answers")
+    ] = Limits.weights,
     drain_seconds: Annotated[
         float, Option(metavar="S", help="how long SIGTERM waits for the answers to accepted requests")
     ] = 30.0,
@@ -59,4 +62,5 @@ def command(
         max_latency_ms=max_latency_ms,
         max_texts=max_texts,
         max_body_bytes=max_body_bytes,
+        weights=weights,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sortal.backbone.environment import folder_bytes
+from sortal.backbone.held import HeldWeights
 from sortal.classifier import load
 from sortal.errors import ConfigError, ModelError, ResourceError
 from sortal.exporting.agreement import Agreement, compare
@@ -99,7 +100,10 @@ def export(
     if rows < 1:
         raise ConfigError(f"{rows} rows cannot be compared", "use --rows 1 or more")
 
-    classifier = load(folder)
+    with (
+        HeldWeights().sharing()
+    ):  # which leaves adapters beside the weights: a sum in 16 bits has no fp32 arithmetic
+        classifier = load(folder)
     scorer = tuned_scorer(classifier)
     _check_room(target, form.size(subject, parameters(scorer)))
     texts = check_texts(subject, classifier, data, rows)

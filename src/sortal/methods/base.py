@@ -61,6 +61,13 @@ class TokenScorer(Scorer, ReadsTokens, Protocol):
     """A scorer that reads tokens."""
 
 
+class HasNetwork(Protocol):
+    """A scorer of a decoder."""
+
+    model: Any
+    """The torch module; not imported here, as methods without one do without torch."""
+
+
 @runtime_checkable
 class DecidesCheaper(Protocol):
     """A scorer for which the best label is cheaper to find than all labels' scores."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from sortal.backbone import loading
+from sortal.backbone.answering import freeze, settle
 from sortal.backbone.depth import cut_layers
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
 from sortal.backbone.fingerprint import weights_fingerprint
-from sortal.backbone.lora import freeze, fuse
+from sortal.backbone.lora import fuse
+from sortal.backbone.packing import Pack, Prefix
+from sortal.backbone.prefix import read_prefix
 from sortal.backbone.sharding import shard_frozen
 from sortal.backbone.trunk import Trunk, TrunkTexts
+from sortal.backbone.windows import pack_texts
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
@@ -49,6 +54,18 @@ PROBLEM_TYPE = {"single": "single_label_classification", "multi": "multi_label_c
 @dataclass
 class HeadScorer(PackScorer[HeadModel]):
     """A tuned decoder with its text encoder."""
+
+    _prefix: Prefix | None = field(default=None, init=False, repr=False)
+
+    def settle(self) -> None:
+        """Learn no more (`sortal.backbone.answering`); what all texts begin with is then read once and not with each of them."""
+        model, template = self.model, self.encoder.template
+        settle(model)
+        if model.packed and template.suffix:  # without one, nothing may stand behind the beginning
+            self._prefix = read_prefix(model.decoder, template.prefix)
+
+    def _pack(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> Pack:
+        return pack_texts(texts, rows, prefix=self._prefix)
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Adapter, config and tokenizer files in the layout of peft and transformers."""
@@ -102,6 +119,7 @@ class HeadMethod:
             )
         torch.manual_seed(config.seed)  # whatever a search drew
         scorer = self._network(context, encoder, depth)
+        whole_dev = dev
         say(f"{parameters_line(scorer.model)}, {scorer.encoder.template.source!r} template")
         train, dev = self._below(context, scorer, train, dev)
         gold = space.encode_sparse(context.train)
@@ -126,9 +144,10 @@ class HeadMethod:
             budget_steps(context, scorer.model, objective),
         )
         scorer.model.trunk = None
+        scorer.settle()  # merged weights round differently: thresholds are for what is loaded
         return Fitted(
             scorer,
-            tuned.dev_scores,
+            scorer.score_encoded(whole_dev, context.view),
             {
                 "packed": scorer.model.packed,
                 "cached_trunk": isinstance(train, TrunkTexts),
@@ -214,7 +233,9 @@ class HeadMethod:
         head = HeadModel(model, packed, pooling, skip, encoder.long.aggregation)
         head.windows.requires_grad_(False).load(folder)
         budget = default_max_tokens(settings, weights["dtype"], weights["device"])
-        return HeadScorer(head, encoder, budget, units=units)
+        scorer = HeadScorer(head, encoder, budget, units=units)
+        scorer.settle()
+        return scorer
 
 
 def _check_adapter(folder: Path, labels: int, hidden: int) -> None:

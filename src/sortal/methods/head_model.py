@@ -55,6 +55,11 @@ class HeadModel(nn.Module):
         return self._inner[0]
 
     @property
+    def decoder(self) -> Any:
+        """Its part without ``score``."""
+        return getattr(self.inner, self.inner.base_model_prefix)
+
+    @property
     def labels(self) -> int:
         """Columns of the logits."""
         return int(self.inner.config.num_labels)
@@ -80,7 +85,7 @@ class HeadModel(nn.Module):
 
     def states(self, rows: Pack) -> torch.Tensor:
         """What ``score`` reads: one state per text or window, fp32 ``[examples, hidden]``."""
-        base = getattr(self.inner, self.inner.base_model_prefix)
+        base = self.decoder
         if not self.packed:
             return pool(token_states_padded(base, rows, self.pad_id), rows, self.pooling, self.skip)
         read = rows.last if self.pooling == "last" and rows.whole else None

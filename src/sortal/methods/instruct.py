@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from sortal.backbone import loading
+from sortal.backbone.answering import freeze, settle
 from sortal.backbone.language_model import LanguageModel, enable_trees
-from sortal.backbone.lora import add_lora, freeze, fuse
+from sortal.backbone.lora import add_lora, fuse
 from sortal.backbone.sharding import shard_frozen
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
@@ -171,9 +172,12 @@ class InstructMethod:
             lambda view: scorer.score_encoded(dev, view),
             budget_steps(context, scorer.model, objective),
         )
-        scores = tuned.dev_scores
+        settle(scorer.model)  # merged weights round differently: thresholds are for what is loaded
+        scorer.frozen = True
         if prompt.form == "list":
             scores = self._tune_stop_bias(scorer, dev, context)
+        else:
+            scores = scorer.score_encoded(dev, context.view)
         figures: dict[str, Any] = {
             "shares_prompt": scorer.model.shares,
             "prompt_tokens": len(trunks.shared),
@@ -187,7 +191,6 @@ class InstructMethod:
             **tuned.figures,
         }
         loss = make_loss(config, space.task, space.names, gold)
-        scorer.frozen = True
         return Fitted(scorer, scores, figures, loss.shifts_probabilities)
 
     def _scorer(self, context: FitContext, prompt: Prompt, shortlist: Shortlist | None) -> InstructScorer:

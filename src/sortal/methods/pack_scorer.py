@@ -88,5 +88,7 @@ class PackScorer(Generic[Network]):
         return found if self.units is None else self.units.scores(found)
 
     def _logits(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> torch.Tensor:
-        packed = pack_texts(texts, rows, causal=self.causal)
-        return self.model(packed.to(self.model.device))
+        return self.model(self._pack(texts, rows).to(self.model.device))
+
+    def _pack(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> Pack:
+        return pack_texts(texts, rows, causal=self.causal)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from sortal.backbone import loading
+from sortal.backbone.answering import freeze
 from sortal.backbone.encoding import TextEncoder
 from sortal.backbone.lora import fuse
 from sortal.backbone.packing import Pack
@@ -67,4 +68,5 @@ def frozen_decoder(path: str, settings: Any, encoder: TextEncoder, how: dict[str
     classifier = loading.load_classifier(path, settings, **how)
     packed = loading.enable_packing(classifier)
     fuse(classifier)
+    freeze(classifier)
     return getattr(classifier, classifier.base_model_prefix), packed

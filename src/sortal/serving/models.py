@@ -48,16 +48,16 @@ class ServedModel:
     size: SizeEstimate
 
     @classmethod
-    def load(cls, name: str, folder: Path, batch_tokens: int | None = None) -> ServedModel:
+    def load(
+        cls, name: str, folder: Path, batch_tokens: int | None = None, weights: str = "saved"
+    ) -> ServedModel:
         """Read the folder and answer two texts, so that no client waits for what only the first forward does.
 
         Args:
             batch_tokens: None takes what one forward of the model holds, on a CPU at most `CPU_TOKENS`.
-
-        Raises:
-            ModelError: see `sortal.classifier.load`.
+            weights: see `sortal.classifier.load`, as for what is raised.
         """
-        classifier = load(folder)
+        classifier = load(folder, weights=weights)
         scorer, own, size = classifier.scorer, PLAIN_TOKENS, SizeEstimate(0)
         if isinstance(scorer, ReadsTokens):
             empty, endless = scorer.encode(["", _ENDLESS]).lengths.tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from sortal.backbone.held import HeldWeights
@@ -88,11 +89,13 @@ class Service:
 
     def _work(self) -> None:
         try:
-            weights = HeldWeights()
+            weights, limits = HeldWeights(), self._limits
+            # A model by itself takes its adapters into its weights, which others could not share; 8-bit weights are its own anyway.
+            shared = len(self._folders) > 1 and limits.weights == "saved"
             for name, folder in self._folders.items():
                 began, spared = time.monotonic(), weights.spared
-                with weights.sharing():
-                    model = ServedModel.load(name, folder, self._limits.max_batch_tokens)
+                with weights.sharing() if shared else nullcontext():
+                    model = ServedModel.load(name, folder, limits.max_batch_tokens, limits.weights)
                 self.models[name] = model
                 seconds = round(time.monotonic() - began, 3)
                 self._log(

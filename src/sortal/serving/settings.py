@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sortal.errors import ConfigError, MissingDependencyError
+from sortal.model_weights import check_weights
 
 PACKAGES = {"fastapi": "fastapi", "uvicorn": "uvicorn", "prometheus_client": "prometheus-client"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
@@ -21,6 +22,7 @@ class Limits:
     max_queue: texts accepted and not answered yet; past it 429. max_batch_tokens: tokens scored together; None takes what one
     forward of the model holds, on a CPU 1,024 at most. max_latency_ms: how long a text waits for others while the models are idle.
     max_texts: of one request. max_body_bytes: of one request's body. body_seconds: how long a client may take to send it.
+    weights: how the models' weights are held, as of `sortal.load`.
 
     Raises:
         ConfigError: values that cannot work.
@@ -32,8 +34,10 @@ class Limits:
     max_texts: int = 128
     max_body_bytes: int = 2 << 20
     body_seconds: float = 30.0
+    weights: str = "saved"
 
     def __post_init__(self) -> None:
+        check_weights(self.weights)
         for name in ("max_queue", "max_batch_tokens", "max_texts", "max_body_bytes"):
             value = getattr(self, name)
             if value is not None and value < 1:

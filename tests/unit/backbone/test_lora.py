@@ -7,7 +7,6 @@ from torch import nn
 
 from sortal.backbone.lora import (
     add_lora,
-    freeze,
     fuse,
     layer_index,
     linear_names,
@@ -107,30 +106,6 @@ def test_a_fused_model_gives_the_logits_and_gradients_of_the_plain_one(tiny_mode
     for name, gradient in found[0][1].items():
         error = (found[1][1][name] - gradient).norm()
         assert error <= 1e-5 * gradient.norm(), name
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_a_frozen_model_gives_the_very_logits_it_gave(tiny, dropout):
-    """And no adapter is rounded for it: in fp32 it is the model that was trained."""
-    model = add_lora(classifier(tiny, dtype="bfloat16"), build_config({"lora_dropout": dropout}))
-    stir(model)
-    fuse(model)
-    model.eval()
-    rows = pack(random_rows(12, 1, 40, 3))
-    head = HeadModel(model, False)
-    with torch.inference_mode():
-        before = head(rows)
-        freeze(model)
-        torch.testing.assert_close(head(rows), before, rtol=0, atol=0)
-        finer, plain = (
-            HeadModel(model.float(), False)(rows),
-            stir(add_lora(classifier(tiny, dtype="bfloat16"), build_config({"lora_dropout": dropout})))
-            .float()
-            .eval(),
-        )
-        torch.testing.assert_close(finer, HeadModel(plain, False)(rows), rtol=1e-5, atol=1e-5)
-    assert any(hasattr(module, "_sortal_narrow") for module in model.modules()) == (not dropout)
-    assert not trainable(model)
 
 
 def test_fuse_replaces_every_lora_layer_norm_mlp_and_attention_of_a_llama(tiny):

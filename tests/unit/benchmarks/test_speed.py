@@ -121,8 +121,7 @@ def test_the_page_compares_the_same_steps_and_leaves_out_the_first():
     ours = {**turn([9.0, 1.0, 2.0], [3.0, 2.0, 1.0], 1e9), "linear_weights": 10**9}
     case = {"name": "set", "template": "eos", "batch_size": 30}
     found = {
-        "command": "python -m benchmarks.speed",
-        "threads": 2,
+        "made": {half: {"command": "python -m benchmarks.speed", "threads": 2} for half in ("training", "inference")},
         "peak": [{"flops": 1e12}],
         "training": [
             {"case": case, "turns": {"sortal": [ours], "hf": [turn([1.0, 5.0, 12.0], [3.0, 2.0, 1.004], 2e9)]}, "failed": {}},
@@ -130,10 +129,10 @@ def test_the_page_compares_the_same_steps_and_leaves_out_the_first():
         ],
         "inference": [
             {
-                "set": "set", "texts": 10, "equal_labels": 9, "short_run": False,
+                "set": "set", "texts": 10, "equal_labels": {"sortal": 9}, "short_run": False,
                 "turns": {
-                    "sortal": [{"seconds": 2.0, "cpu_seconds": 1.0, "one_text_seconds": 0.1, "peak_memory_bytes": 1e9}],
-                    "pipeline": [{"seconds": 9.0, "cpu_seconds": 8.0, "one_text_seconds": 0.2, "peak_memory_bytes": 2e9}],
+                    "sortal": [{"seconds": 2.0, "cpu_seconds": 1.0, "one_text_seconds": 0.1, "one_text_cpu_seconds": 0.08, "peak_memory_bytes": 1e9}],
+                    "pipeline": [{"seconds": 9.0, "cpu_seconds": 8.0, "one_text_seconds": 0.2, "one_text_cpu_seconds": 0.2, "peak_memory_bytes": 2e9}],
                 },
             }
         ],
@@ -147,6 +146,7 @@ def test_the_page_compares_the_same_steps_and_leaves_out_the_first():
         }
     }
     shown = page(found)
+    assert "`python -m benchmarks.speed`, 2 threads. Absolute" in shown
     assert "12.3 (11.4 – 13.3) times the examples per second" in shown
     # 105 tokens in 1.5 s on average, of 4 · 10⁹ operations each at 10¹² a second: 28 %
     assert (
@@ -154,7 +154,15 @@ def test_the_page_compares_the_same_steps_and_leaves_out_the_first():
         in shown
     )
     assert "| large | transformers + peft + Trainer | text + EOS | out of memory |" in shown
-    assert "| set | Sortal | 5.0 | 100 | 1.00 GB | 9 of 10 | 4.5 (4.5 – 4.5) | 8.0 (8.0 – 8.0) |" in shown
+    assert (
+        "| set | Sortal | 5.0 | 100 | 80 | 1.00 GB | 9 of 10 | 4.5 (4.5 – 4.5) | 8.0 (8.0 – 8.0) |" in shown
+    )
+
+
+def test_halves_that_were_measured_apart_each_name_their_command():
+    made = {half: {"command": f"measure {half}", "threads": 1} for half in ("training", "inference")}
+    shown = page({"made": made, "training": [], "inference": []})
+    assert "Training: `measure training`, 1 threads. Inference: `measure inference`, 1 threads. " in shown
 
 
 def test_the_profile_names_the_operators_with_their_own_time():

@@ -1,0 +1,117 @@
+"""Models that only answer: adapters in the weights, weights in the layout of the matrix library, the same answers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft.tuners.lora import LoraLayer
+
+from sortal.backbone.answering import freeze
+from sortal.backbone.held import HeldWeights
+from sortal.backbone.lora import add_lora, fuse, trainable
+from sortal.backbone.packed_weights import pack_weights, plain_linears, unpacked
+from sortal.backbone.packing import pack
+from sortal.config import build_config
+from sortal.methods.head_model import HeadModel
+from tiny_runs import FAMILIES, classifier, random_rows, stir
+
+ROWS = (12, 1, 40, 3)
+PACKS_BF16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def adapted(base, dtype="float32", **settings):
+    """A fused model with adapters that say something."""
+    model = stir(add_lora(classifier(base, dtype=dtype), build_config(settings)))
+    fuse(model)
+    return model.eval()
+
+
+def logits(model, rows=None):
+    with torch.inference_mode():
+        return HeadModel(model, False)(pack(random_rows(*ROWS)) if rows is None else rows)
+
+
+def adapters(model):
+    return {name: p.clone() for name, p in model.named_parameters() if "lora_" in name}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_frozen_model_gives_the_logits_it_gave(tiny_models, family, dropout):
+    model = adapted(tiny_models[family], lora_dropout=dropout)
+    before, kept = logits(model), adapters(model)
+    freeze(model)
+    torch.testing.assert_close(logits(model), before, rtol=1e-4, atol=1e-5)
+    assert not trainable(model)
+    assert all(module.merged for module in model.modules() if isinstance(module, LoraLayer))
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in adapters(model).items()), "saved as tuned"
+
+
+def test_the_sum_is_rounded_once(tiny):
+    model = adapted(tiny, "bfloat16")
+    (path, layer), *_ = [(n, m) for n, m in model.named_modules() if isinstance(m, LoraLayer)]
+    weight, pair = layer.get_base_layer().weight.double(), (layer.lora_A, layer.lora_B)
+    a, b = (part["default"].weight.bfloat16().double() for part in pair)
+    expected = (weight + layer.scaling["default"] * (b @ a)).float().bfloat16()
+    freeze(model)
+    found = unpacked(model.get_submodule(path).get_base_layer().weight)
+    assert (found != expected).float().mean() < 0.01, "only where fp32 lies between two values of bf16"
+    assert (found != weight.bfloat16()).float().mean() > 0.5, "the adapter is in it"
+
+
+def test_freezing_twice_adds_the_adapters_once(tiny):
+    model = adapted(tiny)
+    freeze(model)
+    once = logits(model)
+    freeze(model)
+    assert torch.equal(logits(model), once)
+
+
+def test_weights_that_models_share_are_left_as_they_are(tiny):
+    held = HeldWeights()
+    with held.sharing():
+        one, other = adapted(tiny, "bfloat16"), adapted(tiny, "bfloat16")
+        before = logits(one)
+        freeze(one)
+    assert torch.equal(logits(one), before), "adapters beside the weights: the very products of training"
+    assert torch.equal(logits(other), before)
+    mine = {id(p) for n, p in one.named_parameters() if "lora_" not in n and "score" not in n}
+    assert mine <= {id(p) for p in other.parameters()}
+
+
+def test_what_others_hold_does_not_change_when_one_is_merged(tiny):
+    with HeldWeights().sharing():
+        one, other = adapted(tiny), adapted(tiny)
+    before = logits(other)
+    freeze(one)
+    assert torch.equal(logits(other), before)
+
+
+def test_four_bit_weights_keep_their_adapters_beside_them(tiny):
+    pytest.importorskip("bitsandbytes")
+    stored = classifier(tiny, quantization="nf4", nf4_backend="bitsandbytes")
+    fuse(model := stir(add_lora(stored, build_config({}))))
+    before = logits(model.eval())
+    freeze(model)
+    assert torch.equal(logits(model), before)
+    assert not any(module.merged for module in model.modules() if isinstance(module, LoraLayer))
+
+
+@pytest.mark.skipif(not PACKS_BF16, reason="this CPU packs no bf16 matrices")
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
+def test_packed_weights_give_the_products_of_plain_ones(tiny_models, family):
+    model = classifier(tiny_models[family], dtype="bfloat16")
+    fuse(model)
+    before = logits(model)
+    plain = [layer.weight.clone() for layer in plain_linears(model)]
+    assert pack_weights(model) == len(plain) == 2 * 7
+    # Rows of other lengths go through other kernels, which may add in another order.
+    torch.testing.assert_close(logits(model), before, rtol=2e-2, atol=2e-2)
+    for layer, weight in zip(plain_linears(model), plain, strict=True):
+        assert layer.weight.is_mkldnn
+        assert torch.equal(unpacked(layer.weight), weight)
+    assert pack_weights(model) == 0, "what is packed stays as it is"
+
+
+def test_weights_in_fp32_stay_plain(tiny):
+    assert pack_weights(classifier(tiny)) == 0
