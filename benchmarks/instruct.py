@@ -207,10 +207,7 @@ def scoring(arguments: Any) -> dict[str, Any]:
         prompt.tokenizer.decode([*trunks.shared.tolist(), *trunks[i].tolist()]) for i in range(len(texts))
     ]
     wordings = list(prompt.verbalizer.answers)
-    merged = load(arguments.adapter).scorer.model.model.merge_and_unload()  # type: ignore[attr-defined]
-    merged.set_attn_implementation("sdpa")
-    for module in merged.modules():  # the peer runs transformers' own forward
-        module.__dict__.pop("forward", None)
+    merged = plain_model(arguments.adapter, classifier.meta)
     longest = max(len(answer) for answer in prompt.answers) + 1
     sides = {
         "labels": scorer.deciding(),
@@ -268,6 +265,19 @@ def scoring(arguments: Any) -> dict[str, Any]:
             for name in sides
         },
     }
+
+
+def plain_model(folder: Path, meta: dict[str, Any]) -> Any:
+    """The same weights as transformers and peft load and merge them, for the peer."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from sortal.backbone.sources import resolve
+
+    base = AutoModelForCausalLM.from_pretrained(
+        resolve(meta["base_model"]["spec"]).path, dtype=getattr(torch, meta["dtype"])
+    )
+    return PeftModel.from_pretrained(base, folder).merge_and_unload()
 
 
 def markdown(found: dict[str, Any]) -> str:
