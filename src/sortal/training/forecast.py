@@ -24,6 +24,7 @@ class Forecast:
     """The optimiser steps that are ahead of a run, without dev evaluations.
 
     tokens_per_epoch: real tokens, prompts included. seconds: likely; least and most: between which it should lie.
+    cut: whether a time budget ends training before its steps do.
     """
 
     steps: int
@@ -32,11 +33,8 @@ class Forecast:
     seconds: float
     least: float
     most: float
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Over all steps."""
-        return self.tokens_per_epoch * self.epochs / max(self.seconds, 1e-9)
+    tokens_per_second: float
+    cut: bool = False
 
     @property
     def worth_saying(self) -> bool:
@@ -52,7 +50,7 @@ class Forecast:
 
     def beside(self, seconds: float, steps: int) -> dict[str, Any]:
         """For run.json: what was foreseen, and what ``steps`` steps then took; early stopping leaves some out."""
-        share = steps / self.steps
+        share = 1.0 if self.cut else steps / self.steps
         return {
             "foreseen_steps": self.steps,
             "foreseen_seconds": round(self.seconds, 3),
@@ -82,10 +80,10 @@ def foresee(
     """
     if work < _WORTH_MEASURING:
         return None
-    least, likely, most = (
-        min(each, at_most) for each in seconds_of(work, matrix_flops(device, dtype), device)
-    )
-    return Forecast(steps, epochs, tokens_per_epoch, likely, least, most)
+    times = seconds_of(work, matrix_flops(device, dtype), device)
+    rate = tokens_per_epoch * epochs / times[1]
+    least, likely, most = (min(each, at_most) for each in times)
+    return Forecast(steps, epochs, tokens_per_epoch, likely, least, most, rate, cut=likely < times[1])
 
 
 def seconds_of(work: float, rate: float, device: torch.device) -> tuple[float, float, float]:

@@ -32,17 +32,20 @@ def test_a_run_of_seconds_measures_nothing(monkeypatch):
 def test_a_time_budget_bounds_what_is_foreseen(rate):
     found = foresee(2e13, 100, 2.0, 5000, CPU, torch.float32, at_most=60.0)
     assert (found.least, found.seconds, found.most) == (60, 60, 60)
+    whole = foresee(2e13, 100, 2.0, 5000, CPU, torch.float32)
+    assert found.tokens_per_second == whole.tokens_per_second
+    assert found.beside(66.0, 20)["used_of_foreseen"] == pytest.approx(1.1), "the budget was to end it"
 
 
 def test_the_line_says_time_tokens_and_rate():
-    line = Forecast(30, 3.0, 12_000, 240.0, 200.0, 330.0).line("preset fast")
+    line = Forecast(30, 3.0, 12_000, 240.0, 200.0, 330.0, 150.0).line("preset fast")
     assert line.startswith(
         "preset fast: about 4 min of training, 3 min to 6 min (12,000 real tokens per epoch × 3 at about 150 tokens/s"
     )
 
 
 def test_early_stopping_is_held_against_the_steps_that_were_taken():
-    found = Forecast(30, 3.0, 12_000, 240.0, 200.0, 330.0).beside(100.0, 10)
+    found = Forecast(30, 3.0, 12_000, 240.0, 200.0, 330.0, 150.0).beside(100.0, 10)
     assert (found["foreseen_seconds"], found["used_seconds"], found["used_steps"]) == (240, 100, 10)
     assert found["used_of_foreseen"] == pytest.approx(1.25)
 
