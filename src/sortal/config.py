@@ -31,6 +31,7 @@ from sortal.config_hierarchy import (
 )
 from sortal.config_long import WINDOW_MEANS, SectionsConfig, WindowsConfig, with_sections
 from sortal.config_losses import LOSS_METHODS, LossConfig, refused_losses
+from sortal.config_presets import PRESET_METHODS, PresetConfig, with_preset, wrong_preset
 from sortal.config_sections import (
     BASELINES,
     FOR_ALL,
@@ -66,6 +67,7 @@ OWN_SECTIONS: dict[type[Section], frozenset[str]] = {
     **METHOD_SECTIONS,
     LossConfig: LOSS_METHODS,
     HierarchyConfig: HIERARCHIES,
+    PresetConfig: PRESET_METHODS,
     WindowsConfig: METHOD_SECTIONS[BlendConfig],  # all with a pretrained model
 }
 
@@ -74,6 +76,7 @@ class RunConfig(
     DataConfig,
     LabelTreeConfig,
     SectionsConfig,
+    PresetConfig,
     ModelConfig,
     WindowsConfig,
     PoolingConfig,
@@ -102,7 +105,9 @@ class RunConfig(
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_method(cls, values: Any) -> Any:
-        return with_sections(with_method_defaults(values)) if isinstance(values, dict) else values
+        return (
+            with_sections(with_method_defaults(with_preset(values))) if isinstance(values, dict) else values
+        )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -157,6 +162,8 @@ class RunConfig(
 
     def _check_method(self) -> None:
         if wrong := wrong_hierarchy(self):
+            raise ValueError(wrong)
+        if wrong := wrong_preset(self.preset, self.method):
             raise ValueError(wrong)
         for section, methods in OWN_SECTIONS.items():
             if self.method not in methods and (given := self._given(section)):

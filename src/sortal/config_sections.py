@@ -146,14 +146,13 @@ class LoraConfig(Section):
         (),
         description="names of the adapted modules; default: every linear projection; fewer are less to train",
     )
-    lora_top_layers: int | None = Field(
+    lora_top_layers: Literal["half"] | Annotated[int, Field(ge=1)] | None = Field(
         None,
-        ge=1,
-        description="adapt the top k layers only, so that the backward pass ends there; default: all",
+        description="adapt the top k layers only, so that the backward pass ends there; half: half of the layers, rounded up; default: all",
     )
     cache_trunk: Literal["auto", "never"] = Field(
         "auto",
-        description="head with lora_top_layers: compute the states below the adapted layers once, keep them on disk (SORTAL_STATES_GB) and run every epoch through the layers above only; auto: where that is exact",
+        description="head with lora_top_layers: compute the states below the adapted layers once, keep them on disk (SORTAL_STATES_GB) and run every epoch through the layers above only; auto: where that is exact and they fit",
     )
 
 
@@ -365,10 +364,10 @@ class TrainConfig(Section):
         "none",
         description="multi-label: weight of a label's positive rows; balanced: negatives per positive, which trades precision for recall; probabilities are recalibrated on dev",
     )
-    early_stopping_patience: int = Field(
-        2,
+    early_stopping_patience: int | None = Field(
+        None,
         ge=1,
-        description="dev evaluations without a gain before training stops; the best weights are restored",
+        description="dev evaluations without a gain before training stops; the best weights are restored; default: 2, or with fewer than 20 dev rows, which say too little, no stop: all epochs, and the last weights",
     )
     metric_for_best_model: Metric = Field(
         "f1_macro",

@@ -22,7 +22,16 @@ _MEAN_HEAD = (
 )
 _BLEND = "Its scores are the tuned model's and those of a linear model on TF-IDF features, added: load it with Sortal, plain transformers gives the first alone."
 _TREE = "The labels form a tree of {nodes:,} nodes, {levels} levels deep: no label is more probable than the one above it, and a label comes with those above it. Load it with Sortal: plain transformers gives scores without the tree."
-_SETTINGS = ("epochs", "batch_size", "learning_rate", "lora_r", "quantization", "template", "truncation")
+_SETTINGS = (
+    "preset",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "lora_r",
+    "quantization",
+    "template",
+    "truncation",
+)
 _FOUND = ("model", "c", "features", "layer", "pooling", "best_step")
 _LABELS, _NAMED, _RARE = 30, 5, 10
 

@@ -7,7 +7,6 @@ Weights are never read: the memory of a step is measured on a short copy of the 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -20,22 +19,25 @@ import torch
 from sortal.backbone import hub, loading
 from sortal.backbone.depth import cut_layers
 from sortal.backbone.folders import read_json
+from sortal.backbone.lora import top_layers
 from sortal.backbone.sources import ModelSource, kind_of, resolve
 from sortal.config import ResolvedConfig, RunConfig, resolve_sizes
+from sortal.config_presets import PRESET_METHODS, PRESETS, other_preset
 from sortal.errors import ConfigError
 from sortal.methods import get_method
 from sortal.methods.base import PreviewContext
 from sortal.methods.preview import TokenPreview
 from sortal.methods.rehearsal import Network
-from sortal.parts import read_parts
+from sortal.methods.state_folders import most_bytes
+from sortal.methods.trunk_cache import state_bytes
+from sortal.parts import Parts, read_parts
 from sortal.training.budget import CHECKPOINTING, ceiling, choose_budget, free_memory, kept_by_libraries
 from sortal.training.distributed import processes
+from sortal.training.forecast import computed_tokens, matrix_flops, seconds_of
 from sortal.training.progress import TerminalProgress
 
 SIZES_GB = (8, 16, 24, 80)
 _CONTEXT = 0.6e9  # what a CUDA context and its libraries take beside tensors
-# Shares of the matrix product rate that steps reach: measured from 0.4 to 0.7 on CPUs; on GPUs small models wait for launches.
-_UTILISATION = {"cpu": (0.4, 0.7), "cuda": (0.1, 0.45)}
 _METHODS = ("head", "instruct", "encoder")
 
 
@@ -52,6 +54,20 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class PresetPlan:
+    """What a preset would take on this machine.
+
+    seconds: the least and the most of the steps, and of reading the states below the tuned layers. peak_bytes: of memory; state_bytes: kept on disk.
+    blend: the linear model that is fitted beside it, in time of its own, or ``none``.
+    """
+
+    seconds: tuple[float, float]
+    peak_bytes: int
+    state_bytes: int
+    blend: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """All figures of a plan.
 
@@ -60,7 +76,8 @@ class Plan:
         weight_bytes, trained_bytes: the frozen or whole weights; trained parameters with gradients and optimiser state.
         tokens_per_epoch: of the training texts, each with its template or answer; shared_tokens: of a prompt that every microbatch reads once.
         fits: per quantisation and GPU memory in GB.
-        here: on this machine; seconds: the least and the most that training is likely to take here, None without an estimate.
+        here: on this machine; seconds: the least and the most that training is likely to take here.
+        presets: by name, of a method that has them.
     """
 
     method: str
@@ -82,6 +99,7 @@ class Plan:
     here: Fit
     matrix_flops: float
     seconds: tuple[float, float]
+    presets: dict[str, PresetPlan]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -115,9 +133,9 @@ def plan(config: RunConfig, *, say: Callable[[str], None], consent: bool = False
     room = _Room(network, longest, prompt, sizes.batch_size)
     weights, trained = room.weights
     here = room.fit(free_memory(device) - weights)
-    rate = _matrix_flops(device, network.dtype)
-    work = sizes.epochs * _flops_per_epoch(network, sizes, preview, len(parts.train), here.max_tokens)
-    low, high = _UTILISATION[device.type]
+    rate = matrix_flops(device, network.dtype)
+
+    least, _, most = seconds_of(_work(room, sizes, preview, parts, here), rate, device)
     return Plan(
         config.method,
         config.base_model,
@@ -137,7 +155,8 @@ def plan(config: RunConfig, *, say: Callable[[str], None], consent: bool = False
         {name: _on_gpus(room, name) for name in _quantisations(config)},
         here,
         rate,
-        (work / rate / high, work / rate / low),
+        (least, most),
+        _presets(config, room, here, preview, parts, rate),
     )
 
 
@@ -215,30 +234,56 @@ def _on_gpus(here: _Room, quantization: str) -> dict[int, Fit]:
     return {size: room.fit(size * 1e9 - _CONTEXT - room.weights[0]) for size in SIZES_GB}
 
 
-def _flops_per_epoch(
-    network: Network, sizes: ResolvedConfig, preview: TokenPreview, rows: int, max_tokens: int
-) -> float:
-    """Forward and the gradient to inputs; of weights that are tuned themselves, their gradient too."""
-    per_step = preview.tokens / rows * sizes.batch_size
-    room = max(max_tokens - preview.shared, 1)
-    microbatches = math.ceil(per_step / room) * math.ceil(rows / sizes.batch_size)
-    tokens = preview.tokens + microbatches * preview.shared
-    whole = network.method == "encoder" and sizes.tuning == "full"
-    return (6 if whole else 4) * network.linear_parameters * tokens
+def _presets(
+    config: RunConfig, room: _Room, here: Fit, preview: TokenPreview, parts: Parts, rate: float
+) -> dict[str, PresetPlan]:
+    """The same run with every preset; empty for a method that has none."""
+    if config.method not in PRESET_METHODS:
+        return {}
+    asked, found = config.model_dump(exclude_unset=True), {}
+    for name in PRESETS:
+        other = RunConfig.model_validate(other_preset(asked, name))
+        own, fit, device = room, here, room.network.device
+        if other.lora_top_layers != config.lora_top_layers:  # else its steps are the run's
+            own = replace(room, network=replace(room.network, config=other))
+            fit = own.fit(free_memory(device) - own.weights[0])
+        sizes = resolve_sizes(other, len(parts.train))
+        least, _, most = seconds_of(_work(own, sizes, preview, parts, fit), rate, device)
+        states = _state_bytes(own.network, sizes, _with_dev(preview, parts))
+        found[name] = PresetPlan((least, most), fit.peak_bytes, states, other.blend)
+    return found
 
 
-def _matrix_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a large matrix product, the best of some for half a second."""
-    size = 4096 if device.type == "cuda" else 1024
-    a, b = (
-        torch.ones(size, size, dtype=dtype, device=device),
-        torch.ones(size, size, dtype=dtype, device=device),
+def _work(room: _Room, sizes: ResolvedConfig, preview: TokenPreview, parts: Parts, here: Fit) -> float:
+    """Floating-point operations of the linear layers in all steps, and in reading the states below the tuned ones.
+
+    Forward and the gradient to inputs; of weights that are tuned themselves, their gradient too.
+    """
+    network, rows = room.network, len(parts.train)
+    depth = int(network.settings.num_hidden_layers)
+    above = top_layers(sizes, depth) / depth
+    tokens = computed_tokens(
+        preview.tokens, rows, sizes.batch_size, preview.shared, here.max_tokens - preview.shared
     )
-    best, end = math.inf, time.perf_counter() + 0.5
-    while True:
-        began = time.perf_counter()
-        float((a @ b)[0, 0])  # waits for the device
-        now = time.perf_counter()
-        best = min(best, now - began)
-        if now > end:
-            return 2 * size**3 / best
+    whole = network.method == "encoder" and sizes.tuning == "full"
+    passes = (6 if whole else 4) * above + (2 if here.checkpointing else 0) * above
+    below, once = 2 * (1 - above), 0.0
+    read = _with_dev(preview, parts)
+    if _state_bytes(network, sizes, read):
+        below, once = 0.0, below * read
+    return network.linear_parameters * (sizes.epochs * tokens * (passes + below) + once)
+
+
+def _with_dev(preview: TokenPreview, parts: Parts) -> int:
+    """Tokens of training and dev texts, which are taken to be as long."""
+    return round(preview.tokens * (1 + len(parts.dev) / len(parts.train)))
+
+
+def _state_bytes(network: Network, config: RunConfig, tokens: int) -> int:
+    """On disk, of the states below the tuned layers; 0 where they are computed in every epoch."""
+    depth = int(network.settings.num_hidden_layers)
+    cached = network.method == "head" and config.cache_trunk == "auto" and config.windows == 1
+    if not cached or top_layers(config, depth) == depth:
+        return 0
+    found = state_bytes(tokens, int(network.settings.hidden_size), network.dtype)
+    return found if found <= most_bytes() else 0

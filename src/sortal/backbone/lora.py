@@ -43,6 +43,22 @@ def decoder_layers(model: nn.Module) -> list[nn.Module]:
     return [found[index] for index in sorted(found)]
 
 
+def top_layers(config: RunConfig, depth: int) -> int:
+    """How many layers of a model of ``depth`` layers get adapters, counted from the top.
+
+    Raises:
+        ConfigError: ``lora_top_layers`` exceeds the model.
+    """
+    top = config.lora_top_layers
+    if top == "half":
+        return -(-depth // 2)
+    if top is not None and top > depth:
+        raise ConfigError(
+            f"lora_top_layers is {top} but the model has {depth} layers", f"use a number from 1 to {depth}"
+        )
+    return top or depth
+
+
 def add_lora(model: Any, config: RunConfig) -> PeftModel:
     """Wrap a ``…ForSequenceClassification`` or ``…ForCausalLM`` model, or an encoder without a head; trainable afterwards, in fp32: the adapters and, where there is one, ``score``.
 
@@ -62,12 +78,7 @@ def add_lora(model: Any, config: RunConfig) -> PeftModel:
             "use tuning 'full' or another model",
         )
     depth = 1 + max(i for i in (layer_index(p) for p, _ in model.named_modules()) if i is not None)
-    top = config.lora_top_layers
-    if top is not None and top > depth:
-        raise ConfigError(
-            f"lora_top_layers is {top} but the model has {depth} layers", f"use a number from 1 to {depth}"
-        )
-    first = depth - top if top else 0
+    first = depth - top_layers(config, depth)
     wanted = set(config.lora_targets or known)
     named = [
         path
@@ -179,6 +190,27 @@ def parameter_count(model: nn.Module) -> tuple[int, int]:
     """(trainable, all) parameters; 4-bit weights count as the values they stand for."""
     total = sum(_size(p) for p in model.parameters())
     return sum(p.numel() for p in trainable(model).values()), total
+
+
+def flops_per_token(model: nn.Module, *, only_trained: bool = False) -> int:
+    """Floating-point operations of a training step for each token it reads: of the linear layers in the stack, which decide the time.
+
+    Two per weight below the lowest trained layer (forward); four from there on (and the gradient to the inputs), six where the weight itself is trained.
+
+    Args:
+        only_trained: what lies below the lowest trained layer was computed before.
+    """
+    trained = [index for name in trainable(model) if (index := layer_index(name)) is not None]
+    first = min(trained, default=0)
+    found = 0
+    for path, module in model.named_modules():
+        index = layer_index(path)
+        if index is None or "lora_" in path or not isinstance(module, nn.Linear | Conv1D):
+            continue
+        below = 0 if only_trained else 2
+        passes = below if index < first else 6 if module.weight.requires_grad else 4
+        found += passes * _size(module.weight)
+    return found
 
 
 def _size(parameter: Any) -> int:

@@ -48,6 +48,9 @@ def command(
         str | None, Option(metavar="S", help="separator of several labels in one cell")
     ] = None,
     task: Annotated[str | None, Option(help="auto | single | multi")] = None,
+    preset: Annotated[
+        str | None, Option(help="head: fast | balanced: settings by name; what best blends is METHOD+tfidf")
+    ] = None,
     model: Annotated[
         str | None, Option(metavar="SPEC", help="base model of the methods that tune a causal language model")
     ] = None,
@@ -98,6 +101,7 @@ def command(
         "label_columns": comma_list(label_columns),
         "label_delimiter": label_delimiter,
         "task": task,
+        "preset": preset,
         "model": model,
         "epochs": epochs,
         "max_minutes": budget,

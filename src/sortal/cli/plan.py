@@ -11,6 +11,8 @@ from sortal.cli.options import comma_list
 from sortal.config_files import load_config, parse_assignments
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from sortal.planning import Fit, Plan
 
 app = typer.Typer(add_completion=False)
@@ -27,6 +29,9 @@ def command(
         str | None, Option(metavar="S", help="separator of several labels in one cell")
     ] = None,
     method: Annotated[str | None, Option(help="head | instruct | encoder")] = None,
+    preset: Annotated[
+        str | None, Option(help="head: fast | balanced | best: settings by name; those given win over them")
+    ] = None,
     model: Annotated[
         str | None,
         Option(
@@ -52,6 +57,7 @@ def command(
         "label_columns": comma_list(label_columns),
         "label_delimiter": label_delimiter,
         "method": method,
+        "preset": preset,
         "model": model,
         "quantization": quantization,
         "max_length": max_length,
@@ -83,6 +89,8 @@ def _show(plan: Plan) -> None:
     from rich import box
     from rich.table import Table
 
+    from sortal.training.forecast import duration
+
     output.say(
         f"{plan.rows:,} training rows, {plan.tokens_per_epoch:,} tokens per epoch (longest {plan.longest:,}, {plan.truncated:,} rows cut)"
         + (f", {plan.shared_tokens:,} more in every microbatch for the prompt" if plan.shared_tokens else "")
@@ -102,18 +110,33 @@ def _show(plan: Plan) -> None:
     output.show(table)
     least, most = plan.seconds
     output.say(
-        f"this machine ({plan.device}): {_cell(plan.here)}, peak {plan.here.peak_bytes / 1e9:.1f} GB; training {_duration(least)} to {_duration(most)}"
+        f"this machine ({plan.device}): {_cell(plan.here)}, peak {plan.here.peak_bytes / 1e9:.1f} GB; training {duration(least)} to {duration(most)}"
         f" with {plan.matrix_flops / 1e12:.2f} TFLOP/s of matrix products, measured now"
     )
+    if plan.presets:
+        output.show(_presets(plan))
+
+
+def _presets(plan: Plan) -> Table:
+    """The presets side by side."""
+    from rich import box
+    from rich.table import Table
+
+    from sortal.training.forecast import duration
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("preset")
+    for name in ("training", "peak memory", "on disk"):
+        table.add_column(name, justify="right")
+    for name, found in plan.presets.items():
+        least, most = (duration(each) for each in found.seconds)
+        more = "" if found.blend == "none" else f" + {found.blend}"
+        disk = f"{found.state_bytes / 1e9:.2f} GB" if found.state_bytes else "–"
+        table.add_row(name, f"{least} to {most}{more}", f"{found.peak_bytes / 1e9:.1f} GB", disk)
+    return table
 
 
 def _cell(fit: Fit) -> str:
     if not fit.max_tokens:
         return "does not fit"
     return f"{fit.max_tokens:,}" + (", layers computed twice" if fit.checkpointing else "")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

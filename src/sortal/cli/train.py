@@ -65,6 +65,9 @@ def command(
         str | None,
         Option(help="head | instruct | probe | encoder, or a baseline without a model: tfidf | majority"),
     ] = None,
+    preset: Annotated[
+        str | None, Option(help="head: fast | balanced | best: settings by name; those given win over them")
+    ] = None,
     model: Annotated[
         str | None,
         Option(metavar="SPEC", help="base model: registry name, folder, GGUF, pypi:NAME or hub id"),
@@ -165,6 +168,7 @@ def command(
         "group": group,
         "task": task,
         "method": method,
+        "preset": preset,
         "model": model,
         "quantization": quantization,
         "tuning": tuning,

@@ -101,6 +101,11 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
             raise ConfigError(
                 f"{key}: what is blended is a method of its own here", f"compare METHOD and METHOD{BLENDED}"
             )
+        if (name or key) == "preset" and settings[key] == "best":
+            raise ConfigError(
+                f"{key}: preset best blends, and what is blended is a method of its own here",
+                f"compare METHOD and METHOD{BLENDED}",
+            )
         if not dot and not any(applies(key, plain_method(method)) for method in methods):
             raise ConfigError(f"{key} applies to none of {', '.join(methods)}", "leave it out")
     return [

@@ -39,6 +39,7 @@ class SortalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         method: ``head``, ``instruct``, ``probe``, ``encoder``, ``tfidf`` or ``majority``.
         model: base model: registry name, folder, GGUF file, ``pypi:NAME`` or hub id.
+        preset: ``fast``, ``balanced`` or ``best``: settings of a head by name.
         epochs: passes over the training rows.
         learning_rate: peak learning rate.
         batch_size: examples per optimiser step.
@@ -68,6 +69,7 @@ class SortalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         method: str = "head",
         model: str | None = None,
         *,
+        preset: str | None = None,
         epochs: int | None = None,
         learning_rate: float | None = None,
         batch_size: int | None = None,
@@ -86,6 +88,7 @@ class SortalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.method = method
         self.model = model
+        self.preset = preset
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size

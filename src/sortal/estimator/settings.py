@@ -15,6 +15,7 @@ from sortal.estimator.targets import Targets, names_of
 # Parameters that are settings of the same name; None is the method's own default.
 SAME = (
     "method",
+    "preset",
     "model",
     "epochs",
     "learning_rate",

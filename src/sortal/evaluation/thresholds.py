@@ -21,6 +21,7 @@ Mode = Literal["auto", "global", "per_label", "none"]
 
 SHRINKAGE = 10.0
 N_FOLDS = 5
+FEW_ROWS = 20  # of dev: the best cut of fewer is a matter of one row (benchmarks/results/small_thresholds.md)
 
 
 def tune_thresholds(
@@ -38,7 +39,8 @@ def tune_thresholds(
     threshold, drawn on the logit scale towards the global one with weight ``n_pos / (n_pos + 10)``, so that a label
     seen twice in dev hardly moves and one seen a hundred times nearly takes its own. ``auto``: ``global`` or
     ``per_label``, whichever has the better ``metric`` on held-out rows of a seeded 5-fold split of dev; ties and dev
-    sets of fewer than 10 rows go to ``global``.
+    sets of fewer than 10 rows go to ``global``. With fewer than 20 rows the global threshold is itself drawn towards 0.5, as
+    the labels' own are towards it, by the number of positives of all labels.
 
     Args:
         probabilities: float64 ``[n, L]``.
@@ -46,7 +48,8 @@ def tune_thresholds(
         mode: see above.
         metric: F1 averaged over all labels, or pooled over them.
         seed: of the folds of ``auto``.
-        shrinkage: positive rows of a label at which its own threshold and the global one weigh the same; 0: its own alone.
+        shrinkage: positive rows of a label at which its own threshold and the global one weigh the same, and of all labels at which the global one of
+            few rows and 0.5 do; 0: none.
 
     Raises:
         DataError: gold does not fit the probabilities.
@@ -59,7 +62,7 @@ def tune_thresholds(
     pairs = _Pairs.ranked(probabilities, gold, search_floor(probabilities, gold, fold, metric))
     if mode == "auto":
         mode = _cross_validated_mode(pairs, probabilities, gold, metric, fold, shrinkage)
-    shared = _global(pairs, metric, gold.sum(axis=0, dtype=np.float64))
+    shared = _shared(pairs, metric, gold.sum(axis=0, dtype=np.float64), n, shrinkage)
     if mode == "global":
         return np.full(n_labels, shared)
     return _per_label(LabelCuts.build(probabilities, gold), metric, shared, shrinkage)
@@ -144,16 +147,28 @@ def _global(pairs: _Pairs, metric: ThresholdMetric, positives: Floats) -> float:
     return _best(value, possible, cut)
 
 
-def _per_label(cuts: LabelCuts, metric: ThresholdMetric, shared: float, shrinkage: float) -> Floats:
+def _shared(pairs: _Pairs, metric: ThresholdMetric, positives: Floats, rows: int, shrinkage: float) -> float:
+    """The best threshold for all labels; of a handful of dev ``rows``, drawn towards 0.5."""
+    found = _global(pairs, metric, positives)
+    if rows >= FEW_ROWS or not shrinkage:
+        return found
+    return float(_drawn(np.array(found), DEFAULT, positives.sum(), shrinkage))
+
+
+def _drawn(own: Floats, towards: float, positives: Floats, shrinkage: float) -> Floats:
+    """``own`` thresholds drawn to another on the logit scale: they weigh ``positives / (positives + shrinkage)``."""
     from scipy.special import expit, logit
 
-    own = cuts.macro() if metric == "f1_macro" else cuts.micro()
-    weight = cuts.positives / np.maximum(cuts.positives + shrinkage, 1e-9)
+    weight = positives / np.maximum(positives + shrinkage, 1e-9)
     tiny = 1e-12
-    mixed = weight * logit(np.clip(own, tiny, 1 - tiny)) + (1 - weight) * logit(
-        np.clip(shared, tiny, 1 - tiny)
-    )
-    return np.where(cuts.positives > 0, expit(mixed), shared)
+    a, b = (logit(np.clip(each, tiny, 1 - tiny)) for each in (own, towards))
+    mixed: Floats = expit(weight * a + (1 - weight) * b)
+    return mixed
+
+
+def _per_label(cuts: LabelCuts, metric: ThresholdMetric, shared: float, shrinkage: float) -> Floats:
+    own = cuts.macro() if metric == "f1_macro" else cuts.micro()
+    return np.where(cuts.positives > 0, _drawn(own, shared, cuts.positives, shrinkage), shared)
 
 
 def _cross_validated_mode(
@@ -172,7 +187,7 @@ def _cross_validated_mode(
     for k in range(N_FOLDS):
         held_out = fold == k
         fitted = LabelCuts.build(probabilities, gold, ~held_out)
-        shared_cut = _global(pairs.where(~held_out), metric, fitted.positives)
+        shared_cut = _shared(pairs.where(~held_out), metric, fitted.positives, n, shrinkage)
         own_cuts = _per_label(fitted, metric, shared_cut, shrinkage)
         for rows in row_blocks(np.flatnonzero(held_out), n_labels):
             p, y = probabilities[rows], gold[rows].astype(bool)

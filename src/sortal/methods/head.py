@@ -14,7 +14,7 @@ from sortal.backbone.answering import freeze, settle
 from sortal.backbone.depth import cut_layers
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
 from sortal.backbone.fingerprint import weights_fingerprint
-from sortal.backbone.lora import fuse
+from sortal.backbone.lora import fuse, top_layers
 from sortal.backbone.packing import Pack, Prefix
 from sortal.backbone.prefix import read_prefix
 from sortal.backbone.sharding import shard_frozen
@@ -40,9 +40,10 @@ from sortal.methods.pack_scorer import PackScorer
 from sortal.methods.preview import Preview
 from sortal.methods.preview_texts import preview_texts
 from sortal.methods.score_init import begin_at_names, check_wordings
+from sortal.methods.state_folders import LIMIT, most_bytes
 from sortal.methods.step_budget import budget_steps
 from sortal.methods.text_folder import load_texts, make_encoder, save_texts
-from sortal.methods.trunk_cache import with_trunk
+from sortal.methods.trunk_cache import state_bytes, with_trunk
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line, text_figures, training_loss
 from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
@@ -168,13 +169,20 @@ class HeadMethod:
     ) -> tuple[EncodedTexts, EncodedTexts]:
         """Train and dev texts with the states below the tuned layers, where such layers are and that is exact."""
         config, model, base = context.config, scorer.model, context.base
-        first = int(model.inner.config.num_hidden_layers) - (config.lora_top_layers or 0)
+        depth = int(model.inner.config.num_hidden_layers)
+        first = depth - top_layers(config, depth)
         alone = context.processes.world == 1 and not config.shard_base and config.windows == 1
-        if not (config.lora_top_layers and first and config.cache_trunk == "auto" and model.packed and alone):
+        if not (first and config.cache_trunk == "auto" and model.packed and alone):
             return train, dev
         trunk = Trunk(getattr(model.inner, model.inner.base_model_prefix), first)
         if not trunk.exact():
             context.say("the states below the tuned layers of this architecture are computed in every epoch")
+            return train, dev
+        needed = state_bytes(train.tokens + dev.tokens, model.inner.config.hidden_size, model.inner.dtype)
+        if needed > most_bytes():
+            context.say(
+                f"the states below the tuned layers would take {needed / 1e9:.1f} GB, more than {LIMIT} allows: they are computed in every epoch"
+            )
             return train, dev
         facts = {
             "base": base.revision or weights_fingerprint(base.path),

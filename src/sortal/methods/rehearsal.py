@@ -26,7 +26,7 @@ from sortal.backbone import attention, loading
 from sortal.backbone.checkpointing import checkpoint_layers
 from sortal.backbone.depth import cut_layers
 from sortal.backbone.language_model import LOGIT_ROWS, LanguageModel
-from sortal.backbone.lora import add_lora, fuse, layer_index, trainable
+from sortal.backbone.lora import add_lora, fuse, layer_index, top_layers, trainable
 from sortal.backbone.packing import Pack, pack
 from sortal.backbone.pooling import Pooling
 from sortal.backbone.quiet import quiet
@@ -115,7 +115,7 @@ class Network:
         return int(held), 16 * trained
 
     def _adapted_layers(self) -> int:
-        return self.config.lora_top_layers or int(self.settings.num_hidden_layers)
+        return top_layers(self.config, int(self.settings.num_hidden_layers))
 
     @cached_property
     def _whole(self) -> Any:

@@ -63,7 +63,7 @@ def make_room(folder: Path, mine: int, needed: int, instead: str) -> bool:
     Raises:
         ResourceError: more than may be kept at all. ConfigError: the limit is no number.
     """
-    limit = _limit()
+    limit = most_bytes()
     if needed > limit:
         raise ResourceError(
             f"the states take {needed / 1e9:.1f} GB, and {limit / 1e9:.1f} GB may be kept",
@@ -80,20 +80,25 @@ def make_room(folder: Path, mine: int, needed: int, instead: str) -> bool:
     return mine + needed + sum(sizes.values()) > limit
 
 
+def most_bytes() -> float:
+    """Bytes that all states together may take on disk.
+
+    Raises:
+        ConfigError: the limit is no number.
+    """
+    given = os.environ.get(LIMIT, str(_DEFAULT_GB))
+    try:
+        return float(given) * 1e9
+    except ValueError:
+        raise ConfigError(f"{LIMIT} is {given!r}", "give a number of gigabytes") from None
+
+
 def append(path: Path, content: bytes) -> None:
     """Add to a file; on the disk when this returns."""
     with path.open("ab") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _limit() -> float:
-    given = os.environ.get(LIMIT, str(_DEFAULT_GB))
-    try:
-        return float(given) * 1e9
-    except ValueError:
-        raise ConfigError(f"{LIMIT} is {given!r}", "give a number of gigabytes") from None
 
 
 def _bytes(folder: Path) -> int:

@@ -21,6 +21,11 @@ from sortal.training.progress import ProgressView
 _CHUNK = 512  # texts between two writes
 
 
+def state_bytes(tokens: int, hidden: int, dtype: torch.dtype) -> int:
+    """Bytes on disk of the states of so many tokens."""
+    return tokens * hidden * dtype.itemsize
+
+
 def with_trunk(
     texts: EncodedTexts, trunk: Trunk, facts: dict[str, Any], max_tokens: int, view: ProgressView, what: str
 ) -> TrunkTexts:
@@ -40,7 +45,7 @@ def with_trunk(
     digest = hashlib.sha256(np.ascontiguousarray(texts.flat).tobytes())
     digest.update(texts.offsets.tobytes())
     facts = {**facts, "layer": trunk.first, "dtype": str(dtype), "texts": digest.hexdigest()}
-    folder, row = state_folder(facts), hidden * dtype.itemsize
+    folder, row = state_folder(facts), state_bytes(1, hidden, dtype)
     path = folder / "states.bin"
     with alone_with(folder, facts):
         size = path.stat().st_size if path.exists() else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ import numpy as np
 from torch import nn
 
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
-from sortal.backbone.lora import parameter_count
-from sortal.config import RunConfig, resolve_sizes
+from sortal.backbone.lora import flops_per_token, parameter_count
+from sortal.config import ResolvedConfig, RunConfig, resolve_sizes
+from sortal.config_presets import PRESET_METHODS
 from sortal.data.labels import LabelSpace
+from sortal.data.problems import counted
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
 from sortal.hierarchy.losses import TreeLoss, tree_loss
@@ -21,12 +24,14 @@ from sortal.hierarchy.units import Units
 from sortal.methods.base import FitContext, Scores
 from sortal.methods.preview import cut_sections
 from sortal.training.budget import StepBudget, peak_memory
+from sortal.training.forecast import Forecast, computed_tokens, foresee
 from sortal.training.loop import Loop
 from sortal.training.losses import Loss, make_loss
 from sortal.training.objective import Objective
 from sortal.training.progress import NoProgress, ProgressView
 from sortal.training.signals import Stoppable
 
+LEAST_DEV_ROWS = 20  # fewer choose no epoch: benchmarks/results/small_data.md has 7, 15 and 16
 _LEAST_TOKENS = 256  # of a microbatch's own texts, whatever its prompt takes
 
 
@@ -75,13 +80,22 @@ def fine_tune(
         view=context.view,
         say=context.say,
         on_log=context.on_log,
+        keep_last=_too_few_to_choose(context),
     )
     if context.resume:
         loop.resume()
+    ahead, before = _ahead(context, model, objective, config, budget, loop), loop.progress.train_seconds
+    first = loop.progress.step
+    if ahead:
+        context.say(ahead.line(_named(config)))
     began = time.monotonic()
     progress = loop.run()
     best_is_last = bool(progress.history) and progress.history[-1]["step"] == progress.best_step
     trained, total = parameter_count(model)
+    foreseen = {}
+    if ahead and progress.step > first:
+        foreseen = ahead.beside(progress.train_seconds - before, progress.step - first)
+        context.say(f"training took {foreseen['used_of_foreseen']:.2f} times as long as foreseen")
     return Tuned(
         latest[0] if latest and best_is_last else score_dev(context.view),
         {
@@ -92,6 +106,7 @@ def fine_tune(
             "train_seconds": round(progress.train_seconds, 3),
             "wall_seconds_with_dev": round(time.monotonic() - began, 3),
             "tokens_per_second": round(progress.tokens / max(progress.train_seconds, 1e-9), 1),
+            **({"forecast": foreseen} if foreseen else {}),
             "max_tokens": progress.max_tokens,
             "gradient_checkpointing": budget.checkpointing,
             "skipped_steps": progress.skipped_steps,
@@ -102,6 +117,58 @@ def fine_tune(
             **({} if budget.peak_bytes is None else {"estimated_peak_bytes": budget.peak_bytes}),
         },
     )
+
+
+def _ahead(
+    context: FitContext,
+    model: nn.Module,
+    objective: Objective,
+    config: ResolvedConfig,
+    budget: StepBudget,
+    loop: Loop,
+) -> Forecast | None:
+    """What the steps from here on will take; None where nobody has to wait for them."""
+    left = loop.total_steps - loop.progress.step
+    rows, shared = len(objective.lengths), objective.shared_tokens
+    tokens = computed_tokens(
+        int(objective.lengths.sum()), rows, config.batch_size, shared, loop.progress.max_tokens
+    )
+    each = flops_per_token(model, only_trained=getattr(model, "trunk", None) is not None)
+    if budget.checkpointing:  # forward once more
+        each = each * 3 // 2
+    epochs = left / loop.steps_per_epoch
+    network: Any = getattr(model, "inner", model)
+    seconds = (
+        math.inf if config.max_minutes is None else 60 * config.max_minutes - loop.progress.train_seconds
+    )
+    found = foresee(
+        each * tokens * epochs / context.processes.world,
+        left,
+        epochs,
+        tokens,
+        context.processes.device,
+        network.dtype,
+        at_most=max(seconds, 0.0),
+    )
+    return found if found and found.worth_saying else None
+
+
+def _too_few_to_choose(context: FitContext) -> bool:
+    """Whether dev rows are too few to say which epoch is best; not where the user asks for early stopping."""
+    rows = len(context.dev)
+    asked = context.config.early_stopping_patience is not None
+    if asked or rows >= LEAST_DEV_ROWS or context.config.epochs == 0:
+        return False
+    context.say(
+        f"{counted(rows, 'dev row')} cannot tell which epoch is best: all epochs are trained and the last weights kept (fewer than {LEAST_DEV_ROWS}; early_stopping_patience 2 chooses all the same)"
+    )
+    return True
+
+
+def _named(config: RunConfig) -> str:
+    if config.method not in PRESET_METHODS:
+        return config.method
+    return f"preset {config.preset}"
 
 
 def training_loss(

@@ -28,6 +28,7 @@ NOT_IN_RESULT = frozenset(
         "seed",
         "split_seed",
         "out",
+        "preset",  # the settings that it fills in are there
         "trust_remote_code",
         "max_tokens",
         "cuda_graphs",

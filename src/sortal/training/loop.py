@@ -34,6 +34,7 @@ from sortal.training.schedule import factor
 from sortal.training.signals import StopAsked, StopRequest
 
 Say = Callable[[str], None]
+_PATIENCE = 2  # of dev evaluations without a gain, unless a run says otherwise
 
 
 @dataclass
@@ -63,6 +64,7 @@ class Loop:
         evaluate: dev figures of the current weights, with the key ``metric`` (higher is better). May raise `StopAsked`;
             the evaluation is then made up for after resuming.
         store: where checkpoints go; None keeps nothing.
+        keep_last: the last weights are kept, whatever dev figures say, and training never stops early.
         stop: in force while `run` is at work.
         on_log: receives ``(step, figures)`` for TensorBoard and the like.
     """
@@ -81,6 +83,7 @@ class Loop:
         view: ProgressView,
         say: Say,
         on_log: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
+        keep_last: bool = False,
     ) -> None:
         self.model, self.objective, self.evaluate, self.config = model, objective, evaluate, config
         self.processes, self.store, self.stop, self.view, self.say, self.on_log = (
@@ -91,6 +94,7 @@ class Loop:
             say,
             on_log,
         )
+        self.keep_last = keep_last
         self.parameters = trainable(model)
         self.optimizer = make_optimizer(self.parameters, config)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
@@ -286,7 +290,7 @@ class Loop:
         entry["train_loss"] = sum(losses) / len(losses) if losses else float("nan")
         state.history.append(entry)
         state.loss_since_evaluation = []
-        if state.best_metric is None or figures["metric"] > state.best_metric:
+        if self.keep_last or state.best_metric is None or figures["metric"] > state.best_metric:
             state.best_metric, state.best_step, state.evaluations_without_gain = (
                 figures["metric"],
                 state.step,
@@ -295,7 +299,8 @@ class Loop:
             self.best = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
         else:
             state.evaluations_without_gain += 1
-            state.finished = state.evaluations_without_gain >= self.config.early_stopping_patience
+            patience = self.config.early_stopping_patience or _PATIENCE
+            state.finished = state.evaluations_without_gain >= patience
         shown = "  ".join(f"{k} {v:.4f}" for k, v in figures.items() if k != "metric")
         speed = state.tokens / max(state.train_seconds, 1e-9)
         self.say(

@@ -7,10 +7,12 @@ from torch import nn
 
 from sortal.backbone.lora import (
     add_lora,
+    flops_per_token,
     fuse,
     layer_index,
     linear_names,
     parameter_count,
+    top_layers,
     trainable,
     training_mode,
 )
@@ -85,6 +87,30 @@ def test_top_layers_adapts_only_the_top(tmp_path):
     trained = {layer_index(name) for name, p in model.named_parameters() if p.grad is not None}
     assert trained - {None} == {2, 3}
     assert {layer_index(name) for name in trainable(model)} - {None} == {2, 3}
+
+
+@pytest.mark.parametrize(("depth", "half"), [(1, 1), (2, 1), (3, 2), (30, 15), (31, 16)])
+def test_half_of_the_layers_is_rounded_up(depth, half):
+    assert top_layers(build_config({"lora_top_layers": "half"}), depth) == half
+
+
+def test_operations_of_a_step_are_those_of_the_layers_that_it_passes(tmp_path):
+    from model_files import save_tiny
+
+    base = save_tiny("llama", tmp_path / "deep", layers=4)
+    plain = classifier(base).requires_grad_(True)
+    weights = sum(
+        module.weight.numel()
+        for path, module in plain.named_modules()
+        if isinstance(module, nn.Linear) and layer_index(path) is not None
+    )
+    whole, half = (
+        add_lora(classifier(base), build_config({"lora_top_layers": top})) for top in (None, "half")
+    )
+    assert flops_per_token(plain) == 6 * weights, "its weights are trained themselves"
+    assert flops_per_token(whole) == 4 * weights
+    assert flops_per_token(half) == 3 * weights, "forward through all, backward through half"
+    assert flops_per_token(half, only_trained=True) == 2 * weights
 
 
 def test_more_top_layers_than_there_are_is_refused(tiny):

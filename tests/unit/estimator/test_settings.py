@@ -35,6 +35,12 @@ def test_parameters_are_settings_and_any_other_setting_is_reached():
     assert (found.dev_size, found.seed, found.keep_layers, found.max_train_rows) == (0.25, 7, 1, 9)
 
 
+def test_a_preset_fills_in_what_is_not_given():
+    assert config(preset="best").blend == "tfidf"
+    assert config(preset="best", blend="none").blend == "none"
+    assert config(preset="fast", settings={"lora_top_layers": 3}).lora_top_layers == 3
+
+
 def test_class_weights_are_given_by_the_callers_labels():
     assert config(class_weight={0: 1, 1: 3.5}).class_weight == {"0": 1, "1": 3.5}
     assert config(class_weight="balanced").class_weight == "balanced"

@@ -33,7 +33,7 @@ def dev_sets(draw):
 @given(dev_sets(), st.sampled_from(["f1_macro", "f1_micro"]))
 def test_the_global_threshold_is_the_best_there_is(dev, metric):
     p, gold = dev
-    limits = tune_thresholds(p, gold, mode="global", metric=metric)
+    limits = tune_thresholds(p, gold, mode="global", metric=metric, shrinkage=0)
     assert len(set(limits)) == 1
     reached = score(gold, p, limits, metric)
     # every distinct outcome of one threshold is reached at one of the values, and 0.5 is one of the outcomes
@@ -107,6 +107,19 @@ def test_rare_labels_stay_near_the_global_threshold():
     assert distance == pytest.approx([10 / 12, 10 / 40, 10 / 210])
 
 
+@pytest.mark.parametrize("rows", [3, 19, 20])
+def test_the_global_threshold_of_a_handful_of_rows_is_drawn_towards_a_half(rows):
+    p = np.full((rows, 2), 0.02)
+    gold = np.zeros((rows, 2), np.uint8)
+    p[0], gold[0] = [0.1, 0.02], [1, 0]
+    best, found = (tune_thresholds(p, gold, mode="global", shrinkage=s)[0] for s in (0, 10))
+    assert 0.02 < best < 0.1
+    if rows == 20:
+        assert found == best
+    else:  # one positive weighs an eleventh
+        assert logit(found) == pytest.approx(logit(best) / 11)
+
+
 def test_a_label_without_dev_rows_takes_the_global_threshold():
     p, gold = uneven_dev(30)
     gold = np.hstack([gold, np.zeros((400, 1), np.uint8)])
@@ -140,7 +153,7 @@ def test_the_cut_lies_in_the_middle_of_the_gap():
 def test_neighbouring_floats_are_still_separated():
     low = 0.3
     p = np.array([[np.nextafter(low, 1)], [low]])
-    limits = tune_thresholds(p, np.array([[1], [0]]), mode="global")
+    limits = tune_thresholds(p, np.array([[1], [0]]), mode="global", shrinkage=0)
     assert (p >= limits).ravel().tolist() == [True, False]
 
 

@@ -89,6 +89,16 @@ def test_more_than_may_be_kept_is_refused(trunk, texts, monkeypatch):
         stored(trunk, texts)
 
 
+def test_a_run_whose_states_do_not_fit_computes_them_in_every_epoch(tmp_path, tiny, cache, monkeypatch):
+    monkeypatch.setenv("SORTAL_STATES_GB", "0.000001")
+    said = []
+    data = write_csv(tmp_path / "d.csv", rows(40))
+    result = fit(data, tiny, tmp_path / "run", said=said, preset="fast")
+    assert not result.record["training"]["cached_trunk"]
+    assert any("more than SORTAL_STATES_GB allows: they are computed in every epoch" in line for line in said)
+    assert not cache.exists()
+
+
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
 def test_a_run_ends_where_one_that_reads_every_layer_does(tmp_path, tiny_models, family, pooling):

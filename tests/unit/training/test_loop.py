@@ -79,7 +79,7 @@ def make(
     **more: Any,
 ) -> Loop:
     """A loop over the toy data; ``more`` goes to the loop where it knows the name, else to the config."""
-    known = ("processes", "store", "stop", "view", "say", "on_log")
+    known = ("processes", "store", "stop", "view", "say", "on_log", "keep_last")
     arguments: dict[str, Any] = {
         "processes": ALONE,
         "store": None,
@@ -255,6 +255,25 @@ def test_it_stops_after_patience_evaluations_without_gain_and_restores_the_best_
         assert torch.equal(parameter, seen[1][name])
         assert not torch.equal(parameter, seen[3][name])
     assert said[-1] == "no gain in 2 evaluations: stopping early, best was step 6"
+
+
+def test_a_dev_set_that_may_not_choose_stops_nothing_and_leaves_the_last_weights():
+    loop = make(
+        metrics=sequence(0.9, 0.1, 0.1, 0.1), epochs=4, keep_last=True, learning_rate=0.1,
+        early_stopping_patience=1,
+    )  # fmt: skip
+    trained: dict[str, torch.Tensor] = {}
+    evaluate = loop.evaluate
+
+    def remembered() -> dict[str, float]:
+        trained.update({name: p.detach().clone() for name, p in loop.parameters.items()})
+        return evaluate()
+
+    loop.evaluate = remembered
+    progress = loop.run()
+    assert progress.step == progress.best_step == 12
+    for name, parameter in loop.parameters.items():
+        assert torch.equal(parameter, trained[name])
 
 
 def test_no_epochs_leave_the_weights_alone():

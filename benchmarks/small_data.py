@@ -1,0 +1,207 @@
+"""Which epoch to keep when dev is small: test accuracy after every epoch of short runs on few rows, and what each rule would have kept.
+
+    python -m benchmarks.small_data          # Banking77, ten labels, a head on the first layers; finished runs are only read
+
+Looks for banking77 in $SORTAL_DATA (or --data). Writes benchmarks/results/small_data.json and small_data.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from benchmarks.command import command
+
+RESULTS = Path(__file__).parent / "results"
+_LABELS, _RESAMPLES = 10, 2000
+Epochs = list[dict[str, Any]]
+
+
+def best(epochs: Epochs, patience: int, last: bool) -> int:
+    """The epoch with the highest dev macro-F1, of equal ones the first or the last, until ``patience`` brought no gain."""
+    kept, without = 0, 0
+    for number, epoch in enumerate(epochs[1:], start=1):
+        gain = epoch["f1_macro"] - epochs[kept]["f1_macro"]
+        if gain > 0 or (last and gain == 0):
+            kept, without = number, 0
+        else:
+            without += 1
+            if without >= patience:
+                break
+    return kept
+
+
+RULES: dict[str, Callable[[Epochs], int]] = {
+    "patience 2, the first of equal ones": lambda epochs: best(epochs, 2, last=False),
+    "patience 2, the last of equal ones": lambda epochs: best(epochs, 2, last=True),
+    "all epochs, the first of equal ones": lambda epochs: best(epochs, len(epochs), last=False),
+    "all epochs, the last of equal ones": lambda epochs: best(epochs, len(epochs), last=True),
+    "all epochs, the lowest dev loss": lambda epochs: int(np.argmin([e["loss"] for e in epochs])),
+    "all epochs, the last": lambda epochs: len(epochs) - 1,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("SORTAL_DATA"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/small_data"))
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[60, 150], help="for training and dev together"
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--test-rows", type=int, default=150)
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
+    folder = Path(arguments.data) / "banking77"
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    runs = [
+        watched(folder, rows, seed, arguments) for seed in range(arguments.seeds) for rows in arguments.rows
+    ]
+    found = {
+        "command": command("small_data"),
+        "layers": arguments.layers,
+        "labels": _LABELS,
+        "seeds": arguments.seeds,
+        "results": [judged([run for run in runs if run["rows"] == rows]) for rows in arguments.rows],
+    }
+    (RESULTS / "small_data.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    (RESULTS / "small_data.md").write_text(markdown(found))
+
+
+def watched(folder: Path, rows: int, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One run to its last epoch; dev figures and which test rows are right after each."""
+    from sortal.config import build_config
+    from sortal.data.dataset import Dataset
+    from sortal.data.reading import read
+    from sortal.methods.head import HeadScorer
+    from sortal.run import run
+
+    kept = arguments.runs / f"{rows}-{seed}.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text()))
+    rng = np.random.default_rng(seed)
+    parts = {
+        name: read(folder / f"{name}.csv", text=("text",), label="category", task="single", say=str)
+        for name in ("train", "test")
+    }
+    names = sorted({labels[0] for labels in parts["train"].labels or ()})
+    chosen = set(rng.choice(names, _LABELS, replace=False).tolist())
+
+    def sample(part: Dataset, size: int) -> Dataset:
+        fitting = [i for i, labels in enumerate(part.labels or ()) if labels[0] in chosen]
+        return part.take(np.sort(rng.choice(fitting, min(size, len(fitting)), replace=False)))
+
+    train, test = sample(parts["train"], rows), sample(parts["test"], arguments.test_rows)
+    index = {name: number for number, name in enumerate(sorted(chosen))}
+    texts, gold = list(test.iter_texts()), np.array([index[labels[0]] for labels in test.labels or ()])
+    right: list[list[int]] = []
+    plain = HeadScorer.score_encoded
+
+    def scored(scorer: HeadScorer, encoded: Any, view: Any = None) -> Any:
+        right.append((plain(scorer, scorer.encode(texts)).argmax(axis=1) == gold).astype(int).tolist())
+        return plain(scorer, encoded, view)
+
+    settings = {
+        "method": "head",
+        "keep_layers": arguments.layers,
+        "pooling": "mean",
+        "early_stopping_patience": 1000,
+        "test_size": 0.0,
+        "seed": seed,
+        "threads": 1,
+        "out": str(arguments.runs / f"{rows}-{seed}"),
+    }
+    with patch.object(HeadScorer, "score_encoded", scored):
+        result = run(build_config(settings), data={"train": train}, quiet=True)
+    history = result.record["training"]["history"]
+    epochs = [
+        {"f1_macro": entry["f1_macro"], "loss": entry["loss"], "right": rows_right}
+        for entry, rows_right in zip(history, right, strict=False)
+    ]
+    assert tuple(result.classifier.classes_) == tuple(index), "a label without a row"
+    sizes = {part: result.record["data"][part]["rows"] for part in ("train", "dev")}
+    found = {"rows": rows, "seed": seed, **sizes, "epochs": epochs}
+    kept.write_text(json.dumps(found))
+    return found
+
+
+def judged(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Every rule's test accuracy, and its gain over the first rule, with intervals over seeds and rows."""
+    right = {
+        name: [run["epochs"][rule(run["epochs"])]["right"] for run in runs] for name, rule in RULES.items()
+    }
+    first = next(iter(RULES))
+    rng = np.random.default_rng(0)
+    draws = [
+        [(seed, rng.integers(0, len(runs[seed]["epochs"][0]["right"]), len(runs[seed]["epochs"][0]["right"])))
+         for seed in rng.integers(0, len(runs), len(runs))]
+        for _ in range(_RESAMPLES)
+    ]  # fmt: skip
+
+    def interval(rows: list[np.ndarray[Any, Any]]) -> list[float]:
+        means = [np.mean([rows[seed][drawn].mean() for seed, drawn in draw]) for draw in draws]
+        return [float(value) for value in np.percentile(means, [2.5, 97.5])]
+
+    found = []
+    for name in RULES:
+        rows = [np.array(each, float) for each in right[name]]
+        gains = [a - np.array(b, float) for a, b in zip(rows, right[first], strict=True)]
+        found.append(
+            {
+                "rule": name,
+                "accuracy": float(np.mean([each.mean() for each in rows])),
+                "interval": interval(rows),
+                "gain": float(np.mean([each.mean() for each in gains])),
+                "gain_interval": interval(gains),
+                "epochs": [1 + RULES[name](run["epochs"]) for run in runs],
+            }
+        )
+    sizes = {part: sorted({run[part] for run in runs}) for part in ("train", "dev")}
+    return {
+        **sizes,
+        "planned": len(runs[0]["epochs"]),
+        "test": len(runs[0]["epochs"][0]["right"]),
+        "rules": found,
+    }
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The tables."""
+    lines = [
+        "# Which epoch to keep when dev is small",
+        "",
+        f"`{found['command']}`: Banking77, {found['labels']} of its labels, a head on the first {found['layers']} layers of smollm2-135m (de-quantised from 4 bits), pooling mean, {found['seeds']} seeds (each with its own labels, rows and split); "
+        "every run trained to its last epoch and tested after each. Intervals: 95 %, bootstrap over seeds and test rows.",
+    ]
+    for size in found["results"]:
+        train, dev = (", ".join(map(str, size[part])) for part in ("train", "dev"))
+        lines += [
+            "",
+            f"## {train} training rows, {dev} dev rows",
+            "",
+            f"{size['planned']} epochs, {size['test']} test rows per seed.",
+            "",
+            "| rule | accuracy | against the first rule, points | epochs kept |",
+            "|---|---|---|---|",
+        ]
+        for rule in size["rules"]:
+            low, high = rule["interval"]
+            below, above = rule["gain_interval"]
+            lines.append(
+                f"| {rule['rule']} | {rule['accuracy']:.3f} [{low:.3f}, {high:.3f}] | {100 * rule['gain']:+.1f} [{100 * below:+.1f}, {100 * above:+.1f}]"
+                f" | {', '.join(map(str, rule['epochs']))} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
