@@ -48,6 +48,10 @@ def command(
         str | None, Option(metavar="S", help="separator of several labels in one cell")
     ] = None,
     task: Annotated[str | None, Option(help="auto | single | multi")] = None,
+    unseen_labels: Annotated[
+        str | None,
+        Option(help="error | drop: labels of dev and test that no training row has"),
+    ] = None,
     model: Annotated[
         str | None, Option(metavar="SPEC", help="base model of the methods that tune a causal language model")
     ] = None,
@@ -98,6 +102,7 @@ def command(
         "label_columns": comma_list(label_columns),
         "label_delimiter": label_delimiter,
         "task": task,
+        "unseen_labels": unseen_labels,
         "model": model,
         "epochs": epochs,
         "max_minutes": budget,

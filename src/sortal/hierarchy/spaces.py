@@ -14,10 +14,13 @@ from sortal.hierarchy.paths import normal_paths, parents_of_paths
 from sortal.hierarchy.tree import LabelTree
 
 
-def tree_space(config: LabelTreeConfig, dataset: Dataset) -> LabelSpace:
+def tree_space(config: LabelTreeConfig, dataset: Dataset, *, unseen: bool = False) -> LabelSpace:
     """The label space of training rows, with its tree where the settings say that there is one.
 
     Single-label: the labels that rows carry, leaves or not; the tree holds their ancestors, too. Multi-label: all nodes.
+
+    Args:
+        unseen: with several labels per row, also keep under which node each label of a parent map lies that no row has.
 
     Raises:
         DataError: labels that form no tree, naming file, row and label. ConfigError: a level that does not exist.
@@ -63,7 +66,9 @@ def tree_space(config: LabelTreeConfig, dataset: Dataset) -> LabelSpace:
         levels=deep.levels,
         separator=config.path_separator,
         cut=is_cut,
-        below=_below(parent_of, nodes) if is_cut and config.parent_map else {},
+        below=_below(parent_of, nodes)
+        if config.parent_map and (is_cut or (unseen and task == "multi"))
+        else {},
     )
     return LabelSpace(names, task, tree)
 
@@ -109,7 +114,7 @@ def in_space(dataset: Dataset, space: LabelSpace) -> Dataset:
     if tree.separator is not None:
         names = normal_paths(dataset, tree.separator, len(tree.levels) if tree.cut else None)
     else:
-        below = dict(tree.below)
+        below = dict(tree.below) if tree.cut else {}
         names = {label: below.get(label, label) for row in dataset.labels for label in row}
     if all(label == name for label, name in names.items()):
         return dataset

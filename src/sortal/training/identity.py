@@ -22,6 +22,7 @@ NOT_IN_RESULT = frozenset(
         "label_delimiter",
         "id",
         "group",
+        "unseen_labels",
     }
     | {
         "model",
