@@ -37,6 +37,8 @@ def left_out(figures: Mapping[str, Any], what: str = "test rows") -> str:
     words += f"; {labels:,} such {'label' if labels == 1 else 'labels'}."
     if (accuracy := figures.get("accuracy_of_all")) is not None:
         words += f" With the rows left out counted as wrong, accuracy is {accuracy:.3f}."
+    if (f1 := figures.get("f1_micro_of_all")) is not None:
+        words += f" With these labels counted as missed, micro-F1 is at most {f1:.3f}."
     return words
 
 

@@ -20,12 +20,14 @@ class LeftOut:
 
     Attributes:
         labels: how many labels no training row has.
+        given: how often rows have one of them.
         rows: rows that are left out, because they had no other label.
         shortened: rows that stay without some of their labels.
         of: rows of the file.
     """
 
     labels: int
+    given: int
     rows: int
     shortened: int
     of: int
@@ -61,7 +63,8 @@ def leave_out(dataset: Dataset, space: LabelSpace) -> tuple[Dataset, LeftOut | N
         if (not unseen.keys() & set(row) if space.task == "single" else now or not row)
     ]
     shortened = sum(known[position] != labels[position] for position in kept)
-    found = LeftOut(len(unseen), len(labels) - len(kept), shortened, len(labels))
+    given = sum(len(unseen.keys() & set(row)) for row in labels)
+    found = LeftOut(len(unseen), given, len(labels) - len(kept), shortened, len(labels))
     if not kept:
         raise DataError(
             f"{dataset.source}: no row is left without the labels that no training row has: {listed(list(unseen), _SHOWN)}",
@@ -72,10 +75,17 @@ def leave_out(dataset: Dataset, space: LabelSpace) -> tuple[Dataset, LeftOut | N
 
 
 def left_out_figures(found: LeftOut, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """``left_out`` of metrics.json: the counts and, with one label per row, ``accuracy_of_all``, in which the rows left out are wrong."""
+    """``left_out`` of metrics.json: the counts, and what the main figure is with the labels taken out counted as missed.
+
+    ``accuracy_of_all`` with one label per row. With several, ``f1_micro_of_all``: a bound from above, because rows left out are not
+    scored, and what a model wrongly gives them would lower it.
+    """
     figures: dict[str, Any] = found.to_json()
     if metrics["task"] == "single":
         figures["accuracy_of_all"] = metrics["accuracy"] * (found.of - found.rows) / found.of
+    else:
+        answers = sum(entry["support"] + entry["predicted"] for entry in metrics["per_label"])
+        figures["f1_micro_of_all"] = metrics["f1_micro"] * answers / (answers + found.given)
     return figures
 
 

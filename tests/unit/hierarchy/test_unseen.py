@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from sortal.config_hierarchy import LabelTreeConfig
 from sortal.config_unseen import check_unseen_labels
@@ -23,7 +24,7 @@ def rows(*labels, source="test.csv", task=None):
 def test_a_row_whose_only_label_is_unseen_goes_and_the_others_keep_text_id_and_number():
     space = LabelSpace(("a", "b"), "single")
     kept, found, sentence = leave_out(rows(("a",), ("new",), ("b",), ("new",), ("other",)), space)
-    assert found == LeftOut(labels=2, rows=3, shortened=0, of=5)
+    assert found == LeftOut(labels=2, given=3, rows=3, shortened=0, of=5)
     assert (kept.texts, kept.ids, kept.rows.tolist()) == (["text 0", "text 2"], ["1", "3"], [1, 3])
     assert space.encode(kept).tolist() == [0, 1]
     assert sentence == (
@@ -34,7 +35,7 @@ def test_a_row_whose_only_label_is_unseen_goes_and_the_others_keep_text_id_and_n
 def test_of_several_labels_the_unseen_ones_go_and_rows_that_never_had_any_stay():
     space = LabelSpace(("a", "b"), "multi")
     kept, found, sentence = leave_out(rows(("a", "new"), ("new",), (), ("b", "a")), space)
-    assert found == LeftOut(labels=1, rows=1, shortened=1, of=4)
+    assert found == LeftOut(labels=1, given=2, rows=1, shortened=1, of=4)
     assert kept.labels == [("a",), (), ("b", "a")]
     assert kept.rows.tolist() == [1, 3, 4]
     assert sentence.endswith(
@@ -67,7 +68,7 @@ def test_an_unseen_leaf_leaves_the_nearest_known_ancestor_of_its_path():
     given = rows(("D/D06/D06C", "B/B32"), ("D/D07/D07B",), ("A/A01",), ("D/D06/D06Q", "D/D06/D06C"))
     kept, found, _ = leave_out(in_space(given, space), space)
     assert kept.labels == [("D/D06", "B/B32"), ("D",), ("D/D06/D06Q", "D/D06")]
-    assert found == LeftOut(labels=3, rows=1, shortened=3, of=4)
+    assert found == LeftOut(labels=3, given=4, rows=1, shortened=3, of=4)
     gold = space.encode(kept)
     assert {space.names[k] for k in np.flatnonzero(gold[0])} == {"D", "D/D06", "B", "B/B32"}
 
@@ -77,7 +78,7 @@ def test_of_one_label_per_row_an_unseen_leaf_is_no_right_answer_at_its_parent():
     space = tree_space(LabelTreeConfig(path_separator="/"), train)
     kept, found, _ = leave_out(in_space(rows(("D/D06/D06C",), ("B/B32",)), space), space)
     assert kept.labels == [("B/B32",)]
-    assert found == LeftOut(labels=1, rows=1, shortened=0, of=2)
+    assert found == LeftOut(labels=1, given=1, rows=1, shortened=0, of=2)
 
 
 def test_a_parent_map_is_kept_for_unseen_leaves_and_survives_the_model_folder(tmp_path):
@@ -91,7 +92,7 @@ def test_a_parent_map_is_kept_for_unseen_leaves_and_survives_the_model_folder(tm
     assert given.labels == [("D06C",), ("A01", "B32"), ("A01",)]  # refused unless they are dropped
     kept, found, _ = leave_out(given, space)
     assert kept.labels == [("D06",), ("B32",)]
-    assert found == LeftOut(labels=2, rows=1, shortened=2, of=3)
+    assert found == LeftOut(labels=2, given=3, rows=1, shortened=2, of=3)
     assert tree_space(config, train).tree.below == ()
 
 
@@ -106,25 +107,34 @@ def test_below_the_chosen_level_no_label_is_unseen(task):
 
 
 def test_rows_left_out_are_wrong_in_the_accuracy_of_all():
-    found = LeftOut(labels=2, rows=25, shortened=0, of=100)
+    found = LeftOut(labels=2, given=25, rows=25, shortened=0, of=100)
     figures = left_out_figures(found, {"task": "single", "accuracy": 0.8})
-    assert figures == {
-        "labels": 2,
-        "rows": 25,
-        "shortened": 0,
-        "of": 100,
-        "accuracy_of_all": pytest.approx(0.6),
-    }
+    assert figures == {**found.to_json(), "accuracy_of_all": pytest.approx(0.6)}
     assert left_out(figures) == (
         "Test rows with labels that were not trained on were left out: 25 of 100 (25.0%); 2 such labels. "
         "With the rows left out counted as wrong, accuracy is 0.600."
     )
 
 
-def test_of_several_labels_no_figure_of_all_rows_is_made_up():
-    figures = left_out_figures(LeftOut(1, 2, 3, 10), {"task": "multi", "f1_micro": 0.8})
-    assert "accuracy_of_all" not in figures
-    assert "2 of 10 (20.0%), and 3 more lost some of their labels; 1 such label." in left_out(figures)
+def test_of_several_labels_those_taken_out_are_missed_in_the_f1_of_all():
+    """scikit-learn's micro-F1 of the same answers with a column for the label that is never predicted."""
+    rng = np.random.default_rng(0)
+    gold, predicted = rng.integers(0, 2, (2, 50, 3))
+    unseen = np.zeros((50, 1), int)
+    unseen[:20] = 1
+    metrics = {
+        "task": "multi",
+        "f1_micro": f1_score(gold, predicted, average="micro"),
+        "per_label": [
+            {"support": int(gold[:, k].sum()), "predicted": int(predicted[:, k].sum())} for k in range(3)
+        ],
+    }
+    figures = left_out_figures(LeftOut(labels=1, given=20, rows=0, shortened=20, of=50), metrics)
+    with_it = np.hstack([gold, unseen]), np.hstack([predicted, np.zeros_like(unseen)])
+    assert figures["f1_micro_of_all"] == pytest.approx(f1_score(*with_it, average="micro"))
+    words = left_out(figures)
+    assert "0 of 50 (0.0%), and 20 more lost some of their labels; 1 such label." in words
+    assert f"micro-F1 is at most {figures['f1_micro_of_all']:.3f}." in words
 
 
 def test_another_policy_is_refused():
