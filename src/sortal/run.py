@@ -161,8 +161,7 @@ def _run(
         None if source is None else config.base_model,
         None if source is None else source.revision or weights_fingerprint(source.path),
         config.seed,
-        result_settings(config.model_dump(mode="json"))
-        | ({} if space.tree is None else {"tree_of_labels": space.tree.hash}),
+        result_settings(config.model_dump(mode="json"), space.tree),
     )
     if tuned is not None:
         if config.blend == "none":
