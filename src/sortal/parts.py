@@ -87,11 +87,11 @@ def read_parts(config: RunConfig, say: Say, data: Mapping[str, Dataset] | None =
     if data is None:
         files = part_files(config.data, config.dev, config.test)
         whole = _read_train(config, files["train"], say)
-        space = tree_space(config, whole, unseen=dropped)
+        space = tree_space(config, whole)
         given = {name: _read_like(whole, files[name], space, say) for name in _OTHERS if name in files}
     else:
         whole = data["train"]
-        space = tree_space(config, whole, unseen=dropped)
+        space = tree_space(config, whole)
         given = {name: data[name] for name in _OTHERS if name in data}
     whole = in_space(whole, space)
     given = {name: in_space(part, space) for name, part in given.items()}

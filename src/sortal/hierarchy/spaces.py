@@ -14,13 +14,10 @@ from sortal.hierarchy.paths import normal_paths, parents_of_paths
 from sortal.hierarchy.tree import LabelTree
 
 
-def tree_space(config: LabelTreeConfig, dataset: Dataset, *, unseen: bool = False) -> LabelSpace:
+def tree_space(config: LabelTreeConfig, dataset: Dataset) -> LabelSpace:
     """The label space of training rows, with its tree where the settings say that there is one.
 
     Single-label: the labels that rows carry, leaves or not; the tree holds their ancestors, too. Multi-label: all nodes.
-
-    Args:
-        unseen: with several labels per row, also keep under which node each label of a parent map lies that no row has.
 
     Raises:
         DataError: labels that form no tree, naming file, row and label. ConfigError: a level that does not exist.
@@ -66,9 +63,8 @@ def tree_space(config: LabelTreeConfig, dataset: Dataset, *, unseen: bool = Fals
         levels=deep.levels,
         separator=config.path_separator,
         cut=is_cut,
-        below=_below(parent_of, nodes)
-        if config.parent_map and (is_cut or (unseen and task == "multi"))
-        else {},
+        # With several labels per row, what an unseen one implies must be known wherever rows are measured.
+        below=_below(parent_of, nodes) if config.parent_map and (is_cut or task == "multi") else {},
     )
     return LabelSpace(names, task, tree)
 
