@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sortal import model_folder
+from sortal.config_unseen import UnseenLabels, check_unseen_labels
 from sortal.data.dataset import Dataset
 from sortal.data.fields import text_of
 from sortal.data.labels import LabelSpace
@@ -22,6 +23,7 @@ from sortal.evaluation.decision import Decision
 from sortal.evaluation.frequency import LabelFrequencies
 from sortal.evaluation.metrics import evaluate
 from sortal.hierarchy.spaces import in_space
+from sortal.hierarchy.unseen import leave_out, left_out_figures
 from sortal.methods import get_method
 from sortal.methods.base import DecidesCheaper, HasNetwork, Scorer
 from sortal.model_weights import check_weights
@@ -88,17 +90,29 @@ class Classifier:
         return list(self.label_space.decode_multi(decided))
 
     def evaluate(
-        self, data: str | Path | Dataset, *, n_resamples: int = 1000, seed: int = 0
+        self,
+        data: str | Path | Dataset,
+        *,
+        n_resamples: int = 1000,
+        seed: int = 0,
+        unseen_labels: UnseenLabels = "error",
     ) -> dict[str, Any]:
         """Figures of ``metrics.json`` on labelled data, with bootstrap intervals.
 
+        Args:
+            unseen_labels: ``drop`` takes out labels that training never saw, and leaves out the rows that had no other; see ``left_out`` in the result.
+
         Raises:
-            DataError: unreadable data or labels that training never saw.
+            DataError: unreadable data, or labels that training never saw and ``unseen_labels`` is ``error``.
         """
+        check_unseen_labels(unseen_labels)
         dataset = in_space(data, self.label_space) if isinstance(data, Dataset) else self.read(data)
+        left_out = None
+        if unseen_labels == "drop":
+            dataset, left_out, _ = leave_out(dataset, self.label_space)
         gold = self.label_space.encode(dataset)
         scores = self.scorer.score(dataset.iter_texts())
-        return evaluate(
+        metrics = evaluate(
             scores,
             gold,
             self.decision,
@@ -107,6 +121,7 @@ class Classifier:
             seed=seed,
             frequencies=self.frequencies,
         )
+        return metrics if left_out is None else {**metrics, "left_out": left_out_figures(left_out, metrics)}
 
     def read(self, source: str | Path, *, need_labels: bool = True, **overrides: Any) -> Dataset:
         """Read a file with the columns this classifier was trained on; ``overrides`` are arguments of `sortal.data.reading.read`."""

@@ -58,6 +58,7 @@ from sortal.config_sections import (
     TrainConfig,
     WordingConfig,
 )
+from sortal.config_unseen import UnseenLabelsConfig
 from sortal.errors import ConfigError
 from sortal.method_defaults import DEFAULT_MODEL, least_epochs, with_method_defaults
 from sortal.prompting.template import check_source
@@ -74,6 +75,7 @@ OWN_SECTIONS: dict[type[Section], frozenset[str]] = {
 
 class RunConfig(
     DataConfig,
+    UnseenLabelsConfig,
     LabelTreeConfig,
     SectionsConfig,
     PresetConfig,

@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat
 
 from sortal.config_long import SectionsConfig
 from sortal.config_sections import DataConfig, Section
+from sortal.config_unseen import UnseenLabelsConfig
 
 HIERARCHIES = frozenset(("head", "encoder", "tfidf"))  # methods that can be trained level by level
 
@@ -69,7 +70,12 @@ _OF_FLAT_LOSS = {
     "logit_adjustment": 0.0,
 }
 DATA_FIELDS = frozenset(
-    (*DataConfig.model_fields, *LabelTreeConfig.model_fields, *SectionsConfig.model_fields)
+    (
+        *DataConfig.model_fields,
+        *UnseenLabelsConfig.model_fields,
+        *LabelTreeConfig.model_fields,
+        *SectionsConfig.model_fields,
+    )
 )  # what decides the rows
 
 

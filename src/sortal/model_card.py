@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sortal.config import applies
-from sortal.evaluation.words import calibration
+from sortal.evaluation.words import calibration, left_out
 from sortal.markdown import safe, table
 
 _LOADING = {
@@ -133,6 +133,8 @@ def _limits(meta: Mapping[str, Any], metrics: Mapping[str, Any], record: Mapping
         answers = "A text whose best label is not probable enough gets none."
     lines = [f"For texts like those it was trained {'and tested on; others were not measured' if metrics else 'on'}. {answers}"]  # fmt: skip
     if metrics:
+        if metrics.get("left_out"):
+            lines.append(left_out(metrics["left_out"]))
         lines.append(calibration(metrics))
     if rare := sum(1 for e in entries if e["support"] < _RARE):
         lines.append(f"Labels with fewer than {_RARE} test rows, whose own figures say little: {rare:,} of {len(entries):,}.")  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from sortal.data.splits import split, subsample
 from sortal.errors import DataError
 from sortal.evaluation.frequency import LabelFrequencies
 from sortal.hierarchy.spaces import columns_to_level, in_space, tree_space
+from sortal.hierarchy.unseen import LeftOut, leave_out
 from sortal.methods.frequencies import label_counts
 from sortal.training.runfolder import SPLIT_NAME
 
@@ -34,6 +35,7 @@ class Parts:
     """The rows of a run and the label space of its training file; ``test`` may be empty.
 
     whole, cut: the file that was split and the positions of its parts, None where dev and test were given.
+    left_out: what dev and test rows lost with labels that no training row has, by part; a part that lost nothing is not there.
     """
 
     train: Dataset
@@ -43,6 +45,7 @@ class Parts:
     whole: Dataset
     cut: dict[str, np.ndarray[Any, Any]] | None
     settings: dict[str, Any]
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of texts and labels, per part."""
@@ -54,12 +57,15 @@ class Parts:
         return LabelFrequencies(len(self.train), label_counts(gold, len(self.label_space)))
 
     def summary(self) -> dict[str, Any]:
-        """Sources and sizes for run.json."""
+        """Sources, sizes and what was left out for run.json."""
         parts = {"train": self.train, "dev": self.dev, "test": self.test}
-        return {
+        summary: dict[str, Any] = {
             name: {"source": part.source, "rows": len(part), "fingerprint": part.fingerprint}
             for name, part in parts.items()
         }
+        for name, found in self.left_out.items():
+            summary[name]["left_out"] = found.to_json()
+        return summary
 
     def write(self, folder: Path) -> None:
         """Keep the split beside the run, so that others can use the same."""
@@ -74,8 +80,10 @@ def read_parts(config: RunConfig, say: Say, data: Mapping[str, Dataset] | None =
         data: rows in memory, ``train`` and where they are given ``dev`` and ``test``, instead of the files of ``config``.
 
     Raises:
-        DataError: unreadable data, labels that occur only in dev or test, or too few rows to split.
+        DataError: unreadable data, labels that occur only in dev or test unless the settings drop them, or too few rows to split.
     """
+    dropped = config.unseen_labels == "drop"
+    left_out: dict[str, LeftOut] = {}
     if data is None:
         files = part_files(config.data, config.dev, config.test)
         whole = _read_train(config, files["train"], say)
@@ -87,10 +95,15 @@ def read_parts(config: RunConfig, say: Say, data: Mapping[str, Dataset] | None =
         given = {name: data[name] for name in _OTHERS if name in data}
     whole = in_space(whole, space)
     given = {name: in_space(part, space) for name, part in given.items()}
-    for part in given.values():
+    for name, part in given.items():
         if len(part) == 0:
             raise DataError(f"{part.source} has no rows", "give a file with labelled rows")
-        space.check(part)
+        if dropped:
+            given[name], found, sentence = leave_out(part, space)
+            if found is not None:
+                left_out[name] = found
+                say(sentence)
+        space.check(given[name])
     seed = config.seed if config.split_seed is None else config.split_seed
     settings: dict[str, Any] = {
         "dev_size": 0.0 if "dev" in given else config.dev_size,
@@ -117,7 +130,7 @@ def read_parts(config: RunConfig, say: Say, data: Mapping[str, Dataset] | None =
     say(
         f"{space.task}-label task, {len(space)} labels; train {len(train):,}, dev {len(parts['dev']):,}, test {len(parts['test']):,} rows"
     )
-    return Parts(train, parts["dev"], parts["test"], space, whole, cut, settings)
+    return Parts(train, parts["dev"], parts["test"], space, whole, cut, settings, left_out)
 
 
 def _read_train(config: RunConfig, source: str, say: Say) -> Dataset:

@@ -26,6 +26,7 @@ from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
 from sortal.evaluation.predictions import write_predictions
 from sortal.evaluation.without_rows import without_rows
+from sortal.hierarchy.unseen import left_out_figures
 from sortal.methods import get_method
 from sortal.methods.base import FitContext, Fitted, Scorer, Scores
 from sortal.model_card import model_card
@@ -160,8 +161,7 @@ def _run(
         None if source is None else config.base_model,
         None if source is None else source.revision or weights_fingerprint(source.path),
         config.seed,
-        result_settings(config.model_dump(mode="json"))
-        | ({} if space.tree is None else {"tree_of_labels": space.tree.hash}),
+        result_settings(config.model_dump(mode="json"), space.tree),
     )
     if tuned is not None:
         if config.blend == "none":
@@ -322,6 +322,8 @@ def _evaluate(
     write_predictions(folder.predictions, rows.ids, probabilities, decided, space, gold=gold)
     resampling = {"n_resamples": config.n_resamples, "seed": config.seed}
     metrics = evaluate(scores, gold, decision, space, frequencies=classifier.frequencies, **resampling)
+    if (left_out := parts.left_out.get("test")) is not None:
+        metrics["left_out"] = left_out_figures(left_out, metrics)
     from sortal.checks.twins import (
         context_of,
         find_twins,

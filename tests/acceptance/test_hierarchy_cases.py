@@ -19,12 +19,14 @@ import sortal
 from baseline_runs import baseline
 from instruct_runs import instruct
 from sortal.bulk.formats import Format
+from sortal.comparison.cells import check, plan
 from sortal.config import build_config
-from sortal.errors import CheckpointError, ConfigError, DataError, InputError, ModelError
+from sortal.errors import CheckpointError, ConfigError, DataError, InputError, ModelError, RunFolderError
 from sortal.evaluation.tables import levels_table
 from sortal.exporting.export import export
 from sortal.exporting.formats import get_format
 from sortal.exporting.subject import read_subject
+from sortal.parts import read_parts
 from sortal.reporting.report import report
 from sortal.run import run as run_of
 from sortal.serving.models import ServedModel, describe
@@ -441,3 +443,18 @@ def test_import_of_trees_is_light():
 
     code = "import sortal.config, sortal.hierarchy.tree, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_comparison_knows_its_own_finished_runs_on_a_tree(files, tmp_path):
+    def cells(separator):
+        given = {"data": str(files.paths), "path_separator": separator, "n_resamples": 100}
+        return plan(given, ("majority",), 1, tmp_path)
+
+    (cell,) = cells("/")
+    quiet = [].append
+    run_of(cell.config, say=quiet, quiet=True)
+    assert cell.status == "finished"
+    check([cell], read_parts(cell.config, quiet))
+    (plain,) = cells(None)
+    with pytest.raises(RunFolderError, match="tree_of_labels"):
+        check([plain], read_parts(plain.config, quiet))

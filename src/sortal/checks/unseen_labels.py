@@ -43,7 +43,7 @@ def _unknown(context: CheckContext, part: str, codes: Indices) -> Finding:
         "error",
         part,
         f"{counted(len(codes), 'label')} of {source} {verb} not occur in {context.name('train')}: {_named(labels, codes)}",
-        "add training rows with them, correct the labels, or leave these rows out: training refuses them",
+        "add training rows with them or correct the labels: training refuses them, or takes them out with --unseen-labels drop",
         rows,
         lambda i: repr(labels.names[of[i]]),
         count=len(codes),

@@ -51,6 +51,10 @@ def command(
     preset: Annotated[
         str | None, Option(help="head: fast | balanced: settings by name; what best blends is METHOD+tfidf")
     ] = None,
+    unseen_labels: Annotated[
+        str | None,
+        Option(help="error | drop: labels of dev and test that no training row has"),
+    ] = None,
     model: Annotated[
         str | None, Option(metavar="SPEC", help="base model of the methods that tune a causal language model")
     ] = None,
@@ -102,6 +106,7 @@ def command(
         "label_delimiter": label_delimiter,
         "task": task,
         "preset": preset,
+        "unseen_labels": unseen_labels,
         "model": model,
         "epochs": epochs,
         "max_minutes": budget,

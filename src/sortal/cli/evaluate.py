@@ -39,6 +39,10 @@ def command(
             help="single-label: column of further right labels of a row, for figures of main and further labels",
         ),
     ] = None,
+    unseen_labels: Annotated[
+        str,
+        typer.Option(help="error | drop: labels that the model was not trained on"),
+    ] = "error",
     seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
     weights: Annotated[
         str,
@@ -53,7 +57,14 @@ def command(
     if label:
         overrides["label"] = label
     metrics = evaluate(
-        model_dir, data, out=out, also_label=also_label, seed=seed, weights=weights, **overrides
+        model_dir,
+        data,
+        out=out,
+        also_label=also_label,
+        unseen_labels=unseen_labels,
+        seed=seed,
+        weights=weights,
+        **overrides,
     )
     if json:
         output.summary({key: value for key, value in metrics.items() if key not in output.LONG})
@@ -65,12 +76,16 @@ def evaluate(
     *,
     out: str | None = None,
     also_label: str | None = None,
+    unseen_labels: str = "error",
     seed: int = 0,
     weights: str = "saved",
     **overrides: Any,
 ) -> dict[str, Any]:
     """Load, read, score, show; returns the content of metrics.json."""
+    import numpy as np
+
     from sortal.classifier import load
+    from sortal.config_unseen import check_unseen_labels
     from sortal.data.furtherlabels import read_further_labels
     from sortal.errors import ConfigError
     from sortal.evaluation.further import evaluate_further, refuse_multi
@@ -84,18 +99,28 @@ def evaluate(
         twins_table,
         worst_labels,
     )
+    from sortal.evaluation.words import left_out as left_out_words
     from sortal.evaluation.words import twins as twins_words
+    from sortal.hierarchy.unseen import leave_out, left_out_figures
     from sortal.training.atomic import write_json
     from sortal.training.progress import TerminalProgress
 
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise ConfigError(f"--out {out} is a file, not a folder", "give a folder for the two files")
+    check_unseen_labels(unseen_labels)
     classifier = load(model_dir, weights=weights)
     further = None
     if also_label is not None:
         refuse_multi(classifier.label_space)
         further = read_further_labels(data, also_label, overrides.get("say", output.say))
-    rows = classifier.read(data, **overrides)
+    rows, left_out = classifier.read(data, **overrides), None
+    if unseen_labels == "drop":
+        whole = rows
+        rows, left_out, sentence = leave_out(whole, classifier.label_space)
+        if left_out is not None:
+            output.say(sentence)
+            if further is not None:
+                further = [further[place] for place in np.searchsorted(whole.rows, rows.rows)]
     gold = classifier.label_space.encode(rows)
     scores = classifier.scorer.score(rows.iter_texts(), TerminalProgress())
     metrics = figures(
@@ -112,6 +137,8 @@ def evaluate(
         intervals = metrics["intervals"] | more.pop("intervals")
         metrics = {**metrics, "also_label": also_label, **more, "intervals": intervals}
     metrics = {"data": data, "model": model_dir, "split": Path(data).name, **metrics}
+    if left_out is not None:
+        metrics["left_out"] = left_out_figures(left_out, metrics)
     if weights != "saved":
         metrics["weights"] = weights
     probabilities = classifier.decision.probabilities(scores)
@@ -132,6 +159,8 @@ def evaluate(
     if metrics.get("confusions"):
         tables.append(confusion_excerpt(metrics, 5))
     output.show(*tables)
+    if left_out is not None:
+        output.say(left_out_words(metrics["left_out"], "rows"))
     if folder is not None:
         write_predictions(
             folder / "predictions.parquet",

@@ -61,6 +61,10 @@ def command(
         str | None, Option(metavar="COL", help="rows with one value here stay in one split")
     ] = None,
     task: Annotated[str | None, Option(help="auto | single | multi")] = None,
+    unseen_labels: Annotated[
+        str | None,
+        Option(help="error | drop: labels of dev and test that no training row has"),
+    ] = None,
     method: Annotated[
         str | None,
         Option(help="head | instruct | probe | encoder, or a baseline without a model: tfidf | majority"),
@@ -167,6 +171,7 @@ def command(
         "id": id,
         "group": group,
         "task": task,
+        "unseen_labels": unseen_labels,
         "method": method,
         "preset": preset,
         "model": model,
@@ -232,7 +237,7 @@ def train(
         twins_table,
         worst_labels,
     )
-    from sortal.evaluation.words import twins
+    from sortal.evaluation.words import left_out, twins
     from sortal.run import run
 
     result = run(config, resume=resume, force=force, consent=consent, tuned=tuned, say=output.say)
@@ -254,6 +259,8 @@ def train(
     if metrics.get("coverage_table"):
         tables.append(coverage_table_view(metrics["coverage_table"], config.abstain_below))
     output.show(*tables)
+    if metrics.get("left_out"):
+        output.say(left_out(metrics["left_out"]))
     if not metrics:
         output.say("no test rows: nothing was measured")
     if seen:

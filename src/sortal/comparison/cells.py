@@ -149,7 +149,9 @@ def check(cells: Sequence[Cell], parts: Parts) -> None:
             saved.base_model if cell.config.model is None else cell.config.model,
             saved.revision,
             cell.seed,
-            json.loads(json.dumps(result_settings(cell.config.model_dump(mode="json")))),
+            json.loads(
+                json.dumps(result_settings(cell.config.model_dump(mode="json"), parts.label_space.tree))
+            ),
         )
         if changed := differences(saved, now):
             raise RunFolderError(

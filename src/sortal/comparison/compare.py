@@ -106,6 +106,7 @@ def compare(
         reasons: dict[str, str] = {}
         most_jobs = max(jobs, _jobs_before(out))
         twins = find_twins(context_of(parts.train, parts.dev, parts.test))
+        left_out = parts.left_out["test"].to_json() if "test" in parts.left_out else None
 
         def measured() -> Comparison:
             records = [cell_record(cell, reasons) for cell in cells]
@@ -117,7 +118,9 @@ def compare(
             devices = len({record["device"] for record in records if "device" in record})
             advice, wrong = advise(values, seconds, pairs, n, devices), mistakes(runs, parts, metric)
             clean = without_twins(twins, n, runs, metric, n_resamples, seed=0)
-            comparison = Comparison(metric, n, records, found, pairs, advice, wrong, most_jobs, clean)
+            comparison = Comparison(
+                metric, n, records, found, pairs, advice, wrong, most_jobs, clean, left_out
+            )
             write_json(out / RESULT_NAME, comparison.to_json())
             write_text(out / "comparison.md", markdown(comparison, shlex.join(["sortal", *sys.argv[1:]])))
             return comparison

@@ -56,7 +56,7 @@ class Comparison:
     """All that a comparison found out, so far.
 
     metric: the compared metric; n: test rows; cells: one record per cell, finished or not; jobs: the most cells that shared the
-    machine; without_twins: None in a comparison of an earlier version.
+    machine; without_twins: None in a comparison of an earlier version; left_out: as in run.json, None where all test rows are measured.
     """
 
     metric: str
@@ -68,6 +68,7 @@ class Comparison:
     mistakes: Mistakes
     jobs: int = 1
     without_twins: WithoutTwins | None = None
+    left_out: dict[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
@@ -81,6 +82,7 @@ class Comparison:
             "mistakes": self.mistakes.to_json(),
             "jobs": self.jobs,
             "without_twins": None if self.without_twins is None else self.without_twins.to_json(),
+            "left_out": self.left_out,
         }
 
     @classmethod
@@ -100,6 +102,7 @@ class Comparison:
             Mistakes.from_json(values["mistakes"]),
             values.get("jobs", 1),
             WithoutTwins(**twins) if (twins := values.get("without_twins")) else None,
+            values.get("left_out"),
         )
 
 

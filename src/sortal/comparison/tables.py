@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sortal.comparison.results import Comparison, MethodSummary
 from sortal.comparison.units import clock, count, size
-from sortal.evaluation.words import twins
+from sortal.evaluation.words import left_out, twins
 
 _SIGNS = {"waiting": "·", "running": "▶", "finished": "✓", "failed": "✗", "stopped": "…"}
 _STYLES = {"running": "bold", "finished": "green", "failed": "red", "waiting": "dim", "stopped": "yellow"}
@@ -197,6 +197,8 @@ def notes(found: Comparison) -> list[str]:
         lines.append(min(powers, key=lambda pair: abs(pair.difference)).power)  # where it matters most
     if found.without_twins is not None and found.without_twins.rows:
         lines.append(twins(found.without_twins.to_json()))
+    if found.left_out is not None:
+        lines.append(left_out(found.left_out))
     if found.jobs > 1:
         lines.append(
             f"Up to {found.jobs} runs shared this machine: a run alone takes less time than is said here."

@@ -191,7 +191,7 @@ class LabelSpace:
             raise DataError(f"{dataset.source} was read without labels", "name the label column")
         problems = RowProblems(
             dataset.source,
-            f"correct the labels, or add rows with them to the training data (known: {listed(self.names, 12)})",
+            f"correct the labels, add rows with them to the training data, or take them out with unseen_labels=drop (--unseen-labels drop) (known: {listed(self.names, 12)})",
         )
         for position, names in enumerate(dataset.labels):
             row = int(dataset.rows[position])

@@ -40,6 +40,7 @@ _OF_ROWS = frozenset(
         "parent_map",
         "level_names",
         "level",
+        "unseen_labels",
     )
 )
 _OF_FILES = (DATA_FIELDS | {"out"}) - _OF_ROWS - frozenset(_OTHERWISE)

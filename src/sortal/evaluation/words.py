@@ -28,6 +28,20 @@ def calibration(metrics: Mapping[str, Any]) -> str:
     return f"{words}; {low['count']:,} of them are at most {low['high']:.2f}, and the other {total:,} are {100 * gap:.1f} points off."
 
 
+def left_out(figures: Mapping[str, Any], what: str = "test rows") -> str:
+    """What is not measured because no training row has it; ``figures``: ``left_out`` of metrics.json, or the counts of run.json."""
+    labels, rows, of = figures["labels"], figures["rows"], figures["of"]
+    words = f"{what.capitalize()} with labels that were not trained on were left out: {rows:,} of {of:,} ({rows / of:.1%})"
+    if figures["shortened"]:
+        words += f", and {figures['shortened']:,} more lost some of their labels"
+    words += f"; {labels:,} such {'label' if labels == 1 else 'labels'}."
+    if (accuracy := figures.get("accuracy_of_all")) is not None:
+        words += f" With the rows left out counted as wrong, accuracy is {accuracy:.3f}."
+    if (f1 := figures.get("f1_micro_of_all")) is not None:
+        words += f" With these labels counted as missed, micro-F1 is at most {f1:.3f}."
+    return words
+
+
 def twins(without: Mapping[str, Any]) -> str:
     """How many test rows have a twin among the rows that the model was made with; ``without``: of metrics.json."""
     rows, n = without["rows"], without["rows"] + without["n"]

@@ -63,7 +63,8 @@ def tree_space(config: LabelTreeConfig, dataset: Dataset) -> LabelSpace:
         levels=deep.levels,
         separator=config.path_separator,
         cut=is_cut,
-        below=_below(parent_of, nodes) if is_cut and config.parent_map else {},
+        # With several labels per row, what an unseen one implies must be known wherever rows are measured.
+        below=_below(parent_of, nodes) if config.parent_map and (is_cut or task == "multi") else {},
     )
     return LabelSpace(names, task, tree)
 
@@ -109,7 +110,7 @@ def in_space(dataset: Dataset, space: LabelSpace) -> Dataset:
     if tree.separator is not None:
         names = normal_paths(dataset, tree.separator, len(tree.levels) if tree.cut else None)
     else:
-        below = dict(tree.below)
+        below = dict(tree.below) if tree.cut else {}
         names = {label: below.get(label, label) for row in dataset.labels for label in row}
     if all(label == name for label, name in names.items()):
         return dataset

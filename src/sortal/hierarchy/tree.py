@@ -29,7 +29,7 @@ class LabelTree:
         levels: names of the levels, the top one first: as many as the tree is deep.
         separator: what separates the names in a node that is written as a path, ``A/A01``; None when nodes are plain names.
         cut: whether labels below the last level count as their ancestor there.
-        below: (label, node that stands for it) of the labels that were cut off, where no path says it.
+        below: (label, nearest node above it) of labels that are no nodes, where no path says it: they were cut off, or no training row has them.
 
     Raises:
         DataError: a node occurs twice, is its own ancestor, or has a parent that is no node.
@@ -130,6 +130,18 @@ class LabelTree:
     def path(self, name: str) -> tuple[str, ...]:
         """The nodes from the top level to ``name``, itself included."""
         return tuple(self.nodes[node] for node in self.paths[self.index[name]] if node >= 0)
+
+    def above(self, label: str) -> str | None:
+        """The nearest node above a label that is none; None where there is none, or nothing says."""
+        if self.separator is None:
+            return self._node_above.get(label)
+        while label not in self.index and self.separator in label:
+            label = label.rpartition(self.separator)[0]
+        return label if label in self.index else None
+
+    @cached_property
+    def _node_above(self) -> dict[str, str]:
+        return dict(self.below)
 
     def beyond(self, names: Sequence[str]) -> tuple[str, ...]:
         """The nodes that are not among ``names``, level by level from the top."""

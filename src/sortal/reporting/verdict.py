@@ -8,7 +8,7 @@ from typing import Any
 from sortal.comparison.results import Comparison
 from sortal.comparison.tables import notes
 from sortal.evaluation.comparison import MIN_ROWS
-from sortal.evaluation.words import calibration, interval, twins
+from sortal.evaluation.words import calibration, interval, left_out, twins
 from sortal.reporting.formats import share
 from sortal.reporting.source import FinishedRun
 
@@ -45,6 +45,8 @@ def run_notes(run: FinishedRun, without: Mapping[str, Any] | None = None) -> lis
     ]
     if run.metrics["n"] < MIN_ROWS:
         lines.append(f"{run.metrics['n']} test rows are too few to say much.")
+    if run.metrics.get("left_out"):
+        lines.append(left_out(run.metrics["left_out"]))
     if without is not None and without["rows"]:
         lines.append(f"{twins(without)}{_without(run, without)}")
     return lines + weights(run)

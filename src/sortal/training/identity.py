@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sortal.errors import CheckpointError
+from sortal.hierarchy.tree import LabelTree
 
 # Settings whose change leaves the result alone, or that the identity holds in another form.
 NOT_IN_RESULT = frozenset(
@@ -22,6 +23,7 @@ NOT_IN_RESULT = frozenset(
         "label_delimiter",
         "id",
         "group",
+        "unseen_labels",
     }
     | {
         "model",
@@ -81,9 +83,10 @@ class RunIdentity:
             ) from None
 
 
-def result_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a dumped run config that belong in `RunIdentity.settings`."""
-    return {key: value for key, value in config.items() if key not in NOT_IN_RESULT}
+def result_settings(config: Mapping[str, Any], tree: LabelTree | None = None) -> dict[str, Any]:
+    """The entries of a dumped run config that belong in `RunIdentity.settings`, and the hash of the labels' tree, if they form one."""
+    settings = {key: value for key, value in config.items() if key not in NOT_IN_RESULT}
+    return settings if tree is None else {**settings, "tree_of_labels": tree.hash}
 
 
 def differences(saved: RunIdentity, now: RunIdentity) -> list[str]:

@@ -127,7 +127,7 @@ def test_the_loss_of_several_labels_counts_the_nodes_it_should(tree, seed, mode)
                 total += right[row, node] / len(tree.levels) / len(tree.at_level(level))
             elif up < 0 or gold[row, up]:
                 total += right[row, node] / len(tree)
-        assert found[row] == pytest.approx(total, rel=1e-4)
+        assert found[row] == pytest.approx(total, rel=1e-4, abs=1e-6)
 
 
 @settings(deadline=None, max_examples=40)
