@@ -1,4 +1,4 @@
-"""What grows with rows, labels and processes, on a model so small that it is the rest that is measured.
+"""What grows with rows and labels, on a model so small that it is the rest that is measured; and smollm2-135m in several processes.
 
     python -m benchmarks.scaling --rows 1000,10000,100000 --labels 10,100,1000,5000
 
@@ -35,20 +35,28 @@ def main() -> None:
     parser.add_argument("--rows", default="1000,10000,100000", type=numbers)
     parser.add_argument("--labels", default="10,100,1000,5000", type=numbers)
     parser.add_argument("--processes", default="1,2", type=numbers)
-    parser.add_argument("--process-rows", type=int, default=4000)
+    parser.add_argument("--process-rows", type=int, default=320)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--only", choices=["rows", "labels", "processes"], help="keep what is there of the others"
+    )
     arguments = parser.parse_args()
+    kept = RESULTS / "scaling.json"
+    found = json.loads(kept.read_text()) if arguments.only else {}
+    asked = {arguments.only} if arguments.only else {"rows", "labels", "processes"}
+    found |= {"threads": arguments.threads, "cores": os.cpu_count()}
+    found["commands"] = {**found.get("commands", {}), **dict.fromkeys(sorted(asked), command("scaling"))}
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         base = tiny_model(folder / "tiny")
-        found = {
-            "command": command("scaling"),
-            "threads": arguments.threads,
-            "cores": os.cpu_count(),
-            "rows": [by_rows(n, base, folder, arguments.threads) for n in (0, *arguments.rows)],
-            "labels": [by_labels(n, base, folder, arguments.threads) for n in arguments.labels],
-            "processes": [by_processes(n, arguments.process_rows, base, folder) for n in arguments.processes],
-        }
+        if "rows" in asked:
+            found["rows"] = [by_rows(n, base, folder, arguments.threads) for n in (0, *arguments.rows)]
+        if "labels" in asked:
+            found["labels"] = [by_labels(n, base, folder, arguments.threads) for n in arguments.labels]
+        if "processes" in asked:
+            found["processes"] = [
+                by_processes(n, arguments.process_rows, folder) for n in arguments.processes
+            ]
     (RESULTS / "scaling.json").write_text(json.dumps(found, indent=1) + "\n")
     (RESULTS / "scaling.md").write_text(page(found))
     print(page(found))
@@ -111,7 +119,7 @@ def measured(words: list[str], threads: int, program: list[str] | None = None) -
     }
 
 
-def train_words(data: Path, base: Path, out: Path) -> list[str]:
+def train_words(data: Path, base: Path | str, out: Path) -> list[str]:
     sizes = [word for pair in SIZES.items() for word in pair]
     return [
         "train",
@@ -152,12 +160,12 @@ def by_labels(n: int, base: Path, folder: Path, threads: int) -> dict[str, Any]:
     }
 
 
-def by_processes(n: int, rows: int, base: Path, folder: Path) -> dict[str, Any]:
-    """The training loop's own seconds in ``n`` processes of one thread each."""
+def by_processes(n: int, rows: int, folder: Path) -> dict[str, Any]:
+    """The training loop's own seconds of smollm2-135m in ``n`` processes of one thread each."""
     data, out = write_rows(folder / f"processes-{rows}.jsonl", rows), folder / f"processes-{n}"
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"]
     program = [sys.executable, *(launch if n > 1 else []), "-m", "sortal"]
-    used = measured(train_words(data, base, out), 1, program)
+    used = measured(train_words(data, "smollm2-135m", out), 1, program)
     run = json.loads((out / "run.json").read_text())
     return {"processes": n, **used, "tokens_per_second": run["training"]["tokens_per_second"]}
 
@@ -168,7 +176,7 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# What grows",
         "",
-        f"`{found['command']}`: two random layers of width 32, {found['threads']} threads, {found['cores']} cores. Start-up (that of {base['rows']} rows) is taken off.",
+        f"`{found['commands']['rows']}`: two random layers of width 32, {found['threads']} threads, {found['cores']} cores. Start-up (that of {base['rows']} rows) is taken off.",
         "",
         "| rows | train: ms of CPU a row | peak memory | predict: ms of CPU a row | peak memory |",
         "|---|---|---|---|---|",
@@ -186,9 +194,17 @@ def page(found: dict[str, Any]) -> str:
     for one in found["labels"]:
         memory = f"{one['peak_memory_bytes'] / 1e6:,.0f} MB"
         lines.append(f"| {one['labels']:,} | {1000 * one['cpu_seconds_per_step']:.0f} | {memory} |")
-    lines += ["", "| processes | real tokens/s of training | s, start-up included |", "|---|---|---|"]
+    lines += [
+        "",
+        f"smollm2-135m in processes of one thread each, `{found['commands']['processes']}`:",
+        "",
+        "| processes | real tokens/s of training | × the first | s, start-up included |",
+        "|---|---|---|---|",
+    ]
+    first = found["processes"][0]["tokens_per_second"]
     for one in found["processes"]:
-        lines.append(f"| {one['processes']} | {one['tokens_per_second']:,.0f} | {one['wall']:.0f} |")
+        rate = one["tokens_per_second"]
+        lines.append(f"| {one['processes']} | {rate:,.0f} | {rate / first:.2f} | {one['wall']:.0f} |")
     return "\n".join([*lines, ""])
 
 
