@@ -111,6 +111,7 @@ def _main(
 ) -> None:
     os.environ.update(env)
     os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs behind it without
     for descriptor, path, flags in (
         (0, os.devnull, os.O_RDONLY),
         (1, out, os.O_WRONLY),
