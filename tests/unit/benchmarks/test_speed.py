@@ -182,12 +182,15 @@ def test_rows_of_the_scaling_benchmark_are_different_and_its_page_takes_the_star
     assert len({json.loads(line)["label"] for line in lines}) == 10
     used = [{"cpu": cpu, "wall": cpu, "peak_memory_bytes": 3e8} for cpu in (5.0, 6.0)]
     found = {
-        "command": "python -m benchmarks.scaling", "threads": 1, "cores": 2,
+        "commands": dict.fromkeys(("rows", "labels", "processes"), "python -m benchmarks.scaling"),
+        "threads": 1, "cores": 2,
         "rows": [{"rows": n, "train": one, "predict": one} for n, one in zip((200, 1200), used, strict=True)],
         "labels": [{"labels": 10, "cpu_seconds_per_step": 0.02, "peak_memory_bytes": 4e8}],
-        "processes": [{"processes": 2, "tokens_per_second": 4321.0, "wall": 12.0}],
+        "processes": [
+            {"processes": n, "tokens_per_second": rate, "wall": 12.0} for n, rate in ((1, 4321.0), (2, 8642.0))
+        ],
     }  # fmt: skip
     shown = scaling_page(found)
     assert "| 1,200 | 1.00 | 300 MB | 1.00 | 300 MB |" in shown
     assert "| 10 | 20 | 400 MB |" in shown
-    assert "| 2 | 4,321 | 12 |" in shown
+    assert "| 2 | 8,642 | 2.00 | 12 |" in shown
