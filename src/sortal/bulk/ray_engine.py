@@ -11,6 +11,7 @@ import os
 import queue
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 # Bytes, for a cluster made for one prediction: the shards on their way are few, and bounded.
 _OBJECT_STORE = 256 << 20
 _POLL = 0.2
-_MARK = "RAY_CLUSTER_OF_SORTAL"  # tells the processes of a cluster of our own
+_MARK = "_SORTAL_CLUSTER"  # tells the processes of a cluster of our own
 _LAST_SECONDS = 3.0  # for them to end by themselves
 
 
@@ -113,16 +114,35 @@ def _marked(mark: str) -> Iterator[None]:
 
 
 def _end_all(mark: str) -> None:
-    """End what is left of a cluster that was shut down: agents that it started anew while it ended look for their parent for a minute."""
-    left = []
+    """End what is left of a cluster that was shut down: agents that it started anew while it ended look for their parent for a minute.
+
+    Whoever is left may start another before it ends, and one that is just being started has no environment for a moment: it is over
+    when nobody was there three times in a row.
+    """
+    empty, seconds = 0, _LAST_SECONDS
+    while empty < 3:
+        left = _marked_processes(mark)
+        empty = 0 if left else empty + 1
+        if not left:
+            time.sleep(0.1)
+            continue
+        _, alive = psutil.wait_procs(left, timeout=seconds)
+        seconds = 0.1
+        for process in alive:
+            with suppress(psutil.Error):
+                process.kill()
+
+
+def _marked_processes(mark: str) -> list[psutil.Process]:
+    """Those that run. An agent that has renamed itself has no environment to read, but it is of our process group and nobody's child but ours."""
+    found, mine = [], psutil.Process()
     for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get(_MARK) == mark:
-                left.append(process)
-    _, alive = psutil.wait_procs(left, timeout=_LAST_SECONDS)
-    for process in alive:
-        with suppress(psutil.Error):
-            process.kill()
+        with suppress(psutil.Error, OSError):
+            agent = process.name().startswith("ray::") and process.ppid() in (1, mine.pid)
+            ours = agent and os.getpgid(process.pid) == os.getpgrp()
+            if process.status() != psutil.STATUS_ZOMBIE and (ours or process.environ().get(_MARK) == mark):
+                found.append(process)
+    return found
 
 
 def _nodes() -> list[dict[str, float]]:
