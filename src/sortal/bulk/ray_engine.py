@@ -11,15 +11,11 @@ import os
 import queue
 import signal
 import threading
-import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import psutil
 
 from sortal.bulk.inputs import Input
 from sortal.bulk.plan import Plan, Rows, plan
@@ -39,8 +35,6 @@ if TYPE_CHECKING:
 # Bytes, for a cluster made for one prediction: the shards on their way are few, and bounded.
 _OBJECT_STORE = 256 << 20
 _POLL = 0.2
-_MARK = "_SORTAL_CLUSTER"  # tells the processes of a cluster of our own
-_LAST_SECONDS = 3.0  # for them to end by themselves
 
 
 def ray_engine(
@@ -77,15 +71,13 @@ def cluster(address: str | None) -> Iterator[None]:
     address = address or os.environ.get("RAY_ADDRESS")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
-    mark = uuid.uuid4().hex
     try:
-        with _marked(mark):
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level="ERROR",
-                **({} if address else own),
-            )
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level="ERROR",
+            **({} if address else own),
+        )
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise ResourceError(
             f"no Ray cluster at {address or 'this machine'}: {_first_line(error)}",
@@ -99,50 +91,6 @@ def cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-        if not address:
-            _end_all(mark)
-
-
-@contextmanager
-def _marked(mark: str) -> Iterator[None]:
-    """Processes started meanwhile, and theirs, have ``mark`` in their environment."""
-    os.environ[_MARK] = mark
-    try:
-        yield
-    finally:
-        del os.environ[_MARK]
-
-
-def _end_all(mark: str) -> None:
-    """End what is left of a cluster that was shut down: agents that it started anew while it ended look for their parent for a minute.
-
-    Whoever is left may start another before it ends, and one that is just being started has no environment for a moment: it is over
-    when nobody was there three times in a row.
-    """
-    empty, seconds = 0, _LAST_SECONDS
-    while empty < 3:
-        left = _marked_processes(mark)
-        empty = 0 if left else empty + 1
-        if not left:
-            time.sleep(0.1)
-            continue
-        _, alive = psutil.wait_procs(left, timeout=seconds)
-        seconds = 0.1
-        for process in alive:
-            with suppress(psutil.Error):
-                process.kill()
-
-
-def _marked_processes(mark: str) -> list[psutil.Process]:
-    """Those that run. An agent that has renamed itself has no environment to read, but it is of our process group and nobody's child but ours."""
-    found, mine = [], psutil.Process()
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            agent = process.name().startswith("ray::") and process.ppid() in (1, mine.pid)
-            ours = agent and os.getpgid(process.pid) == os.getpgrp()
-            if process.status() != psutil.STATUS_ZOMBIE and (ours or process.environ().get(_MARK) == mark):
-                found.append(process)
-    return found
 
 
 def _nodes() -> list[dict[str, float]]:
