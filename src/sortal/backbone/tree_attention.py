@@ -6,6 +6,7 @@ prompt from every row.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -75,19 +76,18 @@ def _group(
     softcap: float | None,
 ) -> torch.Tensor:
     """Attention of one rectangle's real cells, ``[cells, heads, head_dim]``."""
-    rows, width, heads = group.cells.rows, group.cells.width, k.shape[1]
-    query_gather = group.cells.gather
-    key_gather = query_gather if group.key_gather is None else group.key_gather
-    queries = q.reshape(len(q), -1).index_select(0, query_gather).view(rows, width, heads, -1, q.shape[-1])
-    share = queries.shape[3]
+    cells, heads = group.cells, k.shape[1]
+    rows, real, dim = cells.rows, cells.positions, q.shape[-1]
+    key_gather = cells.gather if group.key_gather is None else group.key_gather
     hidden = _hidden(group, pack.position_ids[0], key_positions, key_gather, window)
     far = None
     if window is not None:
-        seen_from = pack.position_ids[0][query_gather].view(rows, 1, width, 1)
+        seen_from = pack.position_ids[0][real].view(-1, 1, 1)
         far = seen_from - torch.arange(len(prompt[0]), device=q.device) >= window
+    queries = q.reshape(len(q), -1).index_select(0, real).view(len(real), heads, -1, dim)
     # Head-major order makes the product with the prompt one matrix product per key head, whatever the number of rows.
     mixed: torch.Tensor = _PromptAndOwn.apply(
-        queries.permute(2, 0, 3, 1, 4).reshape(heads, rows * share * width, -1).contiguous() * scale,
+        queries.transpose(0, 1).contiguous() * scale,
         prompt[0].transpose(0, 1),
         prompt[1].transpose(0, 1),
         _cells(k, key_gather, rows, group.keys),
@@ -95,9 +95,9 @@ def _group(
         hidden,
         far,
         softcap,
+        None if len(real) == rows * cells.width else cells.scatter,
     )
-    mixed = mixed.view(heads, rows, share, width, -1).permute(1, 3, 0, 2, 4)
-    return mixed.reshape(rows * width, heads * share, -1).index_select(0, group.cells.scatter)
+    return mixed.transpose(0, 1).reshape(len(real), -1, v.shape[-1])
 
 
 def _cells(t: torch.Tensor, gather: torch.Tensor, rows: int, keys: int) -> torch.Tensor:
@@ -114,15 +114,15 @@ def _hidden(
     key_gather: torch.Tensor,
     window: int | None,
 ) -> torch.Tensor:
-    """Which of its row's keys a query must not see, broadcastable to ``[rows, 1, width, keys]``."""
+    """Which of its row's keys a query must not see, broadcastable to ``[rows, width, 1, keys]``."""
     rows, width = group.cells.rows, group.cells.width
     if group.visible is None:
         ones = torch.ones(width, width, dtype=torch.bool, device=key_gather.device)
-        hidden = ones.triu(1)[None, None]
+        hidden = ones.triu(1)[None, :, None]
     else:
-        hidden = ~group.visible[:, None]
+        hidden = ~group.visible[:, :, None]
     if window is not None:
-        seen_from = query_positions[group.cells.gather].view(rows, 1, width, 1)
+        seen_from = query_positions[group.cells.gather].view(rows, width, 1, 1)
         distance = seen_from - key_positions[key_gather].view(rows, 1, 1, group.keys)
         hidden = hidden | (distance >= window)
     return hidden
@@ -131,8 +131,12 @@ def _hidden(
 class _PromptAndOwn(torch.autograd.Function):
     """Softmax attention over ``[prompt keys | own keys]`` without ever repeating the prompt per row.
 
-    q ``[heads, rows·share·width, dim]``, already scaled; prompt k, v ``[heads, p, dim]``; own k, v ``[heads·rows, keys, dim]``;
-    hidden ``[rows or 1, 1, width, keys]``; far ``[rows, 1, width, p]`` or None. Returns ``[heads, rows·share·width, dim]``.
+    The products with the prompt, which are nearly all of the work, are those of real queries only; each row's own small ones are of a
+    rectangle of ``rows × width`` cells.
+
+    q ``[heads, n, share, dim]``, already scaled; prompt k, v ``[heads, p, dim]``; own k, v ``[heads·rows, keys, dim]``; hidden
+    ``[rows or 1, width, 1, keys]``; far ``[n, 1, p]`` or None; cells, int64 ``[n]``: the queries' places in the rectangle, or None where they
+    fill it. Returns ``[heads, n, share, dim]``.
     """
 
     @staticmethod
@@ -146,53 +150,86 @@ class _PromptAndOwn(torch.autograd.Function):
         hidden: torch.Tensor,
         far: torch.Tensor | None,
         softcap: float | None,
+        cells: torch.Tensor | None,
     ) -> torch.Tensor:
         heads, p, dim = prompt_k.shape
-        batch, keys = own_k.shape[0], own_k.shape[1]
-        width = hidden.shape[2]
-        logits = q.new_empty(heads, q.shape[1], p + keys)
-        logits[..., :p] = torch.bmm(q, prompt_k.transpose(1, 2))
-        own = torch.bmm(q.view(batch, -1, dim), own_k.transpose(1, 2))
-        logits[..., p:] = own.view(heads, -1, keys)
+        batch, keys, width = own_k.shape[0], own_k.shape[1], hidden.shape[1]
+        n, share = q.shape[1], q.shape[2]
+        at = _Rectangle(heads, batch // heads * width, share, cells)
+        to_prompt = torch.bmm(q.view(heads, n * share, dim), prompt_k.transpose(1, 2))
+        to_own = torch.bmm(at.filled(q).view(batch, -1, dim), own_k.transpose(1, 2))
+        capped = None
         if softcap is not None:
-            logits = torch.tanh(logits.div_(softcap)).mul_(softcap)
-        capped = logits.clone() if softcap is not None else None
-        cells = logits.view(heads, batch // heads, -1, width, p + keys)
-        cells[..., p:].masked_fill_(hidden, float("-inf"))
+            for part in (to_prompt, to_own):
+                part.div_(softcap).tanh_().mul_(softcap)
+            capped = to_prompt, to_own.clone()
+        to_own.view(heads, -1, width, share, keys).masked_fill_(hidden, float("-inf"))
+        logits = q.new_empty(heads, n, share, p + keys)
+        logits[..., :p] = to_prompt.view(heads, n, share, p)
+        logits[..., p:] = at.real(to_own)
         if far is not None:
-            cells[..., :p].masked_fill_(far, float("-inf"))
+            logits[..., :p].masked_fill_(far, float("-inf"))
         weights = logits.softmax(-1)  # fp32 inside, whatever the dtype
         # Contiguous halves: a matrix product with a transposed slice would copy it element by element.
-        shared, own_weights = weights[..., :p].contiguous(), weights[..., p:].reshape(batch, -1, keys)
-        out = torch.bmm(shared, prompt_v)
-        out += torch.bmm(own_weights, own_v).view_as(out)
-        ctx.save_for_backward(q, prompt_k, prompt_v, own_k, own_v, shared, own_weights, out, capped)
-        ctx.softcap = softcap
+        shared = weights[..., :p].reshape(heads, n * share, p)
+        own_weights = at.filled(weights[..., p:]).view(batch, -1, keys)
+        out = torch.bmm(shared, prompt_v).view(heads, n, share, -1)
+        out += at.real(torch.bmm(own_weights, own_v))
+        ctx.save_for_backward(q, prompt_k, prompt_v, own_k, own_v, shared, own_weights, out)
+        ctx.capped = capped
+        ctx.softcap, ctx.at = softcap, at
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        q, prompt_k, prompt_v, own_k, own_v, shared, own_weights, out, capped = ctx.saved_tensors
-        p, batch = prompt_k.shape[1], own_k.shape[0]
+        q, prompt_k, prompt_v, own_k, own_v, shared, own_weights, out = ctx.saved_tensors
+        heads = len(prompt_k)
+        batch, at = own_k.shape[0], ctx.at
         grad = grad.contiguous()
-        own_grad, own_q = grad.view(batch, -1, grad.shape[-1]), q.view(batch, -1, q.shape[-1])
         # Σ weight · ∂weight of a row is its output times the output's gradient.
         level = torch.linalg.vecdot(grad.float(), out.float())[..., None]
-        to_prompt = torch.bmm(grad, prompt_v.transpose(1, 2)).sub_(level).mul_(shared)
-        to_own = torch.bmm(own_grad, own_v.transpose(1, 2)).sub_(level.view(batch, -1, 1)).mul_(own_weights)
-        if capped is not None:
-            slope = 1 - (capped / ctx.softcap) ** 2
-            to_prompt, to_own = to_prompt * slope[..., :p], to_own * slope[..., p:].reshape(to_own.shape)
-        grad_q = torch.bmm(to_prompt, prompt_k)
-        grad_q += torch.bmm(to_own, own_k).view_as(grad_q)
+        own_grad, own_q, own_level = (at.filled(t).view(batch, -1, t.shape[-1]) for t in (grad, q, level))
+        flat_q, flat_grad = (t.view(heads, -1, t.shape[-1]) for t in (q, grad))
+        to_prompt = torch.bmm(flat_grad, prompt_v.transpose(1, 2)).sub_(level.view(heads, -1, 1)).mul_(shared)
+        to_own = torch.bmm(own_grad, own_v.transpose(1, 2)).sub_(own_level).mul_(own_weights)
+        if ctx.capped is not None:
+            to_prompt, to_own = (
+                part.mul_(1 - (capped / ctx.softcap) ** 2)
+                for part, capped in zip((to_prompt, to_own), ctx.capped, strict=True)
+            )
+        grad_q = torch.bmm(to_prompt, prompt_k).view_as(q)
+        grad_q += at.real(torch.bmm(to_own, own_k))
         return (
             grad_q,
-            torch.bmm(to_prompt.transpose(1, 2), q),
-            torch.bmm(shared.transpose(1, 2), grad),
+            torch.bmm(to_prompt.transpose(1, 2), flat_q),
+            torch.bmm(shared.transpose(1, 2), flat_grad),
             torch.bmm(to_own.transpose(1, 2), own_q),
             torch.bmm(own_weights.transpose(1, 2), own_grad),
             None,
             None,
             None,
+            None,
         )
+
+
+@dataclass(frozen=True)
+class _Rectangle:
+    """The way between real queries ``[heads, n, share, f]`` and a rectangle's cells ``[heads, size, share, f]``; ``cells`` as in `_PromptAndOwn`."""
+
+    heads: int
+    size: int
+    share: int
+    cells: torch.Tensor | None
+
+    def filled(self, t: torch.Tensor) -> torch.Tensor:
+        """The cells, 0 where no query is."""
+        if self.cells is None:
+            return t.contiguous()
+        whole = t.new_zeros(self.heads, self.size, self.share, t.shape[-1])
+        return whole.index_copy_(1, self.cells, t)
+
+    def real(self, t: torch.Tensor) -> torch.Tensor:
+        """The queries of cells that lie in any grouping of ``[heads, size, share, f]``."""
+        whole = t.view(self.heads, self.size, self.share, t.shape[-1])
+        return whole if self.cells is None else whole.index_select(1, self.cells)

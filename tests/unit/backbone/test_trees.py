@@ -426,18 +426,46 @@ def test_keys_in_memory_equal_keys_in_the_pack(window, softcap):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("padded", [False, True], ids=["full", "padded"])
 @pytest.mark.parametrize("softcap", [None, 0.8])
 @pytest.mark.parametrize("far", [False, True], ids=["near", "far"])
 @pytest.mark.parametrize("hidden", [False, True], ids=["open", "hidden"])
-def test_the_written_gradient_is_the_numeric_one(hidden, far, softcap):
+def test_the_written_gradient_is_the_numeric_one(hidden, far, softcap, padded):
     heads, rows, share, width, keys, p, dim = 2, 2, 2, 3, 4, 3, 2
+    cells = torch.tensor([0, 1, 2, 4]) if padded else None
+    n = rows * width if cells is None else len(cells)
     generator = torch.Generator().manual_seed(4)
-    shapes = [(heads, rows * share * width, dim), (heads, p, dim), (heads, p, dim)]
+    shapes = [(heads, n, share, dim), (heads, p, dim), (heads, p, dim)]
     shapes += [(heads * rows, keys, dim)] * 2
     inputs = [torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
-    mask = torch.zeros(rows, 1, width, keys, dtype=torch.bool)
+    mask = torch.zeros(rows, width, 1, keys, dtype=torch.bool)
     if hidden:
         mask = torch.rand(mask.shape, generator=generator) < 0.5
         mask[..., 0] = False
-    distant = torch.rand(rows, 1, width, p, generator=generator) < 0.5 if far else None
-    assert torch.autograd.gradcheck(lambda *t: _PromptAndOwn.apply(*t, mask, distant, softcap), inputs)
+    distant = torch.rand(n, 1, p, generator=generator) < 0.5 if far else None
+    assert torch.autograd.gradcheck(lambda *t: _PromptAndOwn.apply(*t, mask, distant, softcap, cells), inputs)
+
+
+def test_rows_shorter_than_their_rectangle_attend_as_if_alone():
+    heads, rows, share, width, p, dim = 2, 3, 2, 4, 5, 3
+    lengths, generator = [4, 1, 3], torch.Generator().manual_seed(5)
+
+    def drawn(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    q, prompt_k, prompt_v = drawn(heads, sum(lengths), share, dim), drawn(heads, p, dim), drawn(heads, p, dim)
+    own_k, own_v = drawn(heads * rows, width, dim), drawn(heads * rows, width, dim)
+    hidden = torch.ones(width, width, dtype=torch.bool).triu(1)[None, :, None]
+    cells = torch.cat([width * row + torch.arange(m) for row, m in enumerate(lengths)])
+    together = _PromptAndOwn.apply(q, prompt_k, prompt_v, own_k, own_v, hidden, None, None, cells)
+    parts = together.split(lengths, 1)
+    for row, (own_q, part) in enumerate(zip(q.split(lengths, 1), parts, strict=True)):
+        m = lengths[row]
+        keys, values = (
+            torch.cat([prompt, own.view(heads, rows, width, dim)[:, row, :m]], 1)
+            for prompt, own in ((prompt_k, own_k), (prompt_v, own_v))
+        )
+        logits = torch.einsum("hnsd,hkd->hnsk", own_q, keys)
+        seen = torch.ones(m, p + m, dtype=torch.bool).tril(p)[:, None]
+        weights = logits.masked_fill(~seen, float("-inf")).softmax(-1)
+        torch.testing.assert_close(part, torch.einsum("hnsk,hkd->hnsd", weights, values))
