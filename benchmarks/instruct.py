@@ -214,6 +214,8 @@ def scoring(arguments: Any) -> dict[str, Any]:
         "probabilities": scorer,
         "every node": replace(scorer, scoring=replace(scorer.scoring, tolerance=0.0)),
     }
+    if torch.cpu._is_vnni_supported():
+        sides["labels, int8"] = load(arguments.adapter, weights="int8").scorer.deciding()
     half = len(texts) // 2
     seconds: dict[str, list[float]] = {name: [] for name in ("generate", *sides)}
     answers: dict[str, list[Any]] = {name: [] for name in seconds}
@@ -317,6 +319,10 @@ def markdown(found: dict[str, Any]) -> str:
             "probabilities": f"`predict_proba`: every label's probability, tolerance {s['tolerance']:g}; {same['probabilities']:.1%} the answers of every node",
             "every node": "every label's probability, every node of the tree computed",
         }
+        if "labels, int8" in same:
+            notes["labels, int8"] = (
+                f"`predict --weights int8`; {same['labels, int8']:.1%} the answers of every node in 16 bits"
+            )
         for name, note in notes.items():
             ratio = ""
             if name in s["ratio"]:

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,29 +23,22 @@ from sortal.data.dataset import Dataset
 from sortal.data.problems import counted
 from sortal.errors import ConfigError, Interrupted, SortalError, TrainingDivergedError
 from sortal.evaluation.decision import Decision
-from sortal.evaluation.metrics import evaluate
-from sortal.evaluation.predictions import write_predictions
-from sortal.evaluation.without_rows import without_rows
-from sortal.hierarchy.unseen import left_out_figures
 from sortal.methods import get_method
-from sortal.methods.base import FitContext, Fitted, Scorer, Scores
+from sortal.methods.base import FitContext
 from sortal.model_card import model_card
 from sortal.parts import Parts, read_parts
 from sortal.provenance import command_line, environment, versions
+from sortal.run_outcome import Say, decide, evaluate_test, keep_dev, seconds_alone
 from sortal.training.atomic import atomic_folder, remove_leftovers, write_json
 from sortal.training.checkpoints import CheckpointStore
 from sortal.training.distributed import Processes, processes
 from sortal.training.identity import RunIdentity, check_same_run, result_settings
 from sortal.training.lock import FolderLock
 from sortal.training.logs import open_log
-from sortal.training.progress import NoProgress, Patient, ProgressView, TerminalProgress
+from sortal.training.progress import NoProgress, TerminalProgress
 from sortal.training.runfolder import FolderState, RunFolder, default_out
 from sortal.training.signals import StopRequest
 from sortal.tuned import check_tuned, take_tuned
-
-Say = Callable[[str], None]
-_ALONE = 20  # texts that are scored one by one
-_SHIFTING = "class weights, another loss than the plain one, smoothed noes or logit adjustment"
 
 
 @dataclass(frozen=True)
@@ -196,18 +189,18 @@ def _run(
         from sortal.methods.blend import blend_with_tfidf  # scikit-learn takes a second to import
 
         fitted = blend_with_tfidf(fitted, context)
-    decision = _decide(fitted, parts, config, say)
+    decision = decide(fitted, parts, config, say)
     meta = _meta(config, parts, source, decision, folder)
     classifier = Classifier(fitted.scorer, space, decision, meta)
     scoring = time.monotonic()
     scores = fitted.scorer.score(parts.test.iter_texts(), view)
     scoring = time.monotonic() - scoring
-    alone = _seconds_alone(fitted.scorer, parts)  # in every process: they score together
+    alone = seconds_alone(fitted.scorer, parts)  # in every process: they score together
     if not group.main:
         group.barrier()
         return Result(folder.path, classifier, {}, {})
-    _keep_dev(classifier, fitted.dev_scores, parts, folder)
-    metrics = _evaluate(classifier, scores, parts, config, folder, view) if len(scores) else {}
+    keep_dev(classifier, fitted.dev_scores, parts, folder)
+    metrics = evaluate_test(classifier, scores, parts, config, folder, view) if len(scores) else {}
     record = {
         "base_model": meta["base_model"],
         "data": parts.summary(),
@@ -236,17 +229,6 @@ def _run(
     folder.finish(**record)
     group.barrier()
     return Result(folder.path, classifier, metrics, folder.read_run_json())
-
-
-def _seconds_alone(scorer: Scorer, parts: Parts) -> float | None:
-    """Median seconds of scoring one text at a time, as a server does; None without test rows."""
-    texts = parts.test.text_at(np.arange(min(_ALONE, len(parts.test))))
-    seconds = []
-    for text in texts:
-        began = time.perf_counter()
-        scorer.score([text])
-        seconds.append(time.perf_counter() - began)
-    return round(float(np.median(seconds)), 5) if seconds else None
 
 
 def _bytes(path: Path) -> int:
@@ -283,72 +265,6 @@ def _resolve_once(config: RunConfig, group: Processes, consent: bool, say: Say) 
     source = resolve(spec, consent=consent, say=_silent, trust_remote_code=trust)
     say(f"base model {source.spec}{f' ({source.note})' if source.note else ''}")
     return source
-
-
-def _decide(fitted: Fitted, parts: Parts, config: RunConfig, say: Say) -> Decision:
-    gold = parts.label_space.encode(parts.dev)
-    if fitted.shifts_probabilities and not config.temperature_scaling:
-        say(
-            f"warning: {_SHIFTING} shift the probabilities, and temperature scaling is off: they are not calibrated"
-        )
-    elif fitted.shifts_probabilities:
-        say(f"{_SHIFTING} shift the probabilities; they are recalibrated on dev")
-    return Decision.fit(
-        fitted.dev_scores,
-        gold,
-        parts.label_space.task,
-        temperature_scaling=config.temperature_scaling,
-        thresholds=config.thresholds,
-        threshold_metric=config.threshold_metric,
-        abstain_below=config.abstain_below,
-        seed=config.seed,
-        tree=parts.label_space.tree,
-    )
-
-
-def _evaluate(
-    classifier: Classifier,
-    scores: Scores,
-    parts: Parts,
-    config: RunConfig,
-    folder: RunFolder,
-    view: ProgressView,
-) -> dict[str, Any]:
-    """Predictions of the test rows on disk, and the content of metrics.json."""
-    rows, space, decision = parts.test, classifier.label_space, classifier.decision
-    gold = space.encode(rows)
-    probabilities = decision.probabilities(scores)
-    decided = decision.decide(probabilities)
-    write_predictions(folder.predictions, rows.ids, probabilities, decided, space, gold=gold)
-    resampling = {"n_resamples": config.n_resamples, "seed": config.seed}
-    metrics = evaluate(scores, gold, decision, space, frequencies=classifier.frequencies, **resampling)
-    if (left_out := parts.left_out.get("test")) is not None:
-        metrics["left_out"] = left_out_figures(left_out, metrics)
-    from sortal.checks.twins import (
-        context_of,
-        find_twins,
-        write_twins,
-    )  # scikit-learn takes a second to import
-
-    context = context_of(parts.train, parts.dev, rows, view=Patient(view))
-    twins = find_twins(context)
-    if len(twins.rows):
-        write_twins(folder.twins, twins, context)
-    answers = [(gold, decided)]
-    metrics["without_twins"] = twins.counts() | without_rows(
-        answers, len(space), space.task, twins.rows, **resampling
-    )
-    return {"split": "test", **metrics}
-
-
-def _keep_dev(classifier: Classifier, scores: Scores, parts: Parts, folder: RunFolder) -> None:
-    """Predictions of the dev rows, for whoever wants to choose by them: another threshold, a blend."""
-    if not len(scores):
-        return
-    space, decision = classifier.label_space, classifier.decision
-    probabilities = decision.probabilities(scores)
-    gold, decided = space.encode(parts.dev), decision.decide(probabilities)
-    write_predictions(folder.dev_predictions, parts.dev.ids, probabilities, decided, space, gold=gold)
 
 
 def _meta(
