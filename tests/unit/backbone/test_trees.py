@@ -11,30 +11,12 @@ from hypothesis import strategies as st
 from sortal.backbone import loading
 from sortal.backbone.language_model import LanguageModel, enable_trees
 from sortal.backbone.lora import add_lora, fuse, trainable
-from sortal.backbone.tree_attention import _PromptAndOwn, tree_attention
 from sortal.backbone.trees import Memory, TreeRow, tree_pack
 from sortal.config import build_config
 from tiny_runs import FAMILIES, stir
+from tree_rows import PROMPT, forests, tree_row
 
-PROMPT = np.random.default_rng(9).integers(2, 258, 13)  # twice the sliding windows of 6
 NOTHING = np.zeros(0, np.int64)
-
-# Parents of every token, -1 for the prompt: chains and trees, with several roots and branches anywhere.
-forests = st.lists(
-    st.integers(1, 14).flatmap(lambda m: st.tuples(*(st.integers(-1, i - 1) for i in range(m)))),
-    min_size=1,
-    max_size=6,
-)
-
-
-def _row(parents, seed=0):
-    ids = np.random.default_rng([seed, len(parents)]).integers(2, 258, len(parents))
-    visible, depth = np.eye(len(ids), dtype=bool), np.zeros(len(ids), np.int64)
-    for i, parent in enumerate(parents):
-        if parent >= 0:
-            visible[i] |= visible[parent]
-            depth[i] = depth[parent] + 1
-    return TreeRow(ids, depth, visible)
 
 
 def _chain(length, seed=0):
@@ -57,7 +39,15 @@ def _rows():
         16,
     ]  # at the trunk's end, deeper, and inside the trunk
     late = [*range(-1, 39), 39, 40, 41, 42, 40, 44, 39, 20, 47]
-    return [_row(branches), _chain(1), _chain(60), _row(late), _row([-1, -1, 0, 1]), _chain(7), _row([-1])]
+    return [
+        tree_row(branches),
+        _chain(1),
+        _chain(60),
+        tree_row(late),
+        tree_row([-1, -1, 0, 1]),
+        _chain(7),
+        tree_row([-1]),
+    ]
 
 
 def _base(folder):
@@ -114,7 +104,7 @@ def test_a_token_sees_exactly_its_ancestors_whatever_stands_beside_it(shapes, pr
     memory = Memory(positions=torch.arange(20))
     rows = []
     for shape in shapes:
-        row = _row(shape)
+        row = tree_row(shape)
         match data.draw(st.sampled_from(["tree", "chain", "kept", "kept chain"])):
             case "chain":
                 row = TreeRow(row.ids)
@@ -144,7 +134,7 @@ def test_a_token_sees_exactly_its_ancestors_whatever_stands_beside_it(shapes, pr
 def test_the_prompt_comes_first_and_rows_continue_its_positions(shapes, prompt, kept, max_groups):
     if prompt:
         kept = 0
-    rows = [_row(shape, seed) for seed, shape in enumerate(shapes)]
+    rows = [tree_row(shape, seed) for seed, shape in enumerate(shapes)]
     pack = tree_pack(rows, PROMPT[:prompt], Memory(prompt_tokens=kept), max_groups)
     ids, positions = pack.input_ids[0].numpy(), pack.position_ids[0].numpy()
     assert ids[:prompt].tolist() == PROMPT[:prompt].tolist()
@@ -160,7 +150,7 @@ def test_the_prompt_comes_first_and_rows_continue_its_positions(shapes, prompt, 
 @settings(max_examples=60, deadline=None)
 @given(forests, st.integers(0, 5), st.integers(1, 5))
 def test_inverse_brings_the_groups_back_into_pack_order(shapes, prompt, max_groups):
-    pack = tree_pack([_row(shape) for shape in shapes], PROMPT[:prompt], max_groups=max_groups)
+    pack = tree_pack([tree_row(shape) for shape in shapes], PROMPT[:prompt], max_groups=max_groups)
     assert 1 <= len(pack.groups) <= max_groups
     cells = torch.cat([g.cells.gather[g.cells.scatter] for g in pack.groups])
     assert cells[pack.inverse].tolist() == list(range(prompt, pack.tokens))
@@ -189,7 +179,7 @@ def test_a_prompt_that_is_in_memory_cannot_be_given_again():
 
 def test_to_moves_every_tensor_and_keeps_the_memory():
     memory = Memory()
-    moved = tree_pack([_row([-1, 0, 0]), _chain(40)], PROMPT, memory).to("meta")
+    moved = tree_pack([tree_row([-1, 0, 0]), _chain(40)], PROMPT, memory).to("meta")
     tensors = [moved.input_ids, moved.position_ids, moved.inverse]
     for group in moved.groups:
         tensors += [group.cells.gather, group.cells.scatter, group.cells.positions]
@@ -226,7 +216,7 @@ def test_rows_need_no_prompt(models, family):
 @given(shapes=forests, prompt=st.integers(0, 13), family=st.sampled_from(FAMILIES))
 def test_any_tree_is_the_same_as_its_paths(models, shapes, prompt, family):
     sharing, alone = models[family]
-    rows = [_row(shape, seed) for seed, shape in enumerate(shapes)]
+    rows = [tree_row(shape, seed) for seed, shape in enumerate(shapes)]
     with torch.inference_mode():
         found, expected = sharing.states(rows, PROMPT[:prompt]), alone.states(rows, PROMPT[:prompt])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
@@ -331,141 +321,3 @@ def test_gradients_through_the_shared_prompt_are_those_of_separate_sequences(tin
 
 
 # attention
-
-
-def _qkv(tokens, heads, seed):
-    generator = torch.Generator().manual_seed(seed)
-    shapes = [(tokens, heads[0], 4), (tokens, heads[1], 4), (tokens, heads[1], 4)]
-    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
-
-
-def _dense(q, k, v, seen, positions, scale, window, softcap):
-    """Attention over all tokens at once with an explicit mask ``seen [tokens, tokens]``."""
-    share = q.shape[1] // k.shape[1]
-    keys, values = (t.transpose(0, 1).repeat_interleave(share, 0) for t in (k, v))
-    logits = q.transpose(0, 1) @ keys.transpose(1, 2) * scale
-    if softcap is not None:
-        logits = softcap * torch.tanh(logits / softcap)
-    distance = positions[:, None] - positions[None, :]
-    if window is not None:
-        seen = seen & (distance < window)
-    weights = logits.masked_fill(~seen, float("-inf")).softmax(-1)
-    return (weights @ values).transpose(0, 1)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    forests,
-    st.integers(0, 9),
-    st.sampled_from([(4, 4), (4, 2), (3, 1)]),
-    st.sampled_from([None, 1, 3, 50]),
-    st.sampled_from([None, 0.7, 5.0]),
-    st.integers(0, 99),
-)
-def test_outputs_and_gradients_equal_dense_attention(shapes, prompt, heads, window, softcap, seed):
-    rows = [_row(shape) for shape in shapes]
-    pack = tree_pack(rows, PROMPT[:prompt])
-    seen = torch.zeros(pack.tokens, pack.tokens, dtype=torch.bool)
-    seen[:prompt, :prompt] = torch.ones(prompt, prompt).tril().bool()
-    seen[prompt:, :prompt] = True
-    for row, (start, end) in zip(rows, pairwise(pack.starts.tolist()), strict=True):
-        seen[start:end, start:end] = torch.from_numpy(row.visible)
-    ours, theirs = ([t.requires_grad_() for t in _qkv(pack.tokens, heads, seed)] for _ in range(2))
-    found = tree_attention(*ours, pack, layer=0, scale=0.3, window=window, softcap=softcap)
-    expected = _dense(*theirs, seen, pack.position_ids[0], 0.3, window, softcap)
-    # Of the prompt's rectangle the weights are fp32 whatever the dtype.
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    direction = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found.backward(direction)
-    expected.backward(direction)
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("softcap", [None, 0.7])
-@pytest.mark.parametrize("window", [None, 4])
-def test_keys_in_memory_equal_keys_in_the_pack(window, softcap):
-    """Outputs and gradients of three packs (prompt, trunks, branches of unequal size) against one of everything."""
-    trunks, branches = (5, 9), ([4, 4, 6, 5], [8, 9])  # parents of the branches' tokens
-    whole = [_row([*range(-1, t - 1), *b]) for t, b in zip(trunks, branches, strict=True)]
-    one, p = tree_pack(whole, PROMPT), len(PROMPT)
-    ours, theirs = ([t.requires_grad_() for t in _qkv(one.tokens, (4, 2), 3)] for _ in range(2))
-    settings_ = {"layer": 0, "scale": 0.3, "window": window, "softcap": softcap}
-    expected = tree_attention(*theirs, one, **settings_)
-
-    def attend(rows, prompt, memory, places):
-        pack = tree_pack(rows, prompt, memory, max_groups=1)
-        return pack, tree_attention(*(t[places] for t in ours), pack, **settings_)
-
-    memory = Memory()
-    _, of_prompt = attend([], PROMPT, memory, np.arange(p))
-    memory.prompt_tokens = p
-    memory = memory.with_prompt_only(grow=True)
-    borders = list(pairwise(one.starts))
-    first = np.concatenate(
-        [np.arange(start, start + t) for (start, _), t in zip(borders, trunks, strict=True)]
-    )
-    later = np.concatenate(
-        [np.arange(start + t, end) for (start, end), t in zip(borders, trunks, strict=True)]
-    )
-    rows = [TreeRow(row.ids[:t]) for row, t in zip(whole, trunks, strict=True)]
-    pack, of_trunks = attend(rows, (), memory, first)
-    memory.positions = pack.position_ids[0]
-    rows = [
-        TreeRow(row.ids[t:], row.depth[t:], row.visible[t:], kept)
-        for row, t, kept in zip(whole, trunks, (np.arange(5), 5 + np.arange(9)), strict=True)
-    ]
-    _, of_branches = attend(rows, (), memory, later)
-    found = torch.cat([of_prompt, of_trunks, of_branches])
-    expected = expected[[*range(p), *first, *later]]
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
-    direction = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found.backward(direction)
-    expected.backward(direction)
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("padded", [False, True], ids=["full", "padded"])
-@pytest.mark.parametrize("softcap", [None, 0.8])
-@pytest.mark.parametrize("far", [False, True], ids=["near", "far"])
-@pytest.mark.parametrize("hidden", [False, True], ids=["open", "hidden"])
-def test_the_written_gradient_is_the_numeric_one(hidden, far, softcap, padded):
-    heads, rows, share, width, keys, p, dim = 2, 2, 2, 3, 4, 3, 2
-    cells = torch.tensor([0, 1, 2, 4]) if padded else None
-    n = rows * width if cells is None else len(cells)
-    generator = torch.Generator().manual_seed(4)
-    shapes = [(heads, n, share, dim), (heads, p, dim), (heads, p, dim)]
-    shapes += [(heads * rows, keys, dim)] * 2
-    inputs = [torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
-    mask = torch.zeros(rows, width, 1, keys, dtype=torch.bool)
-    if hidden:
-        mask = torch.rand(mask.shape, generator=generator) < 0.5
-        mask[..., 0] = False
-    distant = torch.rand(n, 1, p, generator=generator) < 0.5 if far else None
-    assert torch.autograd.gradcheck(lambda *t: _PromptAndOwn.apply(*t, mask, distant, softcap, cells), inputs)
-
-
-def test_rows_shorter_than_their_rectangle_attend_as_if_alone():
-    heads, rows, share, width, p, dim = 2, 3, 2, 4, 5, 3
-    lengths, generator = [4, 1, 3], torch.Generator().manual_seed(5)
-
-    def drawn(*shape):
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-    q, prompt_k, prompt_v = drawn(heads, sum(lengths), share, dim), drawn(heads, p, dim), drawn(heads, p, dim)
-    own_k, own_v = drawn(heads * rows, width, dim), drawn(heads * rows, width, dim)
-    hidden = torch.ones(width, width, dtype=torch.bool).triu(1)[None, :, None]
-    cells = torch.cat([width * row + torch.arange(m) for row, m in enumerate(lengths)])
-    together = _PromptAndOwn.apply(q, prompt_k, prompt_v, own_k, own_v, hidden, None, None, cells)
-    parts = together.split(lengths, 1)
-    for row, (own_q, part) in enumerate(zip(q.split(lengths, 1), parts, strict=True)):
-        m = lengths[row]
-        keys, values = (
-            torch.cat([prompt, own.view(heads, rows, width, dim)[:, row, :m]], 1)
-            for prompt, own in ((prompt_k, own_k), (prompt_v, own_v))
-        )
-        logits = torch.einsum("hnsd,hkd->hnsk", own_q, keys)
-        seen = torch.ones(m, p + m, dtype=torch.bool).tril(p)[:, None]
-        weights = logits.masked_fill(~seen, float("-inf")).softmax(-1)
-        torch.testing.assert_close(part, torch.einsum("hnsk,hkd->hnsd", weights, values))
