@@ -55,9 +55,9 @@ from sortal.config_sections import (
     ScoreConfig,
     SearchConfig,
     Section,
-    TrainConfig,
     WordingConfig,
 )
+from sortal.config_training import TrainConfig
 from sortal.config_unseen import UnseenLabelsConfig
 from sortal.errors import ConfigError
 from sortal.method_defaults import DEFAULT_MODEL, least_epochs, with_method_defaults
