@@ -47,12 +47,14 @@ def _refuse(folder):
     raise ModelError(f"{folder} is not a model folder", "give one")
 
 
-@pytest.mark.parametrize(("call", "kept"), [("main()", True), ("main(['--version'])", False)])
-def test_only_a_process_of_the_command_itself_leaves_its_objects_unsearched_at_its_end(call, kept):
+@pytest.mark.parametrize(("call", "kept"), [("main()", True), ("main(sys.argv[1:])", False)])
+def test_only_a_process_of_the_command_itself_leaves_its_objects_unsearched(call, kept):
     code = (
         "import atexit, gc, sys\nsys.argv = ['sortal', 'config', 'schema']\n"
         "atexit.register(lambda: print('KEPT', gc.get_freeze_count() > 1000))\n"  # runs last
-        f"from sortal.cli.main import main\n{call}"
+        f"from sortal.cli.main import main\n{call}\n"
+        "from sortal.backbone.collector import paused\nbefore = gc.get_freeze_count()\nmine = [[] for _ in range(2000)]\n"
+        "with paused(): pass\nassert gc.isenabled()\nprint('PAUSED', gc.get_freeze_count() - before > 2000)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.rpartition("KEPT")[2].strip() == str(kept)
+    assert done.stdout.splitlines()[-2:] == [f"PAUSED {kept}", f"KEPT {kept}"]
