@@ -16,7 +16,7 @@ _ours = False
 
 
 def own_process() -> None:
-    """Say that this process is all ours: what a pause leaves behind, and what lives at the end, is never searched."""
+    """Say that this process is all ours: what its first pause leaves behind, and what lives at the end, is never searched."""
     global _ours
     if not _ours:
         _ours = True
@@ -33,6 +33,6 @@ def paused() -> Iterator[None]:
     try:
         yield
     finally:
-        if _ours:
+        if _ours and not gc.get_freeze_count():  # later ones may find a model that nobody uses any more
             gc.freeze()
         gc.enable()

@@ -55,6 +55,8 @@ def test_only_a_process_of_the_command_itself_leaves_its_objects_unsearched(call
         f"from sortal.cli.main import main\n{call}\n"
         "from sortal.backbone.collector import paused\nbefore = gc.get_freeze_count()\nmine = [[] for _ in range(2000)]\n"
         "with paused(): pass\nassert gc.isenabled()\nprint('PAUSED', gc.get_freeze_count() - before > 2000)\n"
+        "first, more = gc.get_freeze_count(), [[] for _ in range(2000)]\n"
+        "with paused(): pass\nassert gc.get_freeze_count() == first\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-2:] == [f"PAUSED {kept}", f"KEPT {kept}"]

@@ -72,6 +72,13 @@ def test_an_answer_of_a_method_without_a_network_imports_no_model_library(method
     assert loaded_by(words, NOT_TO_COUNT, "a fine day\n") == []
 
 
+def test_an_encoder_answers_without_peft(tmp_path, tiny_encoders):
+    data = write_csv(tmp_path / "data.csv", rows(24))
+    fit(data, tiny_encoders["bert"], tmp_path / "run", method="encoder")
+    words = ["predict", str(tmp_path / "run" / "model"), "-"]
+    assert loaded_by(words, ("peft", *NOT_TO_ANSWER), "a fine day\n") == []
+
+
 def test_a_folder_that_is_no_model_is_refused_before_torch_is_imported(tmp_path):
     code = (
         "import sys\nfrom sortal.cli.main import main\n"
