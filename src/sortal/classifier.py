@@ -147,6 +147,7 @@ class Classifier:
         return [clean(text)[0] for text in found]
 
 
+@paused()
 def load(folder: str | Path, *, weights: str = "saved") -> Classifier:
     """The classifier in a model folder, giving the answers it gave when it was saved.
 
@@ -157,21 +158,20 @@ def load(folder: str | Path, *, weights: str = "saved") -> Classifier:
         ModelError: not a model folder, damaged, incomplete, or tuned on another base model.
         ConfigError: ``weights`` that this method or machine does not have.
     """
-    with paused():
-        folder = Path(folder)
-        meta = model_folder.read_meta(folder)
-        space = model_folder.label_space(meta)
-        check_weights(weights, meta["method"])
-        scorer = get_method(meta["method"]).load(folder, meta, space)
-        if weights == "int8":
-            from sortal.backbone.int8 import quantize_weights  # torch is imported by the method
+    folder = Path(folder)
+    meta = model_folder.read_meta(folder)
+    space = model_folder.label_space(meta)
+    check_weights(weights, meta["method"])
+    scorer = get_method(meta["method"]).load(folder, meta, space)
+    if weights == "int8":
+        from sortal.backbone.int8 import quantize_weights  # torch is imported by the method
 
-            quantize_weights(cast(HasNetwork, scorer).model)
-        if "blend" in meta:
-            from sortal.methods.blend import load_blend  # scikit-learn takes a second to import
+        quantize_weights(cast(HasNetwork, scorer).model)
+    if "blend" in meta:
+        from sortal.methods.blend import load_blend  # scikit-learn takes a second to import
 
-            scorer = load_blend(scorer, folder, meta, space)
-        return Classifier(scorer, space, model_folder.decision(meta), meta)
+        scorer = load_blend(scorer, folder, meta, space)
+    return Classifier(scorer, space, model_folder.decision(meta), meta)
 
 
 def train(data: str | Path, **settings: Any) -> Classifier:

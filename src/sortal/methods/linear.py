@@ -120,7 +120,7 @@ def _positives(gold: Gold, n_labels: int) -> Iterator[npt.NDArray[np.bool_]]:
 def _fit_one(
     x: csr_matrix, positive: npt.NDArray[np.bool_], kind: Kind, c: float, seed: int
 ) -> tuple[npt.NDArray[np.float64], float]:
-    from sklearn.exceptions import ConvergenceWarning  # half a second that scores do without
+    from sklearn.exceptions import ConvergenceWarning  # a tenth of a second, and only fitting needs it
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import LinearSVC
 
