@@ -1,8 +1,8 @@
 """What ``sortal predict`` costs before and around one answer, part by part; beside an earlier revision if one is named.
 
-    python -m benchmarks.startup --model RUN/model --against HEAD~5 --repeats 5
+    python -m benchmarks.startup --model RUN/model --model OTHER/model --against HEAD~5 --repeats 5
 
-Every measurement is a process of its own; revisions take turns, A B A B. Seconds of CPU are reported beside seconds of the clock: on a machine with other
+The parts are those of the first model, a decoder's. Every measurement is a process of its own; revisions take turns, A B A B. Seconds of CPU are reported beside seconds of the clock: on a machine with other
 work only the former mean something. Writes benchmarks/results/startup.json and startup.md.
 """
 
@@ -28,20 +28,29 @@ TEXT = "where is my parcel"
 # Runs in a fresh interpreter with one revision's sources; prints CPU seconds of each part.
 PARTS = """
 import json, sys, time
+try:
+    from sortal.backbone.collector import own_process, paused
+except ImportError:  # a revision without
+    from contextlib import nullcontext as paused
+else:
+    own_process()
 def part(name, since):
     now = time.process_time()
     parts[name] = now - since
     return now
 parts, began = {}, time.process_time()
-import torch
-began = part("import torch", began)
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-began = part("import transformers' models", began)
-from sortal.methods import get_method
-from sortal import load
-import sortal.bulk.scoring, sortal.bulk.formats
-get_method(json.load(open(sys.argv[1] + "/sortal.json"))["method"])
-began = part("import peft and Sortal", began)
+with paused():  # as the command does
+    import torch
+    began = part("import torch", began)
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    began = part("import transformers' registries", began)
+    import transformers.models.llama.modeling_llama
+    began = part("import transformers' Llama", began)
+    from sortal.methods import get_method
+    from sortal import load
+    import sortal.bulk.scoring, sortal.bulk.formats
+    get_method(json.load(open(sys.argv[1] + "/sortal.json"))["method"])
+    began = part("import Sortal", began)
 classifier = load(sys.argv[1])
 began = part("load the model", began)
 classifier.predict([sys.argv[2]])
@@ -52,7 +61,9 @@ print(json.dumps(parts))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True, help="model folder of a finished run")
+    parser.add_argument(
+        "--model", type=Path, action="append", required=True, help="model folders of finished runs"
+    )
     parser.add_argument(
         "--against", default=None, metavar="REVISION", help="a git revision to measure in turn"
     )
@@ -64,7 +75,7 @@ def main() -> None:
             sources = {arguments.against: unpacked(arguments.against, Path(folder)), **sources}
         commands = {
             "sortal --help": ["-m", "sortal", "--help"],
-            "sortal predict, one text": ["-m", "sortal", "predict", str(arguments.model), "-"],
+            **{answer_of(model): ["-m", "sortal", "predict", str(model), "-"] for model in arguments.model},
         }
         seconds: dict[str, dict[str, list[tuple[float, float]]]] = {
             name: {label: [] for label in sources} for name in commands
@@ -76,10 +87,17 @@ def main() -> None:
                     taken = timed(words, source)
                     if number:  # the first round fills the disk's cache
                         seconds[name][label].append(taken)
-                out = python(["-c", PARTS, str(arguments.model), TEXT], source)
+                out = python(["-c", PARTS, str(arguments.model[0]), TEXT], source)
                 if number:
                     parts[label].append(json.loads(out.splitlines()[-1]))
-    report(command("startup", without=("--model",)), seconds, parts, arguments.repeats)
+    first = answer_of(arguments.model[0])
+    report(command("startup", without=("--model",)), seconds, parts, first, arguments.repeats)
+
+
+def answer_of(model: Path) -> str:
+    """What a row about one text is called: by the method, and by what is blended with it."""
+    meta = json.loads((model / "sortal.json").read_text(encoding="utf-8"))
+    return "sortal predict, one text: " + "+".join([meta["method"], *meta.get("blend", ())])
 
 
 def unpacked(revision: str, folder: Path) -> Path:
@@ -116,6 +134,7 @@ def report(
     words: str,
     seconds: dict[str, dict[str, list[tuple[float, float]]]],
     parts: dict[str, list[dict[str, float]]],
+    first: str,
     repeats: int,
 ) -> None:
     result: dict[str, Any] = {
@@ -152,9 +171,18 @@ def report(
     for name in parts[labels[0]][0]:
         cells = [f"{result['parts_cpu_seconds'][label][name]:.2f}" for label in labels]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    rest = [
+        statistics.median(cpu for cpu, _ in seconds[first][label])
+        - sum(result["parts_cpu_seconds"][label].values())
+        for label in labels
+    ]
+    lines.append(
+        "| the command line, and the end of the process | " + " | ".join(f"{s:.2f}" for s in rest) + " |"
+    )
     lines += [
         "",
-        "The parts are measured in order in one process: what an earlier one imported costs a later one nothing.",
+        f"The parts are those of `{first}`, measured in order in one process: what an earlier one imported costs a later one nothing. "
+        "The last row is what remains of the command's seconds.",
         "",
     ]
     out = Path(__file__).parent / "results"

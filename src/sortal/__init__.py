@@ -50,8 +50,10 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         from importlib import import_module
 
+        from sortal.backbone.collector import paused
         from sortal.backbone.kernels import bound_kernels
 
         bound_kernels()
-        return getattr(import_module(_LAZY[name]), name)
+        with paused():
+            return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'sortal' has no attribute {name!r}")

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sortal import model_folder
+from sortal.backbone.collector import paused
 from sortal.config_unseen import UnseenLabels, check_unseen_labels
 from sortal.data.dataset import Dataset
 from sortal.data.fields import text_of
@@ -146,6 +147,7 @@ class Classifier:
         return [clean(text)[0] for text in found]
 
 
+@paused()
 def load(folder: str | Path, *, weights: str = "saved") -> Classifier:
     """The classifier in a model folder, giving the answers it gave when it was saved.
 

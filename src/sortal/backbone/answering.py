@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from sortal.backbone import held
-from sortal.backbone.adapters import LoraLayer
+from sortal.backbone.lora_layers import is_lora
 from sortal.backbone.merging import call_directly, merge_adapters
 from sortal.backbone.packed_weights import pack_weights
 
@@ -29,7 +29,7 @@ def freeze(model: nn.Module) -> None:
     model.requires_grad_(False).eval()
     settle(model)
     for module in model.modules():
-        if isinstance(module, LoraLayer) and hasattr(module, "_sortal_plain_forward") and not module.merged:
+        if is_lora(module) and hasattr(module, "_sortal_plain_forward") and not module.merged:
             dtype = module.get_base_layer().weight.dtype
             if dtype.is_floating_point:  # what is stored in 4 bits is multiplied in a dtype of its own
                 name = module.active_adapters[0]

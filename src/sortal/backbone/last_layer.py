@@ -15,11 +15,11 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from sortal.backbone.adapters import LoraLayer
 from sortal.backbone.lora import layer_index
+from sortal.backbone.lora_layers import is_lora
 
 # What a module may consist of to treat every token by itself.
-_PER_TOKEN = (nn.Linear, Conv1D, LoraLayer, nn.Dropout, nn.Identity)
+_PER_TOKEN = (nn.Linear, Conv1D, nn.Dropout, nn.Identity)
 _ACTIVATIONS = ("torch.nn.modules.activation", "transformers.activations")
 
 
@@ -70,10 +70,10 @@ def _stack(base: nn.Module) -> str | None:
 def _treats_tokens_alone(module: nn.Module) -> bool:
     """False for routers, convolutions over time and whatever else is not known."""
     return all(
-        isinstance(part, _PER_TOKEN) or type(part).__module__ in _ACTIVATIONS
+        isinstance(part, _PER_TOKEN) or is_lora(part) or type(part).__module__ in _ACTIVATIONS
         for part in module.modules()
         if part is not module and not list(part.children())
-    ) and (bool(list(module.children())) or isinstance(module, _PER_TOKEN))
+    ) and (bool(list(module.children())) or isinstance(module, _PER_TOKEN) or is_lora(module))
 
 
 def _narrow(module: nn.Module, read: Any) -> list[Any]:

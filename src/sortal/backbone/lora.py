@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from sortal.backbone import fused
-from sortal.backbone.adapters import LoraConfig as PeftLoraConfig
-from sortal.backbone.adapters import LoraLayer, PeftModel, TaskType, get_peft_model
+from sortal.backbone.lora_layers import is_lora
 from sortal.backbone.quiet import quiet
 from sortal.backbone.rotary import is_rotary_attention, with_rotary
 from sortal.config import RunConfig, nearest
 from sortal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sortal.backbone.adapters import PeftModel
 
 
 def linear_names(model: nn.Module) -> list[str]:
@@ -65,6 +67,9 @@ def add_lora(model: Any, config: RunConfig) -> PeftModel:
     Raises:
         ConfigError: a named target does not exist, or ``lora_top_layers`` exceeds the model.
     """
+    from sortal.backbone.adapters import LoraConfig as PeftLoraConfig
+    from sortal.backbone.adapters import TaskType, get_peft_model
+
     known = linear_names(model)
     for name in config.lora_targets:
         if name not in known:
@@ -113,7 +118,7 @@ def fuse(model: nn.Module) -> int:
     """
     count = 0
     for module in model.modules():
-        if isinstance(module, LoraLayer) and _plain_lora(module):
+        if is_lora(module) and _plain_lora(module):
             module._sortal_plain_forward = module.forward
             module.forward = types.MethodType(fused.lora_forward, module)
         elif fused.is_rms_norm(module):
@@ -181,7 +186,7 @@ def training_mode(model: nn.Module, mode: bool) -> None:
         model.train(mode)
         return
     for module in model.modules():
-        if isinstance(module, LoraLayer):
+        if is_lora(module):
             for dropout in module.lora_dropout.values():
                 dropout.train(mode)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sortal.backbone.adapters import LoraLayer
+from sortal.backbone.lora_layers import is_lora
 
 
 def merge_adapters(model: nn.Module) -> int:
@@ -21,7 +21,7 @@ def merge_adapters(model: nn.Module) -> int:
     """
     count = 0
     for module in model.modules():
-        if isinstance(module, LoraLayer) and not module.merged and _takes_sum(module):
+        if is_lora(module) and not module.merged and _takes_sum(module):
             _merge(module)
             count += 1
     return count
@@ -30,7 +30,7 @@ def merge_adapters(model: nn.Module) -> int:
 def call_directly(model: nn.Module) -> None:
     """Let every merged projection be called as the layer it stands for, which saves a text alone some hundred turns through Python."""
     for module in model.modules():
-        if isinstance(module, LoraLayer) and module.merged:
+        if is_lora(module) and module.merged:
             layer: Any = module.get_base_layer()
             if not hasattr(layer.weight, "sortal_shard"):
                 module.forward = layer.forward

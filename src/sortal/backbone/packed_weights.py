@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from sortal.backbone.adapters import LoraLayer
 from sortal.backbone.lora import layer_index
+from sortal.backbone.lora_layers import is_lora
 
 _ROWS = 32  # for which the layout is chosen; products of 1 to 2,048 rows gain with any choice
 
@@ -39,9 +39,7 @@ def pack_weights(model: nn.Module) -> int:
 def plain_linears(model: nn.Module) -> Iterator[Any]:
     """The projections of a decoder's layers that multiply with their weight and do nothing else: no adapter beside it, no other storage, no slice of it."""
     beside = {
-        id(module.get_base_layer())
-        for module in model.modules()
-        if isinstance(module, LoraLayer) and not module.merged
+        id(module.get_base_layer()) for module in model.modules() if is_lora(module) and not module.merged
     }
     for path, module in model.named_modules():
         own = type(module) is nn.Linear and layer_index(path) is not None and ".lora_" not in path

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from sortal.backbone.adapters import LoraLayer
+from sortal.backbone.lora_layers import is_lora
 from sortal.errors import ConfigError
 
 
@@ -53,7 +53,7 @@ def shard_frozen(model: nn.Module) -> int:
         )
     released = 0
     for name, module in model.named_modules():
-        if not isinstance(module, LoraLayer):
+        if not is_lora(module):
             continue
         if not hasattr(module, "_sortal_plain_forward"):
             raise ConfigError(

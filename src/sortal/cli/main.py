@@ -70,8 +70,11 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(f"sortal {__version__}")
         return 0
+    from sortal.backbone.collector import own_process
     from sortal.errors import Interrupted, SortalError
 
+    if argv is None:  # called by the command, not by a program that has things of its own
+        own_process()
     try:
         with _clean_termination():
             return _run(arguments[0], arguments[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sortal.backbone.collector import paused
 from sortal.config import nearest
 from sortal.errors import ModelError
 
@@ -32,5 +33,6 @@ def get_method(name: str) -> Method:
             f"unknown method {name!r}{nearest(name, list(REGISTRY))}", f"choose from {', '.join(REGISTRY)}"
         )
     module, _, attribute = REGISTRY[name].partition(":")
-    method: Method = getattr(import_module(module), attribute)()
+    with paused():
+        method: Method = getattr(import_module(module), attribute)()
     return method

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from safetensors import safe_open
 
-from sortal.backbone.adapters import PeftModel, get_peft_model_state_dict
 from sortal.backbone.fingerprint import weights_fingerprint
 from sortal.backbone.quiet import quiet
 from sortal.backbone.sources import ModelSource, resolve
 from sortal.errors import ModelError
+
+if TYPE_CHECKING:
+    from sortal.backbone.adapters import PeftModel
 
 
 class Named(Protocol):
@@ -65,6 +67,8 @@ def attach_adapter(base: Any, folder: Path) -> PeftModel:
 
     peft only warns about tensors it misses, and an adapter that is left at its initial values does nothing.
     """
+    from sortal.backbone.adapters import PeftModel, get_peft_model_state_dict
+
     try:
         with quiet():
             # Adapters are made empty: filling them with random numbers first takes as long as reading them.

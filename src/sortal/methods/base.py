@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,12 @@ from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.methods.preview import Preview
-from sortal.training.checkpoints import CheckpointStore
-from sortal.training.distributed import Processes
 from sortal.training.progress import ProgressView
 from sortal.training.signals import StopRequest
+
+if TYPE_CHECKING:  # they import torch, which methods without a network do without
+    from sortal.training.checkpoints import CheckpointStore
+    from sortal.training.distributed import Processes
 
 Scores = npt.NDArray[np.float32]
 

@@ -11,9 +11,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csc_matrix, csr_matrix, issparse
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.svm import LinearSVC
 
 from sortal.methods.base import Scores
 from sortal.methods.frequencies import Gold, label_counts, log_odds
@@ -123,6 +120,10 @@ def _positives(gold: Gold, n_labels: int) -> Iterator[npt.NDArray[np.bool_]]:
 def _fit_one(
     x: csr_matrix, positive: npt.NDArray[np.bool_], kind: Kind, c: float, seed: int
 ) -> tuple[npt.NDArray[np.float64], float]:
+    from sklearn.exceptions import ConvergenceWarning  # a tenth of a second, and only fitting needs it
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
+
     settings = {"C": c, "tol": _TOLERANCE, "max_iter": _PASSES, "dual": True, "random_state": seed}
     model = LinearSVC(**settings) if kind == "svm" else LogisticRegression(solver="liblinear", **settings)
     with warnings.catch_warnings():

@@ -17,7 +17,6 @@ from sortal.methods.base import FitContext, Fitted, PreviewContext, Scores
 from sortal.methods.frequencies import Ints, label_counts, log_odds, log_priors
 from sortal.methods.plain_folder import load_json, save_json
 from sortal.methods.preview import FeaturePreview, FeatureRow
-from sortal.training.budget import peak_memory
 from sortal.training.progress import ProgressView
 
 FILE = "majority.json"
@@ -65,6 +64,8 @@ class MajorityMethod:
 
     def fit(self, context: FitContext) -> Fitted:
         """Count the labels of ``context.train``."""
+        from sortal.training.budget import peak_memory  # imports torch, which an answer does without
+
         began = time.monotonic()
         space = context.label_space
         counts = label_counts(space.encode_sparse(context.train), len(space))

@@ -24,9 +24,7 @@ from sortal.methods.plain_folder import load_json, save_json
 from sortal.methods.preview import FeaturePreview, FeatureRow
 from sortal.methods.tfidf_features import Block, TfidfFeatures, chunks
 from sortal.methods.tree_linear import tempered
-from sortal.methods.tuning import dev_figures
 from sortal.training.atomic import write_bytes
-from sortal.training.budget import peak_memory
 from sortal.training.progress import NoProgress, ProgressView
 
 TERMS, WEIGHTS = "tfidf.json", "tfidf.safetensors"
@@ -122,6 +120,9 @@ class TfidfMethod:
 
     def fit(self, context: FitContext) -> Fitted:
         """Fit candidates on ``context.train``; model and C by ``context.dev``, whose rows are never trained on."""
+        from sortal.methods.tuning import dev_figures  # imports torch, which an answer does without
+        from sortal.training.budget import peak_memory
+
         config, space, say = context.config, context.label_space, context.say
         began = time.monotonic()
         features, x = TfidfFeatures.fit(context.train.texts, context.view)

@@ -23,7 +23,6 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import CountVectorizer
 
 from sortal.errors import ModelError
 from sortal.evaluation.scores import check_gold
@@ -140,7 +139,11 @@ class Shortlist:
         return _weigh(self._counter.transform(texts), self.idf)
 
     @cached_property
-    def _counter(self) -> CountVectorizer:
+    def _counter(self) -> Any:
+        from sklearn.feature_extraction.text import (
+            CountVectorizer,
+        )  # a second, and most models have no shortlist
+
         return CountVectorizer(token_pattern=TOKEN, vocabulary=self.terms, dtype=np.float32)
 
     def save(self, folder: Path) -> None:
@@ -270,6 +273,8 @@ def deal(gold: csr_matrix, folds: int, rng: np.random.Generator) -> Ints:
 
 def _count(texts: Sequence[str]) -> tuple[tuple[str, ...], csr_matrix]:
     """The F words worth counting and how often each text has them, float32 [n, F]."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
     counter = CountVectorizer(
         token_pattern=TOKEN,
         min_df=2 if len(texts) >= RARE_FROM_ROWS else 1,

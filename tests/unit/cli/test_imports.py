@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from baseline_runs import baseline
 from tiny_runs import fit, rows, write_csv
 
 # What each costs at start-up, and what needs it: 4-bit layers; torch's code generator; linear methods; fitting; a hub; a bar.
@@ -48,6 +49,42 @@ def head(tmp_path_factory, tiny_models):
 )
 def test_an_answer_imports_no_4_bit_layers_no_compiler_backend_and_no_other_methods(head):
     assert loaded_by(["predict", str(head), "-"], NOT_TO_ANSWER, "a fine day\n") == []
+
+
+# A linear model multiplies sparse matrices; scikit-learn counts its words.
+NOT_TO_COUNT = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "tokenizers",
+    "sklearn.svm",
+    "sklearn.linear_model",
+    "datasets",
+)
+
+
+@pytest.mark.parametrize("method", ["tfidf", "majority"])
+def test_an_answer_of_a_method_without_a_network_imports_no_model_library(method, tmp_path):
+    data = write_csv(tmp_path / "data.csv", rows(24))
+    baseline(data, tmp_path / "run", method)
+    words = ["predict", str(tmp_path / "run" / "model"), "-"]
+    assert loaded_by(words, NOT_TO_COUNT, "a fine day\n") == []
+
+
+def test_an_encoder_answers_without_peft(tmp_path, tiny_encoders):
+    data = write_csv(tmp_path / "data.csv", rows(24))
+    fit(data, tiny_encoders["bert"], tmp_path / "run", method="encoder")
+    words = ["predict", str(tmp_path / "run" / "model"), "-"]
+    assert loaded_by(words, ("peft", *NOT_TO_ANSWER), "a fine day\n") == []
+
+
+def test_a_folder_that_is_no_model_is_refused_before_torch_is_imported(tmp_path):
+    code = (
+        "import sys\nfrom sortal.cli.main import main\n"
+        f"code = main(['predict', {str(tmp_path)!r}, '-'])\nsys.exit(code != 2 or 'torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, input="").returncode == 0
 
 
 def test_doctor_models_and_config_load_no_model_library():
