@@ -51,7 +51,8 @@ def methods() -> list[str]:
             )
             cells.append("–" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]")
         lines.append(_line([f"`{name}`", *cells]))
-    return lines
+    missing = any("| – " in line for line in lines)
+    return [*lines, "", "A dash is a run that has not been made yet."] if missing else lines
 
 
 def ingredients() -> list[str]:
