@@ -150,7 +150,7 @@ def _cost(row: dict[str, Any]) -> list[str]:
         return form.format(cost[key] / scale) if cost.get(key) is not None else "–"
 
     settings = ", ".join(f"{key} {value}" for key, value in row["settings"].items())
-    if "layer" in cost:
+    if row["method"] == "probe":
         settings += f" (chosen: layer {cost['layer']}, template {cost['template']})"
     if "shortlist_recall" in cost:
         settings += f" ({100 * cost['shortlist_recall']:.0f} % of the dev labels are in it)"
