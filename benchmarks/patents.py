@@ -5,7 +5,7 @@
 
 One run per task: ``head`` on the first 12 of smollm2-135m's 30 layers, blended with ``tfidf``. The parts of a blend are the two methods
 by themselves, so one run gives three rows on the same scores. Looks for us_patents_ipc in $SORTAL_DATA (or --data). Writes
-benchmarks/results/patents.json and patents.md.
+benchmarks/results/patents.json and patents.md, where benchmarks.patents_methods adds all methods on a part of the rows.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import numpy as np
 
 from benchmarks.command import command
 from benchmarks.paper.sets import Sizes, write_set
+from benchmarks.patents_levels import WIDTHS
+from benchmarks.patents_tables import METRICS, keep
 
-RESULTS = Path(__file__).parent / "results"
 SHARED: dict[str, Any] = {
     "text": "text",
     "label": "labels",
@@ -44,8 +45,6 @@ TASKS: dict[str, dict[str, Any]] = {
         "verbalizer": "titles",
     },
 }
-METRICS = {"sections": ("accuracy", "f1_macro"), "subclasses": ("f1_micro", "f1_macro")}
-LEVELS = {"section": 1, "class": 3, "subclass": 4}  # characters of a symbol
 _PARTS = ("tfidf", "head", "head+tfidf")
 
 
@@ -123,7 +122,7 @@ def measure(task: str, data: Path, runs: Path) -> dict[str, Any]:
 def level_f1(gold: Any, decided: Any, names: tuple[str, ...]) -> dict[str, float]:
     """Micro-F1 of every level: a patent has the sections, classes and subclasses that its labels lie in."""
     found = {}
-    for level, width in LEVELS.items():
+    for level, width in WIDTHS.items():
         groups = sorted({name[:width] for name in names})
         of = np.zeros((len(names), len(groups)), np.int64)
         of[np.arange(len(names)), [groups.index(name[:width]) for name in names]] = 1
@@ -180,50 +179,6 @@ def _frequencies(train: Any, space: Any) -> Any:
     from sortal.methods.frequencies import label_counts
 
     return LabelFrequencies(len(train), label_counts(space.encode_sparse(train), len(space)))
-
-
-def keep(task: str, found: dict[str, Any]) -> None:
-    """Add or replace a task in patents.json, and write patents.md."""
-    path = RESULTS / "patents.json"
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    kept = {name: {**kept, task: found}[name] for name in TASKS if name in {**kept, task: found}}
-    path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
-    path.with_suffix(".md").write_text(markdown(kept))
-
-
-def markdown(kept: dict[str, Any]) -> str:
-    """The tables of all tasks."""
-    lines = [
-        "# US patents: a small model, TF-IDF, and both",
-        "",
-        "`head` on the first 12 of the 30 layers of smollm2-135m (de-quantised from 4 bits), read at the mean, blended with `tfidf`. One seed; 95 % bootstrap intervals over test rows;"
-        " paired tests, corrected over the pairs of a metric (Holm). Not WIPO-alpha.",
-    ]
-    for task, found in kept.items():
-        rows, settings = found["rows"], found["settings"]
-        training = found["training"]
-        lines += [
-            "",
-            f"## {task}",
-            "",
-            f"{rows['train']:,} training, {rows['dev']:,} dev and {rows['test']:,} test patents (title and abstract), {found['labels']} labels. max_length {settings['max_length']}, {settings['epochs']} epochs:"
-            f" {training['train_seconds'] / 60:.0f} min on one shared core, {training['tokens_per_second']:,.0f} real tokens/s; {training['trainable_parameters'] / 1e6:.1f} M of {training['parameters'] / 1e6:.0f} M parameters tuned."
-            f" Share of tfidf in the blend: {found['tfidf_share']:.2f}. `{found['command']}`",
-            "",
-        ]
-        bands = list(found["results"][0]["bands"])
-        levels = list(found["results"][0].get("levels", {}))
-        head = ["method", *METRICS[task], *(f"micro-F1, {level}" for level in levels)]
-        head += [f"macro-F1, {band} rows" for band in bands] + ["ECE"]
-        lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-        for row in found["results"]:
-            cells = [row["method"]]
-            cells += ["{:.3f} [{:.3f}, {:.3f}]".format(row[key][0], *row[key][1]) for key in METRICS[task]]
-            cells += [f"{row['levels'][level]:.3f}" for level in levels]
-            cells += [f"{row['bands'][band][1]:.3f}" for band in bands] + [f"{row['ece']:.4f}"]
-            lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", *(f"- {pair['verdict']}" for pair in found["tests"])]
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

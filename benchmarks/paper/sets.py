@@ -47,6 +47,11 @@ SETS = {
         "us_patents_ipc", "train.parquet", "dev.parquet", "test.parquet", ("title", "abstract"),
         lambda row: [row["main_ipc"][0]], True,
     ),
+    # its class: A01 …
+    "patents-classes": PaperSet(
+        "us_patents_ipc", "train.parquet", "dev.parquet", "test.parquet", ("title", "abstract"),
+        lambda row: [row["main_ipc"][:3]], True,
+    ),
     # the subclasses of all symbols: A01B …
     "patents-subclasses": PaperSet(
         "us_patents_ipc", "train.parquet", "dev.parquet", "test.parquet", ("title", "abstract"),

@@ -41,7 +41,7 @@ def dry_run(
         shown.append({"text": plain_text(text), **row.to_json(), "labels": list(labels), "target": target})
         heading, *lines = row.lines()
         say("\n".join([f"\nrow {len(shown)}: {heading}", *lines]))
-        say(f"  label    {', '.join(labels) or '(none)'} → {target}")
+        say(f"  label    {', '.join(labels) or '(none)'} → {_columns(target)}")
     work, steps = "", {}
     if method.in_steps:
         sizes = resolve_sizes(config, len(parts.train))
@@ -61,3 +61,11 @@ def dry_run(
         **preview.to_json(),
         **steps,
     }
+
+
+def _columns(target: int | list[int]) -> str:
+    """Where the labels are among the columns; of several labels the places, since all columns may be thousands."""
+    if isinstance(target, int):
+        return str(target)
+    ones = [str(column) for column, value in enumerate(target) if value]
+    return f"{', '.join(ones) or 'none'} of {len(target):,}"

@@ -11,8 +11,10 @@ import sortal
 from baseline_runs import baseline, topics
 from head_runs import head_runs, read_json
 from sortal.cli.evaluate import evaluate
+from sortal.config import build_config
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
+from sortal.dry_run import dry_run
 from sortal.errors import ConfigError
 from sortal.evaluation import predictions
 from sortal.reporting.report import report
@@ -65,6 +67,17 @@ def test_answers_that_are_words_refuse_what_is_for_logits(tiny_models, tmp_path,
                 **MULTI,
                 **settings,
             )
+
+
+def test_a_dry_run_names_the_places_of_labels_and_not_thousands_of_zeros(tmp_path):
+    lines = [(f"text {i}", f"code{i % 300:03d}|code{(i + 1) % 300:03d}") for i in range(900)]
+    data, said = write_csv(tmp_path / "many.csv", lines), []
+    shown = dry_run(build_config({"data": str(data), "method": "tfidf", **MULTI}), say=said.append, rows=2)
+    places = [[i for i, value in enumerate(row["target"]) if value] for row in shown["rows"]]
+    told = [line for line in said if line.startswith("  label")]
+    assert [len(row) for row in places] == [2, 2]
+    for row, (one, other), line in zip(shown["rows"], places, told, strict=True):
+        assert line == f"  label    {', '.join(row['labels'])} → {one}, {other} of 300"
 
 
 def test_sparse_gold_is_the_dense_gold():

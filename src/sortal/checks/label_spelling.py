@@ -28,11 +28,13 @@ def check(context: CheckContext) -> Iterator[Finding]:
     # Train decides, so that removing rows from it cannot turn a repair round; the other parts, where it knows neither.
     merged = twins(names, context.labels.counts("train") * (1 + counts.sum()) + counts)
     if merged:
-        yield _finding(context, merged, "differ only in case or separators", twin=True)
+        differ = "differs" if len(merged) == 1 else "differ"
+        yield _finding(context, merged, f"{differ} only in case or separators", twin=True)
     left = [name for name in names if name not in merged]
     slips = typos(left, counts[[context.labels.index[name] for name in left]])
     if slips:
-        yield _finding(context, slips, "look like slips of the pen", twin=False)
+        look = "looks like a slip of the pen" if len(slips) == 1 else "look like slips of the pen"
+        yield _finding(context, slips, look, twin=False)
 
 
 def twins(names: Sequence[str], counts: npt.NDArray[np.int64]) -> dict[str, str]:

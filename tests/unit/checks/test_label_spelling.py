@@ -14,7 +14,7 @@ def test_case_and_separator_twins_are_found_and_go_to_the_most_frequent():
     given = context([("a", "card_arrival"), ("b", "Card Arrival"), ("c", "card_arrival"), ("d", "other")])
     (finding,) = found("label-spelling", given)
     assert (finding.severity, finding.count, finding.unit) == ("warning", 1, "label")
-    assert "'Card Arrival' for 'card_arrival'" in finding.what
+    assert finding.what == "1 label differs only in case or separators: 'Card Arrival' for 'card_arrival'"
     assert (rows(finding), notes(finding)) == ([2], ["'Card Arrival'; 'card_arrival' is more frequent"])
     (remedy,) = finding.remedies
     assert (remedy.rows.tolist(), remedy.names) == ([1], {"Card Arrival": "card_arrival"})
@@ -22,7 +22,7 @@ def test_case_and_separator_twins_are_found_and_go_to_the_most_frequent():
 
 def test_a_rare_name_one_edit_from_a_frequent_one_is_a_slip_that_is_not_repaired():
     (finding,) = found("label-spelling", context([*many(politics=30, sports=30), ("x", "polotics")]))
-    assert "'polotics' for 'politics'" in finding.what
+    assert finding.what == "1 label looks like a slip of the pen: 'polotics' for 'politics'"
     assert rows(finding) == [61]
     assert finding.remedies == ()
 
