@@ -46,12 +46,13 @@ def make_prompt(
     # Ways to labels of one branch begin alike, so that their answers share the beginning in the tree of tokens.
     said = None if space.tree is None else tuple(map(space.tree.wording, space.names))
     verbalizer = make_verbalizer(config.verbalizer, space.names, draft.is_one_token, said)
-    shots, kept = choose_shots(gold, len(space), config.shots, config.seed), np.arange(len(train))
+    nearest = config.shots if config.shot_choice == "nearest" else 0
+    shots, kept = choose_shots(gold, len(space), config.shots - nearest, config.seed), np.arange(len(train))
     examples = tuple(
         Shot(plain_text(shown), labels)
         for shown, labels in zip(train.text_at(shots), gold_positions(gold[shots]), strict=True)
     )
-    if examples and text.example is None:
+    if (examples or nearest) and text.example is None:
         raise ConfigError(
             f"template {config.template_source!r} with answer {form!r} has no place for examples",
             "put {examples} before the text, or leave out shots",
@@ -72,6 +73,7 @@ def make_prompt(
         examples,
         most,
         long_texts(config),
+        nearest,
     )
     # Refuses, before a model is loaded, wordings the tokenizer cannot tell apart and a prompt without room for a text.
     _ = prompt.hash

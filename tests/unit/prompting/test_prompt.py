@@ -500,6 +500,32 @@ def test_the_hash_changes_with_everything_that_is_read_or_answered(form):
     assert len(hashes["same"]) == 16
 
 
+@pytest.mark.parametrize("form", ["label", "list", "each"])
+def test_the_hash_covers_how_nearest_examples_are_shown(form):
+    def make(source=LINES, size=2, **changes):
+        return _prompt(
+            **({"source": source, "labels": ("good", "bad"), "form": form, "nearest": size} | changes)
+        )
+
+    def near(example):
+        """A prompt whose examples look otherwise than what is asked."""
+        prompt = make()
+        return replace(prompt, text=replace(prompt.text, example=example))
+
+    changed = {
+        "same": make(),
+        "none": make(size=0),
+        "more": make(size=3),
+        "wording": make(labels=("good", "bat")),
+        "before": near("Words: {text}\nLabel: {answer}\n\n"),
+        "cue": near("Text: {text}\nTopic: {answer}\n\n"),
+        "end": near("Text: {text}\nLabel: {answer}\n"),
+    }
+    hashes = {name: prompt.hash for name, prompt in changed.items()}
+    assert len(set(hashes.values())) == len(hashes), hashes
+    assert make().hash == hashes["same"]
+
+
 def test_the_hash_tells_the_forms_apart():
     assert len({_prompt(form=form).hash for form in ("label", "list", "each")}) == 3
 
