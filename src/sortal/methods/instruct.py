@@ -32,8 +32,9 @@ from sortal.methods.step_budget import budget_steps
 from sortal.methods.text_folder import read_long_texts
 from sortal.methods.tuning import dev_figures, fine_tune, lengths_line, parameters_line, text_figures
 from sortal.prompting import listing
-from sortal.prompting.prompt import Prompt, Shot
+from sortal.prompting.prompt import Prompt
 from sortal.prompting.shortlist import Shortlist, cross_fitted, recall
+from sortal.prompting.shots import Shot
 from sortal.prompting.template import NAMED, PromptText
 from sortal.prompting.verbalizer import Verbalizer
 from sortal.training.budget import default_max_tokens
@@ -134,11 +135,9 @@ class InstructMethod:
                 shown.append(TokenRow(int(kept[i]), ids, tokenizer.decode(ids), read, about, sections, more))
         tokens = int(trunks.lengths.sum()) + answers
         found = token_preview(shown, texts, encoder, tokens, room, prompt.hash, longest, len(trunks.shared))
-        return (
-            found
-            if examples is None
-            else replace(found, examples=examples.line, example_figures=examples.figures)
-        )
+        if examples is None:
+            return found
+        return replace(found, examples=examples.line, example_figures=examples.figures)
 
     def fit(self, context: FitContext) -> Fitted:
         """Train adapters on ``context.train``; early stopping and best weights by ``context.dev``."""

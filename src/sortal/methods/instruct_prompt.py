@@ -14,7 +14,8 @@ from sortal.data.labels import LabelSpace
 from sortal.data.sections import plain_text
 from sortal.errors import ConfigError
 from sortal.methods.text_folder import long_texts
-from sortal.prompting.prompt import Prompt, Shot
+from sortal.prompting.prompt import Prompt
+from sortal.prompting.shots import Shot
 from sortal.prompting.template import Form, make_prompt_text
 from sortal.prompting.verbalizer import Verbalizer, make_verbalizer
 
@@ -47,7 +48,8 @@ def make_prompt(
     said = None if space.tree is None else tuple(map(space.tree.wording, space.names))
     verbalizer = make_verbalizer(config.verbalizer, space.names, draft.is_one_token, said)
     nearest = config.shots if config.shot_choice == "nearest" else 0
-    shots, kept = choose_shots(gold, len(space), config.shots - nearest, config.seed), np.arange(len(train))
+    per_label = 0 if nearest else config.shots
+    shots, kept = choose_shots(gold, len(space), per_label, config.seed), np.arange(len(train))
     examples = tuple(
         Shot(plain_text(shown), labels)
         for shown, labels in zip(train.text_at(shots), gold_positions(gold[shots]), strict=True)

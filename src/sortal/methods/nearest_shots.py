@@ -24,8 +24,9 @@ from sortal.data.duplicates import text_keys
 from sortal.data.sections import plain_text
 from sortal.errors import ConfigError, ModelError
 from sortal.methods.tfidf_features import Block, TfidfFeatures, chunks
-from sortal.prompting.prompt import SHOT_TOKENS, EncodedShot, Prompt
+from sortal.prompting.prompt import Prompt
 from sortal.prompting.shortlist import MAX_WEIGHTS, largest
+from sortal.prompting.shots import SHOT_TOKENS, EncodedShot
 from sortal.training.atomic import write_bytes
 from sortal.training.progress import NoProgress, ProgressView
 

@@ -15,34 +15,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sortal.backbone.encoding import EncodedTexts, TextEncoder, cut, encode_after
+from sortal.backbone.encoding import EncodedTexts, TextEncoder, cut, encode_after, encode_literal
 from sortal.backbone.longtexts import PLAIN, LongTexts
 from sortal.backbone.template import Template, own_prefix
 from sortal.errors import ConfigError, ModelError
+from sortal.prompting.shots import SHOT_TOKENS, EncodedShot, Shot
 from sortal.prompting.template import Form, PromptText
 from sortal.prompting.verbalizer import Verbalizer
 
 Ints = npt.NDArray[np.int64]
-SHOT_TOKENS = 64
 TEXT_TOKENS = 256
 _YES_NO = (" yes", " no")
 _SEPARATORS = (",", ";", "|", "/", "#")
-
-
-@dataclass(frozen=True)
-class Shot:
-    """An example for the prompt: a text and the positions of its labels."""
-
-    text: str
-    labels: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedShot:
-    """An example whose text is ids already, those of `Prompt.shot_encoder`."""
-
-    ids: npt.NDArray[np.int32]
-    labels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -398,24 +382,11 @@ class Prompt:
         return encode_after(self.tokenizer, context, [white + listed for listed in self.verbalizer.listed])
 
     def _literal(self, context: str, text: str) -> list[int]:
-        """`_encoded_literal`, kept."""
+        """See `encode_literal`; kept, for examples need the same few before every text."""
         if (context, text) not in self._literals:
-            self._literals[context, text] = self._encoded_literal(context, text)
+            self._literals[context, text] = encode_literal(self.tokenizer, context, text)
         return self._literals[context, text]
 
     @cached_property
     def _literals(self) -> dict[tuple[str, str], list[int]]:
         return {}
-
-    def _encoded_literal(self, context: str, text: str) -> list[int]:
-        """Ids of a part of the template, whose special tokens are meant as such.
-
-        Line ends at its end are encoded as before a word, for that is what comes next: many vocabularies have a token for a blank
-        line that ends a string, and two for one in front of a word.
-        """
-        (ids,) = encode_after(self.tokenizer, context, [text], special=True)
-        if not text[-1:].isspace():
-            return ids
-        (longer,) = encode_after(self.tokenizer, context, [text + "x"], special=True)
-        (word,) = encode_after(self.tokenizer, text[-1:], ["x"], special=True)
-        return longer[: -len(word)] if longer[-len(word) :] == word else ids

@@ -14,7 +14,8 @@ from sortal.data.duplicates import normalised
 from sortal.errors import ConfigError, ModelError
 from sortal.methods import nearest_shots as module
 from sortal.methods.nearest_shots import NearestShots
-from sortal.prompting.prompt import SHOT_TOKENS, Prompt
+from sortal.prompting.prompt import Prompt
+from sortal.prompting.shots import SHOT_TOKENS
 from sortal.prompting.template import make_prompt_text
 from sortal.prompting.verbalizer import Verbalizer
 

@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from model_files import byte_tokenizer
 from sortal.backbone.encoding import cut, encode_after
 from sortal.errors import ConfigError, ModelError
-from sortal.prompting.prompt import SHOT_TOKENS, TEXT_TOKENS, Prompt, Shot
+from sortal.prompting.prompt import TEXT_TOKENS, Prompt
+from sortal.prompting.shots import SHOT_TOKENS, Shot
 from sortal.prompting.template import make_prompt_text
 from sortal.prompting.verbalizer import Verbalizer
 
