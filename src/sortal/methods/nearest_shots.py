@@ -1,7 +1,7 @@
 """Method ``instruct`` with ``shot_choice`` nearest: the training rows that stand before a text as its examples.
 
-Nearest is the cosine of TF-IDF features, words and characters. On Banking77 the eight nearest of 2,000 rows are of the text's own
-label more often so than by words alone. Finding them compares a text with every row: its time grows with their number.
+Nearest is the cosine of TF-IDF features, of words and of characters: a short text shares few whole words with any other. Finding
+them compares a text with every row, so its time grows with their number.
 """
 
 from __future__ import annotations
