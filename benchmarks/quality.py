@@ -60,15 +60,6 @@ SETS: dict[str, dict[str, Any]] = {
         "dev_size": 0.05,
         "sample": {"test": 500},
     },
-    # 2,000 training rows to choose examples from
-    "banking77-2k": {
-        "data": "train.csv",
-        "test": "test.csv",
-        "text": ["text"],
-        "label": "category",
-        "dev_size": 0.05,
-        "sample": {"data": 2106, "test": 300},
-    },
     "reuters21578-1k": {
         "data": "train.jsonl",
         "test": "test.jsonl",
@@ -100,15 +91,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "instruct-list": {"method": "instruct", "answer": "list"},
     "instruct-each": {"method": "instruct", "answer": "each"},
     "zero-shot": {"method": "instruct", "epochs": 0},
-    "zero-shot-shortlist": {"method": "instruct", "epochs": 0, "shortlist": 20},
-    "nearest-shots": {"method": "instruct", "epochs": 0, "shots": 8, "shot_choice": "nearest"},
-    "nearest-shots-shortlist": {
-        "method": "instruct",
-        "epochs": 0,
-        "shots": 8,
-        "shot_choice": "nearest",
-        "shortlist": 20,
-    },
     "zero-shot-list": {"method": "instruct", "answer": "list", "epochs": 0},
     "encoder": {"method": "encoder", "model": "minilm-l6"},  # its own model, whatever --model says
     "encoder-lora": {"method": "encoder", "model": "minilm-l6", "tuning": "lora"},
