@@ -30,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "none": {"method": "instruct", "epochs": 0},
     "none, shortlist": {"method": "instruct", "epochs": 0, "shortlist": 20},
     "nearest": {"method": "instruct", "epochs": 0, **NEAREST},
+    "nearest, plain format": {"method": "instruct", "epochs": 0, "prompt_format": "plain", **NEAREST},
     "nearest, shortlist": {"method": "instruct", "epochs": 0, "shortlist": 20, **NEAREST},
 }
 SIZES = {"train": 2000, "dev": 20, "test": 300}
@@ -47,14 +48,14 @@ def main() -> None:
         parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
     files = sampled(Path(arguments.data) / "banking77", arguments.runs)
     path = RESULTS / "shots.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for name in arguments.only:
-        found[name] = measured(name, arguments.model, files, arguments.runs)
+        row = measured(name, arguments.model, files, arguments.runs)
+        found: dict[str, Any] = {**(json.loads(path.read_text()) if path.exists() else {}), name: row}
         path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         path.with_suffix(".md").write_text(
             markdown({name: found[name] for name in VARIANTS if name in found})
         )
-        print(name, found[name]["right"].count(1), "of", len(found[name]["right"]))
+        print(name, sum(row["right"]), "of", len(row["right"]))
 
 
 def sampled(folder: Path, out: Path) -> dict[str, Path]:
