@@ -57,6 +57,7 @@ from sortal.config_sections import (
     Section,
     WordingConfig,
 )
+from sortal.config_shots import ShotsConfig, wrong_shots
 from sortal.config_training import TrainConfig
 from sortal.config_unseen import UnseenLabelsConfig
 from sortal.errors import ConfigError
@@ -69,6 +70,7 @@ OWN_SECTIONS: dict[type[Section], frozenset[str]] = {
     LossConfig: LOSS_METHODS,
     HierarchyConfig: HIERARCHIES,
     PresetConfig: PRESET_METHODS,
+    ShotsConfig: METHOD_SECTIONS[InstructConfig],
     WindowsConfig: METHOD_SECTIONS[BlendConfig],  # all with a pretrained model
 }
 
@@ -90,6 +92,7 @@ class RunConfig(
     LoraConfig,
     EncoderConfig,
     InstructConfig,
+    ShotsConfig,
     BlendConfig,
     HierarchyConfig,
     TrainConfig,
@@ -224,6 +227,8 @@ class RunConfig(
 
     def _check_instruct(self) -> None:
         if wrong := check_source(self.template_source):
+            raise ValueError(wrong)
+        if wrong := wrong_shots(self):
             raise ValueError(wrong)
         if self.shortlist and (self.shuffle_labels or self.listed_labels):
             raise ValueError(

@@ -253,11 +253,6 @@ class InstructConfig(Section):
         ge=1,
         description="answer each: labels without a yes that a training row is asked about, drawn anew for every step and weighted to stand for all",
     )
-    shots: int = Field(
-        0,
-        ge=0,
-        description="training rows per label shown in the prompt as examples; the prompt grows with every label",
-    )
     shortlist: int | None = Field(
         None,
         ge=2,

@@ -144,6 +144,8 @@ def _limits(meta: Mapping[str, Any], metrics: Mapping[str, Any], record: Mapping
     if cut := training.get("truncated_train_rows"):
         share = cut / record["data"]["train"]["rows"]
         lines.append(f"{share:.1%} of the training texts were longer than the model reads, and were cut.")
+    if nearest := meta.get("nearest_shots"):
+        lines.append(f"Before every text it reads {nearest} training rows: the folder holds up to 64 tokens of every training text, its words and its labels, for whoever has it.")  # fmt: skip
     lines.append("One training run: another seed would give somewhat different figures.")
     return lines
 

@@ -329,6 +329,27 @@ REFUSED = {
     ),
     "shortlist and prior": ("data", ["--set", "shortlist=2", "prior_correction=true"], "no candidates"),
     "all shots": ("data", ["--set", "shots=50"], "shots 50 puts every training row into the prompt"),
+    "all nearest": (
+        "data",
+        ["--set", "shots=50", "shot_choice=nearest"],
+        "shots 50 with shot_choice 'nearest' needs more than",
+    ),
+    "nearest nothing": ("data", ["--set", "shot_choice=nearest"], "no effect without shots"),
+    "nearest in windows": (
+        "data",
+        ["--set", "shots=1", "shot_choice=nearest", "windows=2"],
+        "shot_choice 'nearest' is for texts of one window",
+    ),
+    "nearest and prior": (
+        "data",
+        ["--set", "shots=1", "shot_choice=nearest", "prior_correction=true"],
+        "prior_correction has no meaning with shot_choice 'nearest'",
+    ),
+    "no place for nearest": (
+        "data",
+        ["--template", "Text: {text}\nLabel:", "--set", "shots=1", "shot_choice=nearest"],
+        "no place for examples",
+    ),
     "no place for shots": (
         "data",
         ["--template", "Text: {text}\nLabel:", "--set", "shots=1"],

@@ -32,14 +32,14 @@ def _words(data, base, out, form, *flags, settings=()):
 
 @pytest.fixture(scope="module")
 def whole(files, bases, tmp_path_factory):
-    """``whole(form)``: the folder of a run that nothing happened to."""
+    """``whole(form, *settings)``: the folder of a run that nothing happened to."""
     made = {}
 
-    def run(form):
-        if form not in made:
-            made[form] = tmp_path_factory.mktemp("whole") / "run"
-            assert main(_words(files[form], bases["llama"], made[form], form)) == 0
-        return made[form]
+    def run(form, *settings):
+        if (key := (form, *settings)) not in made:
+            made[key] = tmp_path_factory.mktemp("whole") / "run"
+            assert main(_words(files[form], bases["llama"], made[key], form, settings=settings)) == 0
+        return made[key]
 
     return run
 
@@ -47,13 +47,15 @@ def whole(files, bases, tmp_path_factory):
 ADAPTER = "model/adapter_model.safetensors"
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "settings"), [*((form, ()) for form in FORMS), ("label", ("shots=2", "shot_choice=nearest"))]
+)
 def test_f2_an_interrupted_run_goes_on_to_the_same_bits(
-    form, files, bases, whole, tmp_path, monkeypatch, capsys
+    form, settings, files, bases, whole, tmp_path, monkeypatch, capsys
 ):
     """The step decides what is drawn; the random state of dropout is part of the checkpoint."""
-    cut, expected = tmp_path / "cut", whole(form)
-    words = _words(files[form], bases["llama"], cut, form, settings=["save_minutes=0"])
+    cut, expected = tmp_path / "cut", whole(form, *settings)
+    words = _words(files[form], bases["llama"], cut, form, settings=["save_minutes=0", *settings])
     with monkeypatch.context() as patch:
         stopped_at(8, patch)
         assert main(words) == 130

@@ -90,6 +90,12 @@ def test_limits_follow_from_the_measurements():
     assert "longer than the model reads" not in card
 
 
+def test_the_card_warns_of_training_texts_in_the_folder():
+    """Examples that are chosen for each text are kept with the model."""
+    assert "reads 8 training rows" in model_card(META | {"nearest_shots": 8}, METRICS, RECORD)
+    assert "training rows: the folder holds" not in model_card(META, METRICS, RECORD)
+
+
 def test_labels_are_listed_worst_first_escaped_and_bounded():
     lines = model_card(META, METRICS, RECORD).splitlines()
     assert lines.index("| b | 0.000 | 0.000 | 0.000 | 4 |") + 1 == lines.index(

@@ -207,6 +207,20 @@ def encode_after(
     ]
 
 
+def encode_literal(tokenizer: Any, context: str, text: str) -> list[int]:
+    """Ids of a part of a template right after ``context``; its special tokens are meant as such.
+
+    Line ends at its end are encoded as before a word, for that is what comes next: many vocabularies have a token for a blank
+    line that ends a string, and two for one in front of a word.
+    """
+    (ids,) = encode_after(tokenizer, context, [text], special=True)
+    if not text[-1:].isspace():
+        return ids
+    (longer,) = encode_after(tokenizer, context, [text + "x"], special=True)
+    (word,) = encode_after(tokenizer, text[-1:], ["x"], special=True)
+    return longer[: -len(word)] if longer[-len(word) :] == word else ids
+
+
 def cut(ids: npt.NDArray[np.int32], room: int, policy: str) -> npt.NDArray[np.int32]:
     """The ``room`` ids that ``policy`` keeps: the first ones, the last ones, or half of each."""
     if policy == "head":

@@ -109,6 +109,10 @@ def command(
     shots: Annotated[
         int | None, Option(metavar="N", help="instruct: show N training rows per label in the prompt")
     ] = None,
+    shot_choice: Annotated[
+        str | None,
+        Option(help="instruct: fixed | nearest (--shots N: the N training rows most like each text)"),
+    ] = None,
     shortlist: Annotated[
         int | None,
         Option(metavar="K", help="instruct: list and score only the K likeliest labels per text (TF-IDF)"),
@@ -184,6 +188,7 @@ def command(
         "verbalizer": verbalizer,
         "answer": answer,
         "shots": shots,
+        "shot_choice": shot_choice,
         "shortlist": shortlist,
         "max_length": max_length,
         "truncation": truncation,

@@ -13,6 +13,7 @@ from sortal.exporting.formats import Floats
 from sortal.exporting.subject import Subject
 from sortal.methods.instruct import saved_prompt
 from sortal.methods.instruct_scorer import InstructScorer, Scoring
+from sortal.methods.nearest_shots import NearestShots
 from sortal.prompting.prompt import Prompt
 from sortal.prompting.shortlist import Shortlist
 from sortal.training.budget import default_max_tokens
@@ -38,6 +39,7 @@ def probabilities(subject: Subject, load: Callable[[], Any], texts: list[str], v
         default_max_tokens(model.config, torch.float32, device),
         None if meta["shortlist"] is None else Shortlist.load(subject.folder),
         frozen=True,
+        nearest=NearestShots.load(subject.folder) if "nearest_shots" in meta else None,
     )
     return subject.decision.probabilities(scorer.score(texts, view))
 
@@ -135,6 +137,11 @@ def cautions(subject: Subject, server: str) -> str:
     if subject.meta["shortlist"] is not None:
         lines.append(
             "This model was tuned with a shortlist: Sortal lists the likeliest labels of each text, the request all of them."
+        )
+    if prompt.nearest:
+        lines.append(
+            f"Before every text Sortal shows the {prompt.nearest} training rows nearest to it. The request shows none, and the export holds no training rows: "
+            "a server answers without examples, which is not what was measured."
         )
     if subject.decision.thresholds is not None:
         lines.append("Thresholds need probabilities, which generated text has none of.")

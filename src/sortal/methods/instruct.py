@@ -25,14 +25,16 @@ from sortal.methods.base_kind import check_kind
 from sortal.methods.instruct_prompt import answer_form, check_positions, gold_positions, make_prompt
 from sortal.methods.instruct_rows import EachLoss, ResponseLoss, Trunks
 from sortal.methods.instruct_scorer import InstructScorer, Scoring
+from sortal.methods.nearest_shots import NearestShots
 from sortal.methods.preview import Preview, TokenRow
 from sortal.methods.preview_texts import section_lines, token_preview
 from sortal.methods.step_budget import budget_steps
 from sortal.methods.text_folder import read_long_texts
 from sortal.methods.tuning import dev_figures, fine_tune, lengths_line, parameters_line, text_figures
 from sortal.prompting import listing
-from sortal.prompting.prompt import Prompt, Shot
+from sortal.prompting.prompt import Prompt
 from sortal.prompting.shortlist import Shortlist, cross_fitted, recall
+from sortal.prompting.shots import Shot
 from sortal.prompting.template import NAMED, PromptText
 from sortal.prompting.verbalizer import Verbalizer
 from sortal.training.budget import default_max_tokens
@@ -99,13 +101,17 @@ class InstructMethod:
         gold = label_space.encode(train)
         prompt, kept = make_prompt(config, label_space, tokenizer, train, gold)
         train, gold = train.take(kept), gold[kept]
-        candidates = None
+        candidates, examples, labels = None, None, gold_positions(gold)
         if config.shortlist:
             candidates = cross_fitted(train.texts, gold, len(label_space), config.shortlist, config.seed)
         listed = prompt.listed_tokens(config.shortlist) if config.shortlist else 0
         encoder = prompt.encoder(listed)
-        trunks = Trunks(prompt, encoder.encode(train.iter_texts()), candidates)
-        labels = gold_positions(gold)
+        texts, room = encoder.encode(train.iter_texts()), prompt.longest(config.shortlist)
+        if prompt.nearest:
+            pool = NearestShots.fit(train, labels, prompt, asked.view)
+            examples = pool.beside(train.texts, texts, prompt, listed, asked.view)
+            room = pool.longest(prompt, config.shortlist)
+        trunks = Trunks(prompt, texts, candidates, examples)
         shown, answers, longest = [], 0, 0
         for i in range(len(train)):
             if prompt.form == "each":
@@ -127,10 +133,11 @@ class InstructMethod:
                 (sections,) = section_lines(encoder, train.text_at([i]))
                 more = tuple((each, tokenizer.decode(each)) for each in others)
                 shown.append(TokenRow(int(kept[i]), ids, tokenizer.decode(ids), read, about, sections, more))
-        tokens, room = int(trunks.lengths.sum()) + answers, prompt.longest(config.shortlist)
-        return token_preview(
-            shown, trunks.texts, encoder, tokens, room, prompt.hash, longest, len(trunks.shared)
-        )
+        tokens = int(trunks.lengths.sum()) + answers
+        found = token_preview(shown, texts, encoder, tokens, room, prompt.hash, longest, len(trunks.shared))
+        if examples is None:
+            return found
+        return replace(found, examples=examples.line, example_figures=examples.figures)
 
     def fit(self, context: FitContext) -> Fitted:
         """Train adapters on ``context.train``; early stopping and best weights by ``context.dev``."""
@@ -149,9 +156,12 @@ class InstructMethod:
             texts = train.texts
             shortlist = Shortlist.fit(texts, gold, len(space), config.shortlist)
             candidates = cross_fitted(texts, gold, len(space), config.shortlist, config.seed)
-        scorer = self._scorer(context, prompt, shortlist)
-        trunks = scorer.trunks(train.texts, candidates)
-        dev = scorer.trunks(context.dev.texts)
+        nearest = None
+        if prompt.nearest:
+            nearest = NearestShots.fit(train, gold_positions(gold), prompt, context.view)
+        scorer = self._scorer(context, prompt, shortlist, nearest)
+        trunks = scorer.trunks(train.texts, candidates, context.view)
+        dev = scorer.trunks(context.dev.texts, view=context.view)
         dev_recall = None
         if dev.candidates is not None:
             dev_recall = recall(dev.candidates, space.encode(context.dev))
@@ -162,6 +172,8 @@ class InstructMethod:
             f"{prompt.text.source!r} prompt, {prompt.text.format}: {len(trunks.shared):,} tokens shared by all texts"
         )
         encoder = prompt.encoder(prompt.listed_tokens(shortlist.size) if shortlist else 0)
+        if trunks.examples is not None:
+            say(trunks.examples.line)
         say(lengths_line(trunks.texts, encoder))
         say(parameters_line(scorer.model))
         objective = self._objective(config, space, scorer.model, trunks, gold)
@@ -186,6 +198,7 @@ class InstructMethod:
             **text_figures(trunks.texts, encoder),
             "template_hash": prompt.hash,
             **({} if dev_recall is None else {"shortlist_recall": dev_recall}),
+            **({} if trunks.examples is None else trunks.examples.figures),
             **({"stop_bias": scorer.scoring.stop_bias} if prompt.form == "list" else {}),
             **off_set_mass(scorer, scores, say),
             **tuned.figures,
@@ -193,7 +206,13 @@ class InstructMethod:
         loss = make_loss(config, space.task, space.names, gold)
         return Fitted(scorer, scores, figures, loss.shifts_probabilities)
 
-    def _scorer(self, context: FitContext, prompt: Prompt, shortlist: Shortlist | None) -> InstructScorer:
+    def _scorer(
+        self,
+        context: FitContext,
+        prompt: Prompt,
+        shortlist: Shortlist | None,
+        nearest: NearestShots | None,
+    ) -> InstructScorer:
         config, device = context.config, context.processes.device
         settings = loading.load_config(context.base.path, trust_remote_code=config.trust_remote_code)
         settings.pad_token_id = prompt.tokenizer.pad_token_id
@@ -213,7 +232,9 @@ class InstructMethod:
             context.say(
                 f"base shared by {context.processes.world} processes: {released / 1e6:,.0f} MB released on each"
             )
-        check_positions(prompt.longest(shortlist.size if shortlist else None), settings)
+        listed = shortlist.size if shortlist else None
+        longest = prompt.longest(listed) if nearest is None else nearest.longest(prompt, listed)
+        check_positions(longest, settings)
         tolerance = config.score_tolerance
         if tolerance is None:
             tolerance = _TOLERANCE.get(dtype, min(_TOLERANCE.values()))
@@ -234,6 +255,7 @@ class InstructMethod:
             shortlist,
             context.processes,
             config.shard_base,
+            nearest=nearest,
         )
 
     def _objective(
@@ -289,6 +311,7 @@ class InstructMethod:
         try:
             prompt, scoring = saved_prompt(folder, meta, label_space), Scoring(**meta["scoring"])
             shortlist = None if meta["shortlist"] is None else Shortlist.load(folder)
+            nearest = NearestShots.load(folder) if "nearest_shots" in meta else None
             weights = loading.weights_as_saved(meta, processes().device)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
@@ -303,7 +326,9 @@ class InstructMethod:
         fuse(model)
         freeze(model)
         budget = default_max_tokens(settings, weights["dtype"], weights["device"])
-        return InstructScorer(model, prompt, len(label_space), scoring, budget, shortlist, frozen=True)
+        return InstructScorer(
+            model, prompt, len(label_space), scoring, budget, shortlist, frozen=True, nearest=nearest
+        )
 
 
 def saved_prompt(folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> Prompt:
@@ -325,6 +350,7 @@ def saved_prompt(folder: Path, meta: dict[str, Any], label_space: LabelSpace) ->
         tuple(Shot(text, tuple(labels)) for text, labels in saved["shots"]),
         meta["scoring"]["max_labels"],
         read_long_texts(folder, meta, ""),
+        meta.get("nearest_shots", 0),
     )
     if prompt.hash != saved["hash"]:
         raise ModelError(

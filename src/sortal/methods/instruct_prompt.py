@@ -14,7 +14,8 @@ from sortal.data.labels import LabelSpace
 from sortal.data.sections import plain_text
 from sortal.errors import ConfigError
 from sortal.methods.text_folder import long_texts
-from sortal.prompting.prompt import Prompt, Shot
+from sortal.prompting.prompt import Prompt
+from sortal.prompting.shots import Shot
 from sortal.prompting.template import Form, make_prompt_text
 from sortal.prompting.verbalizer import Verbalizer, make_verbalizer
 
@@ -46,12 +47,14 @@ def make_prompt(
     # Ways to labels of one branch begin alike, so that their answers share the beginning in the tree of tokens.
     said = None if space.tree is None else tuple(map(space.tree.wording, space.names))
     verbalizer = make_verbalizer(config.verbalizer, space.names, draft.is_one_token, said)
-    shots, kept = choose_shots(gold, len(space), config.shots, config.seed), np.arange(len(train))
+    nearest = config.shots if config.shot_choice == "nearest" else 0
+    per_label = 0 if nearest else config.shots
+    shots, kept = choose_shots(gold, len(space), per_label, config.seed), np.arange(len(train))
     examples = tuple(
         Shot(plain_text(shown), labels)
         for shown, labels in zip(train.text_at(shots), gold_positions(gold[shots]), strict=True)
     )
-    if examples and text.example is None:
+    if (examples or nearest) and text.example is None:
         raise ConfigError(
             f"template {config.template_source!r} with answer {form!r} has no place for examples",
             "put {examples} before the text, or leave out shots",
@@ -72,6 +75,7 @@ def make_prompt(
         examples,
         most,
         long_texts(config),
+        nearest,
     )
     # Refuses, before a model is loaded, wordings the tokenizer cannot tell apart and a prompt without room for a text.
     _ = prompt.hash

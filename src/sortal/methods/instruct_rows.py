@@ -14,6 +14,7 @@ from sortal.backbone.encoding import EncodedTexts
 from sortal.backbone.language_model import LanguageModel
 from sortal.backbone.trees import Memory, TreeRow
 from sortal.backbone.windows import combined
+from sortal.methods.nearest_shots import Examples
 from sortal.prompting.prompt import Prompt
 from sortal.prompting.trie import Trie
 from sortal.training.losses import Loss
@@ -28,20 +29,25 @@ class Trunks:
     A text in several windows is as many sequences: those of `unrolled`.
 
     candidates: int64 ``[n, K]``, the labels listed beside each text; None when the shared prompt lists them for all.
+    examples: of each text; None when the shared prompt shows those of all. There are none beside texts in windows.
     """
 
     prompt: Prompt
     texts: EncodedTexts
     candidates: Ints | None = None
+    examples: Examples | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def __getitem__(self, i: int) -> Ints:
         text: Ints = self.texts[i].astype(np.int64)
-        if self.candidates is None:
+        if self.candidates is None and self.examples is None:
             return text
-        return np.concatenate([self.prompt.label_list(self.candidates[i].tolist()), self.prompt.tail, text])
+        before = self.prompt.tail if self.examples is None else self.examples[i]
+        if self.candidates is None:
+            return np.concatenate([before, text])
+        return np.concatenate([self.prompt.label_list(self.candidates[i].tolist()), before, text])
 
     @cached_property
     def unrolled(self) -> Trunks:
@@ -60,13 +66,21 @@ class Trunks:
     @cached_property
     def lengths(self) -> Ints:
         """Tokens of every text's trunks, int64 ``[n]``."""
+        if self.examples is not None:
+            return self._own_lists + self.examples.lengths + self.texts.lengths
         if self.candidates is None:
             return self.texts.lengths
         if self.texts.firsts is not None:
             sums: Ints = np.add.reduceat(self.unrolled.lengths, self.texts.firsts[:-1])
             return sums
-        lists = [len(self.prompt.label_list(row.tolist())) for row in self.candidates]
-        return self.texts.lengths + np.array(lists, np.int64) + len(self.prompt.tail)
+        return self._own_lists + len(self.prompt.tail) + self.texts.lengths
+
+    @property
+    def _own_lists(self) -> Ints:
+        """Tokens of the label list beside every text."""
+        if self.candidates is None:
+            return np.zeros(len(self.texts), np.int64)
+        return np.array([len(self.prompt.label_list(row.tolist())) for row in self.candidates], np.int64)
 
     def owners(self, rows: Ints, device: torch.device) -> torch.Tensor | None:
         """Of each window of some texts, the place of its text in ``rows``; None where each text is one window."""

@@ -18,6 +18,7 @@ from sortal.backbone.packing import microbatches
 from sortal.backbone.windows import combined as of_texts
 from sortal.methods.base import Scores
 from sortal.methods.instruct_rows import Branches, Trunks
+from sortal.methods.nearest_shots import NearestShots
 from sortal.methods.text_folder import saved_long_texts
 from sortal.prompting import listing
 from sortal.prompting.prompt import Prompt
@@ -65,6 +66,7 @@ class InstructScorer:
     group: Processes | None = None
     lockstep: bool = False
     frozen: bool = False
+    nearest: NearestShots | None = None
     _kept: SharedPrompt | None = field(default=None, init=False, repr=False)
     _deciding: InstructScorer | None = field(default=None, init=False, repr=False)
 
@@ -86,13 +88,18 @@ class InstructScorer:
             self._deciding = replace(self, scoring=replace(at, tolerance=np.inf))
         return self._deciding
 
-    def trunks(self, texts: list[str], candidates: Ints | None = None) -> Trunks:
-        """Encoded texts, with the candidates that the shortlist proposes unless some are given."""
+    def trunks(
+        self, texts: list[str], candidates: Ints | None = None, view: ProgressView | None = None
+    ) -> Trunks:
+        """Encoded texts, with their nearest examples, and with the candidates that the shortlist proposes unless some are given."""
         if self.shortlist is not None and candidates is None:
             candidates = self.shortlist.propose(texts)
         # Room for the longest list: how much of a text is kept must not depend on the texts beside it.
         listed = 0 if candidates is None else self.prompt.listed_tokens(candidates.shape[1])
-        return Trunks(self.prompt, self.prompt.encode(texts, listed), candidates)
+        encoded, examples = self.prompt.encode(texts, listed), None
+        if self.nearest is not None:
+            examples = self.nearest.beside(texts, encoded, self.prompt, listed, view)
+        return Trunks(self.prompt, encoded, candidates, examples)
 
     def encode(self, texts: Iterable[str]) -> Trunks:
         """What the model reads of ``texts`` below the shared prompt."""
@@ -275,6 +282,8 @@ class InstructScorer:
         self.prompt.tokenizer.save_pretrained(folder)
         if self.shortlist is not None:
             self.shortlist.save(folder)
+        if self.nearest is not None:
+            self.nearest.save(folder)
         prompt = self.prompt
         return {
             "prompt": {
@@ -287,6 +296,7 @@ class InstructScorer:
             },
             "scoring": {key: getattr(self.scoring, key) for key in self.scoring.__dataclass_fields__},
             "shortlist": None if self.shortlist is None else self.shortlist.size,
+            **({} if self.nearest is None else {"nearest_shots": self.nearest.size}),
             "max_length": prompt.max_length,
             "truncation": prompt.truncation,
             **saved_long_texts(prompt.long, ""),  # the prompt's own hash covers it

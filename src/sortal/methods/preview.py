@@ -82,7 +82,7 @@ class TokenPreview:
 
     tokens: of an epoch. longest: of a row. shared: of a prompt that is read once for all rows of a microbatch, not in ``tokens``.
     most_windows: of one text. windows: of all texts. in_several: texts with more than one. section_cuts: texts that lost a part of a
-    section, by its name.
+    section, by its name. examples: of those beside each text, in words and as figures.
     """
 
     rows: list[TokenRow]
@@ -96,6 +96,8 @@ class TokenPreview:
     windows: int = 0
     in_several: int = 0
     section_cuts: Mapping[str, int] = field(default_factory=dict)
+    examples: str = ""
+    example_figures: Mapping[str, int] = field(default_factory=dict)
 
     def summary(self, truncation: str) -> str:
         """Tokens, windows and truncated rows."""
@@ -105,6 +107,7 @@ class TokenPreview:
             limit = f"{self.most_windows} windows"
         return (
             f"{found}{self.truncated:,} truncated to {limit} ({truncation}){cut_sections(self.section_cuts)}"
+            f"{self.examples and '; '}{self.examples}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -114,6 +117,7 @@ class TokenPreview:
             "truncated": self.truncated,
             "template_hash": self.template_hash,
             **({"truncated_sections": dict(self.section_cuts)} if self.section_cuts else {}),
+            **self.example_figures,
             **({"windows": self.windows} if self.most_windows > 1 else {}),
         }
 

@@ -15,26 +15,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sortal.backbone.encoding import EncodedTexts, TextEncoder, cut, encode_after
+from sortal.backbone.encoding import EncodedTexts, TextEncoder, cut, encode_after, encode_literal
 from sortal.backbone.longtexts import PLAIN, LongTexts
 from sortal.backbone.template import Template, own_prefix
 from sortal.errors import ConfigError, ModelError
+from sortal.prompting.shots import SHOT_TOKENS, EncodedShot, Shot
 from sortal.prompting.template import Form, PromptText
 from sortal.prompting.verbalizer import Verbalizer
 
 Ints = npt.NDArray[np.int64]
-SHOT_TOKENS = 64
 TEXT_TOKENS = 256
 _YES_NO = (" yes", " no")
 _SEPARATORS = (",", ";", "|", "/", "#")
-
-
-@dataclass(frozen=True)
-class Shot:
-    """An example for the prompt: a text and the positions of its labels."""
-
-    text: str
-    labels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -50,6 +42,7 @@ class Prompt:
         shots: examples that every prompt shows.
         max_labels: form ``list``: most labels of an answer.
         long: how sections and windows of a text are read; the prompt stands around every window.
+        nearest: how many examples are chosen for each text; they stand before it, below the prompt that all share.
     """
 
     tokenizer: Any
@@ -61,12 +54,14 @@ class Prompt:
     shots: tuple[Shot, ...] = ()
     max_labels: int = 1
     long: LongTexts = PLAIN
+    nearest: int = 0
 
     # what all texts share
 
     def shared(self, order: Sequence[int] | None = None) -> Ints:
         """The prompt up to the text; ``order``: which labels are listed, in which order (default: all)."""
-        return np.concatenate([self.head, self.label_list(order), self.tail])
+        parts = [self.head, self.label_list(order)]
+        return np.concatenate(parts if self.nearest else [*parts, self.tail])
 
     @cached_property
     def head(self) -> Ints:
@@ -88,18 +83,50 @@ class Prompt:
 
     @cached_property
     def tail(self) -> Ints:
-        """Ids between the label list and the text, examples included; white space before the text goes with the text."""
+        """Ids between the label list and the text, the examples of all texts included."""
+        return self.before_text(self.shots)
+
+    def before_text(self, shots: Sequence[Shot | EncodedShot]) -> Ints:
+        """Ids between the label list and a text that is shown ``shots``; white space before the text goes with the text."""
         ids: list[int] = []
         context, words = self._after_list, self.text.between
-        for shot in self.shots:
+        for shot in shots:
             shown, words = self._shot(shot, context, words)
             ids, context = ids + shown, "x"
         words = (words + self.text.query).rstrip(" ")
         return np.array(ids + (self._literal(context, words) if words else []), dtype=np.int64)
 
-    def _shot(self, shot: Shot, context: str, words: str) -> tuple[list[int], str]:
+    def shot_encoder(self) -> TextEncoder:
+        """Encodes the texts of examples as they stand behind another example; each is cut to `SHOT_TOKENS`."""
+        before, _, end = self._example
+        before = end + before
+        lead = before.rstrip(" ")
+        nothing = Template(self.text.source, (), ())
+        return TextEncoder(
+            self.tokenizer, nothing, SHOT_TOKENS, self.truncation, before[len(lead) :], lead[-1:] or "x"
+        )
+
+    def _shot(self, shot: Shot | EncodedShot, context: str, words: str) -> tuple[list[int], str]:
         """Ids of an example with the ``words`` before it, up to its answer; and the words after that, which are encoded with
         what follows them: a blank line's tokens depend on it."""
+        before, after, end = self._example
+        before, cue = words + before, after.rstrip(" ")
+        lead = before.rstrip(" ")
+        if isinstance(shot, EncodedShot):
+            ids = shot.ids
+        else:
+            (found,) = encode_after(self.tokenizer, lead[-1:] or context, [before[len(lead) :] + shot.text])
+            ids = cut(np.array(found, np.int32), min(len(found), SHOT_TOKENS), self.truncation)
+        return [
+            *(self._literal(context, lead) if lead else []),
+            *ids.tolist(),
+            *self._literal("x", cue),
+            *self._shown_answer(after[len(cue) :], cue[-1:], shot.labels),
+        ], end
+
+    @property
+    def _example(self) -> tuple[str, str, str]:
+        """What stands before an example's text, between that and its answer, and after it."""
         if self.text.example is None:
             raise ConfigError(
                 "this template has no place for examples",
@@ -107,16 +134,18 @@ class Prompt:
             )
         before, _, rest = self.text.example.partition("{text}")
         after, _, end = rest.partition("{answer}")
-        before, cue = words + before, after.rstrip(" ")
-        lead = before.rstrip(" ")
-        (ids,) = encode_after(self.tokenizer, lead[-1:] or context, [before[len(lead) :] + shot.text])
-        answer = after[len(cue) :] + self.listed_answer(shot.labels)
-        return [
-            *(self._literal(context, lead) if lead else []),
-            *cut(np.array(ids, np.int32), min(len(ids), SHOT_TOKENS), self.truncation).tolist(),
-            *self._literal("x", cue),
-            *encode_after(self.tokenizer, cue[-1:], [answer])[0],
-        ], end
+        return before, after, end
+
+    def _shown_answer(self, lead: str, context: str, labels: tuple[int, ...]) -> list[int]:
+        if labels not in self._shown_answers:
+            answer = lead + self.listed_answer(labels)
+            self._shown_answers[labels] = encode_after(self.tokenizer, context, [answer])[0]
+        return self._shown_answers[labels]
+
+    @cached_property
+    def _shown_answers(self) -> dict[tuple[int, ...], list[int]]:
+        """Ids of answers as examples show them: the same few stand before every text."""
+        return {}
 
     def listed_answer(self, labels: Sequence[int]) -> str:
         """The wording of a row's labels, in label-space order."""
@@ -165,6 +194,11 @@ class Prompt:
     def _fixed(self, listed: int) -> int:
         shared = len(self.head) + len(self.tail) + (listed or len(self.label_list()))
         return shared + len(self.cue) + self.longest_answer
+
+    def room_before(self, listed: int = 0) -> int:
+        """Tokens that `before_text` and a text with its cue may take up together; for a prompt with a ``max_length``."""
+        assert self.max_length is not None
+        return self.max_length - self._fixed(listed) + len(self.tail) + len(self.cue)
 
     def longest(self, shortlist: int | None = None) -> int:
         """Tokens of the longest sequence with a text; with ``shortlist`` of the longest so many labels listed."""
@@ -276,7 +310,13 @@ class Prompt:
             parts += [self.separator, self.later_answers]
         if self.form == "each":
             parts += [self.branches, self.yes_no]
-        parts += [self.label_list([i]).tolist() for i in range(len(self.verbalizer.listed))]
+        every = range(len(self.verbalizer.listed))
+        parts += [self.label_list([i]).tolist() for i in every]
+        if self.nearest:
+            nothing = np.zeros(0, np.int32)
+            sets = [(i,) for i in every] + ([tuple(every)] if self.form != "label" else [])
+            shown = self.before_text([EncodedShot(nothing, labels) for labels in sets])
+            parts += [self.nearest, SHOT_TOKENS, shown.tolist()]
         return self.long.hash(hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16])
 
     # encoding
@@ -290,7 +330,7 @@ class Prompt:
     def _before_text(self) -> str:
         """The words between the label list, or the last example's answer, and the text."""
         words = self.text.between
-        if self.shots and self.text.example is not None:
+        if (self.shots or self.nearest) and self.text.example is not None:
             words = self.text.example.partition("{answer}")[2]
         return words + self.text.query
 
@@ -342,14 +382,11 @@ class Prompt:
         return encode_after(self.tokenizer, context, [white + listed for listed in self.verbalizer.listed])
 
     def _literal(self, context: str, text: str) -> list[int]:
-        """Ids of a part of the template, whose special tokens are meant as such.
+        """See `encode_literal`; kept, for examples need the same few before every text."""
+        if (context, text) not in self._literals:
+            self._literals[context, text] = encode_literal(self.tokenizer, context, text)
+        return self._literals[context, text]
 
-        Line ends at its end are encoded as before a word, for that is what comes next: many vocabularies have a token for a blank
-        line that ends a string, and two for one in front of a word.
-        """
-        (ids,) = encode_after(self.tokenizer, context, [text], special=True)
-        if not text[-1:].isspace():
-            return ids
-        (longer,) = encode_after(self.tokenizer, context, [text + "x"], special=True)
-        (word,) = encode_after(self.tokenizer, text[-1:], ["x"], special=True)
-        return longer[: -len(word)] if longer[-len(word) :] == word else ids
+    @cached_property
+    def _literals(self) -> dict[tuple[str, str], list[int]]:
+        return {}

@@ -101,7 +101,7 @@ class Shortlist:
             min(size, n_labels),
             terms,
             idf,
-            _largest(weights.T.tocsr(), MAX_WEIGHTS).astype(np.float32),
+            largest(weights.T.tocsr(), MAX_WEIGHTS).astype(np.float32),
             slope.astype(np.float32),
             np.asarray(gold.sum(axis=0), np.int64).ravel(),
         )
@@ -250,6 +250,15 @@ def recall(candidates: Ints, gold: NDArray[Any]) -> float:
     return float(hits / total) if total else 1.0
 
 
+def largest(weights: csr_matrix, most: int) -> csr_matrix:
+    """``weights`` (none negative), overwritten: about the ``most`` largest remain."""
+    surplus = weights.nnz - most
+    if surplus > 0:
+        weights.data[weights.data < np.partition(weights.data, surplus)[surplus]] = 0
+        weights.eliminate_zeros()
+    return weights
+
+
 def _indicator(gold: NDArray[Any], n: int, n_labels: int) -> csr_matrix:
     """Gold labels of either task as a 0/1 matrix, uint8 sparse [n, L]."""
     if gold.ndim != 1:
@@ -316,15 +325,6 @@ def _linear(mass: csr_matrix) -> tuple[csr_matrix, NDArray[np.float64]]:
     total = everything.sum() + len(everything) - np.asarray(mass.sum(axis=1)).ravel()
     slope = np.log(np.maximum(total, 1.0))
     return complement + _unit(mass), slope - slope.min()
-
-
-def _largest(weights: csr_matrix, most: int) -> csr_matrix:
-    """``weights`` (none negative), overwritten: about the ``most`` largest remain."""
-    surplus = weights.nnz - most
-    if surplus > 0:
-        weights.data[weights.data < np.partition(weights.data, surplus)[surplus]] = 0
-        weights.eliminate_zeros()
-    return weights
 
 
 def _digest(meta: dict[str, Any], data: bytes) -> str:

@@ -14,7 +14,7 @@ NAMED: dict[str, dict[Form, str]] = {
     "classify": {
         "label": "Classify the text into one of these labels:\n{labels}\n\n{examples}Text: {text}\nLabel:",
         "list": "Name the labels that apply to the text, in the order of this list:\n{labels}\n\n{examples}Text: {text}\nLabels:",
-        "each": "Say for every label whether it applies to the text.\n\nText: {text}\nLabels:",
+        "each": "Say for every label whether it applies to the text.\n\n{examples}Text: {text}\nLabels:",
     },
     # The reference paper's own words (arXiv 2512.12677).
     "paper": {

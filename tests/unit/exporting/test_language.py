@@ -10,7 +10,8 @@ from transformers import AutoTokenizer
 
 from instruct_runs import LABELS, save_chat_model
 from sortal.exporting import language
-from sortal.prompting.prompt import Prompt, Shot
+from sortal.prompting.prompt import Prompt
+from sortal.prompting.shots import Shot
 from sortal.prompting.template import make_prompt_text
 from sortal.prompting.verbalizer import Verbalizer
 

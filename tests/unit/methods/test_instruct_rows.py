@@ -14,7 +14,8 @@ from sortal.config import build_config, resolve_sizes
 from sortal.data.labels import LabelSpace
 from sortal.methods.instruct import InstructMethod
 from sortal.methods.instruct_rows import Branches, EachLoss, ResponseLoss, Trunks
-from sortal.prompting.prompt import Prompt, Shot
+from sortal.prompting.prompt import Prompt
+from sortal.prompting.shots import Shot
 from sortal.prompting.template import make_prompt_text
 from sortal.prompting.verbalizer import Verbalizer
 from sortal.training.distributed import Processes

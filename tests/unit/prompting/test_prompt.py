@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from model_files import byte_tokenizer
 from sortal.backbone.encoding import cut, encode_after
 from sortal.errors import ConfigError, ModelError
-from sortal.prompting.prompt import SHOT_TOKENS, TEXT_TOKENS, Prompt, Shot
+from sortal.prompting.prompt import TEXT_TOKENS, Prompt
+from sortal.prompting.shots import SHOT_TOKENS, Shot
 from sortal.prompting.template import make_prompt_text
 from sortal.prompting.verbalizer import Verbalizer
 
@@ -498,6 +499,32 @@ def test_the_hash_changes_with_everything_that_is_read_or_answered(form):
     assert len(set(hashes.values())) == len(hashes), hashes
     assert make().hash == hashes["same"]
     assert len(hashes["same"]) == 16
+
+
+@pytest.mark.parametrize("form", ["label", "list", "each"])
+def test_the_hash_covers_how_nearest_examples_are_shown(form):
+    def make(source=LINES, size=2, **changes):
+        return _prompt(
+            **({"source": source, "labels": ("good", "bad"), "form": form, "nearest": size} | changes)
+        )
+
+    def near(example):
+        """A prompt whose examples look otherwise than what is asked."""
+        prompt = make()
+        return replace(prompt, text=replace(prompt.text, example=example))
+
+    changed = {
+        "same": make(),
+        "none": make(size=0),
+        "more": make(size=3),
+        "wording": make(labels=("good", "bat")),
+        "before": near("Words: {text}\nLabel: {answer}\n\n"),
+        "cue": near("Text: {text}\nTopic: {answer}\n\n"),
+        "end": near("Text: {text}\nLabel: {answer}\n"),
+    }
+    hashes = {name: prompt.hash for name, prompt in changed.items()}
+    assert len(set(hashes.values())) == len(hashes), hashes
+    assert make().hash == hashes["same"]
 
 
 def test_the_hash_tells_the_forms_apart():
