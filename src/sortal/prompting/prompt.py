@@ -262,9 +262,13 @@ class Prompt:
 
     @cached_property
     def branches(self) -> tuple[tuple[int, ...], ...]:
-        """Form ``each``: ids that ask for one label's yes or no, right after the cue."""
+        """Form ``each``: ids that ask for one label's yes or no, right after the cue.
+
+        Without a list in the prompt nothing else says what a label stands for, so its description is part of the question.
+        """
         lead = "" if self.text.format == "chat" else "\n"
-        asked = [f"{lead}{wording}:" for wording in self.verbalizer.answers]
+        labels = self.verbalizer.answers if self.text.lists_labels else self.verbalizer.listed
+        asked = [f"{lead}{wording}:" for wording in labels]
         return self._distinct(encode_after(self.tokenizer, self.text.after[-1:], asked))
 
     @cached_property

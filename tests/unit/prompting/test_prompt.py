@@ -429,6 +429,14 @@ def test_each_label_is_asked_for_in_a_line_of_its_own(chat):
     assert prompt.longest_answer == 1 + max(map(len, prompt.branches))
 
 
+def test_a_label_that_no_list_describes_is_asked_for_with_its_description():
+    alone = _prompt("classify", ("a1",), form="each", listed=("a1: farming",))
+    assert [alone.tokenizer.decode(branch) for branch in alone.branches] == ["\na1: farming:"]
+    listing = "Which apply?\n{labels}\nText: {text}\nLabels:"
+    listed = _prompt(listing, ("a1",), form="each", listed=("a1: farming",))
+    assert [listed.tokenizer.decode(branch) for branch in listed.branches] == ["\na1:"]
+
+
 @pytest.mark.parametrize(("name", "expected"), [("words", [" yes", " no"]), ("bytes", ["y", "n"])])
 def test_yes_and_no_are_told_apart_by_one_token(name, expected):
     prompt = _prompt(form="each", tokenizer=TOKENIZERS[name])
