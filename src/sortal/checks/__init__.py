@@ -30,6 +30,7 @@ REGISTRY = {
     "text-length": "sortal.checks.text_length:check",
     "encoding": "sortal.checks.encoding:check",
     "scripts": "sortal.checks.scripts:check",
+    "languages": "sortal.checks.languages:check",
     "time-order": "sortal.checks.time_order:check",
     "label-noise": "sortal.checks.label_noise:check",
 }

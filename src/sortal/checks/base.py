@@ -112,18 +112,21 @@ class CheckContext:
 
         return suspects(self)
 
-    def texts(self, part: str, doing: str) -> Iterator[str]:
-        """The texts of a part in order, a batch in memory, with progress."""
-        for batch in self.batches(part, doing):
+    def texts(self, part: str, doing: str, rows: Indices | None = None) -> Iterator[str]:
+        """The texts of a part, or of ``rows`` of it, in order, a batch in memory, with progress."""
+        for batch in self.batches(part, doing, rows=rows):
             yield from batch
 
-    def batches(self, part: str, doing: str, size: int = _BATCH) -> Iterator[list[str]]:
-        """The texts of a part in order, at most ``size`` at a time, with progress."""
+    def batches(
+        self, part: str, doing: str, size: int = _BATCH, rows: Indices | None = None
+    ) -> Iterator[list[str]]:
+        """The texts of a part, or of ``rows`` of it, in order, at most ``size`` at a time, with progress."""
         dataset = self.parts[part]
-        self.view.start(doing, len(dataset))
+        rows = np.arange(len(dataset)) if rows is None else rows
+        self.view.start(doing, len(rows))
         try:
-            for start in range(0, len(dataset), size):
-                batch = dataset.text_at(np.arange(start, min(start + size, len(dataset))))
+            for start in range(0, len(rows), size):
+                batch = dataset.text_at(rows[start : start + size])
                 yield batch
                 self.view.advance(len(batch), 0)
         finally:
