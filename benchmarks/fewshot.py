@@ -181,10 +181,12 @@ def keep(arguments: argparse.Namespace) -> None:
 
 
 def markdown(found: dict[str, Any]) -> str:
+    from sortal.data.problems import counted
+
     lines = [
         "# A few examples per label: Banking77, 77 intents",
         "",
-        f"Accuracy, mean over {found['seeds']} draws of examples (each in brackets); SetFit and `encoder` on minilm-l6, the rest on smollm2-135m. `{found['command']}`",
+        f"Accuracy, mean over {counted(found['seeds'], 'draw')} of examples (each in brackets); SetFit and `encoder` on minilm-l6, the rest on smollm2-135m. `{found['command']}`",
     ]
     for shots, each in found["shots"].items():
         lines += [
