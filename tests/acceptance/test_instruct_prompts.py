@@ -269,10 +269,10 @@ def test_dev_scores_are_scored_as_test_rows_are(bases, files, tmp_path, monkeypa
     from sortal import run as runs_module
 
     fitted = []
-    real = runs_module._decide
+    real = runs_module.decide
     monkeypatch.setattr(
         runs_module,
-        "_decide",
+        "decide",
         lambda found, parts, *rest: fitted.append((found, parts)) or real(found, parts, *rest),
     )
     for number, prior in enumerate((False, True)):
