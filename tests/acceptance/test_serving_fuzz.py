@@ -111,7 +111,7 @@ def test_v1_requests_of_our_own_document_are_answered(path, fuzzed):
         checked(fuzzed.client.post(other, content=sent, headers=kind), document)
 
     ask()
-    assert statuses[200] > 50, "the document allows little that is answered"
+    assert statuses[200] > 25, "the document allows little that is answered"
 
 
 def test_v1_anything_else_is_refused_in_json(fuzzed):

@@ -80,6 +80,7 @@ def test_the_shop_corpus_is_checked_as_the_how_to_says(capsys):
         "near-duplicates",
         "leakage",
         "label-noise",
+        "languages",
         "text-length",
     }
     assert found["counts"]["error"] == 0
