@@ -84,7 +84,7 @@ def test_v1_requests_of_our_own_document_are_answered(path, fuzzed):
     schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
     bodies = values(schema, document)
 
-    @MANY
+    @settings(MANY, max_examples=400)
     @given(
         bodies,
         st.sampled_from(["one", "many", None]),
@@ -111,7 +111,7 @@ def test_v1_requests_of_our_own_document_are_answered(path, fuzzed):
         checked(fuzzed.client.post(other, content=sent, headers=kind), document)
 
     ask()
-    assert statuses[200] > 25, "the document allows little that is answered"
+    assert statuses[200] > 50, "the document allows little that is answered"
 
 
 def test_v1_anything_else_is_refused_in_json(fuzzed):

@@ -83,6 +83,9 @@ def test_the_shop_corpus_is_checked_as_the_how_to_says(capsys):
         "languages",
         "text-length",
     }
+    languages = [each for each in found["findings"] if each["check"] == "languages"]
+    assert "(en): de " in languages[0]["what"]
+    assert ", es " in languages[0]["what"]
     assert found["counts"]["error"] == 0
 
 

@@ -140,9 +140,8 @@ class Shortlist:
 
     @cached_property
     def _counter(self) -> Any:
-        from sklearn.feature_extraction.text import (
-            CountVectorizer,
-        )  # a second, and most models have no shortlist
+        # It takes a second to import, and most models have no shortlist.
+        from sklearn.feature_extraction.text import CountVectorizer
 
         return CountVectorizer(token_pattern=TOKEN, vocabulary=self.terms, dtype=np.float32)
 
