@@ -2,6 +2,7 @@
 
     python -m benchmarks.recipe                                                   # samples a CPU can do
     python -m benchmarks.recipe --train 3000 --judge 1500 --jobs 8                # on a GPU
+    python -m benchmarks.recipe --name recipe-minutes --budget 4 …                # with equal minutes of training
 
 Looks for the data sets in $SORTAL_DATA (or --data). A run's own dev rows are drawn from its training rows, and what is judged are
 the set's dev rows: no test row is read. Writes benchmarks/results/recipe.json and recipe.md.
@@ -34,6 +35,8 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=1000, help="training rows of each set; 0: all")
     parser.add_argument("--judge", type=int, default=600, help="rows that variants are judged on")
     parser.add_argument("--words", type=int, default=80, help="words read of each text; 0: all")
+    parser.add_argument("--budget", type=float, default=0, help="minutes of training per run; 0: full epochs")
+    parser.add_argument("--name", default="recipe", help="of the results")
     parser.add_argument(
         "--jobs", type=int, default=1, help="runs at the same time; 0: only summarise those there are"
     )
@@ -70,6 +73,7 @@ def plan(arguments: argparse.Namespace) -> list[Cell]:
                 if SETS[name].single
                 else {"metric_for_best_model": "f1_micro", "threshold_metric": "f1_micro"}
             ),
+            **({"max_minutes": arguments.budget} if arguments.budget else {}),
             **parse_assignments(arguments.set),
         }
     return [
@@ -95,16 +99,16 @@ def train_all(cells: list[Cell], jobs: int) -> None:
 
 
 def keep(cells: list[Cell], arguments: argparse.Namespace) -> None:
-    """Write recipe.json and recipe.md."""
-    plain = " ".join(f"{key} {value}" for key, value in VARIANTS[PLAIN].items())
+    """Write the results."""
     texts = f", {arguments.words} words of each text" if arguments.words else ""
+    budget = f", {arguments.budget:g} minutes of training per run" if arguments.budget else ""
     found = {
         "command": command("recipe", ("--data", "--runs", "--jobs")),
-        "about": f"smollm2-135m, {arguments.train or 'all'} training rows of each set{texts}, {arguments.seeds} seed(s); plain: {plain}.",
+        "about": f"smollm2-135m, {arguments.train or 'all'} training rows of each set{texts}, {arguments.seeds} seed(s){budget}; plain: the defaults.",
         "devices": sorted({cell.device for cell in cells if cell.finished}),
         **summarise(cells),
     }
-    path = RESULTS / "recipe.json"
+    path = RESULTS / f"{arguments.name}.json"
     path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
 

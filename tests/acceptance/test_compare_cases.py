@@ -282,9 +282,32 @@ def test_a_blend_takes_the_model_that_the_comparison_has_tuned(data, tiny, tmp_p
     assert "epoch 1" not in words
 
 
+def test_a_form_of_a_method_has_settings_of_its_own(data, tiny, tmp_path):
+    methods = ("head", "head@mean", "head@mean+tfidf")
+    found = compared(
+        data, tiny, tmp_path / "out", methods, seeds=1, **{"head@mean.pooling": "mean", "head@mean.epochs": 1}
+    )
+    runs = [RunFolder(cell["folder"]).read_run_json() for cell in found.cells]
+    assert [cell["name"] for cell in found.cells] == ["head-0", "head@mean-0", "head@mean+tfidf-0"]
+    assert [run["config"]["pooling"] for run in runs] == ["auto", "mean", "mean"]
+    assert [run["config"]["epochs"] for run in runs] == [2, 1, 1]
+    assert "the tuned model is that of" in (tmp_path / "out/logs/head@mean+tfidf-0.log").read_text()
+    assert len(found.pairs) == 3
+    sortal.report(tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "head@mean.pooling: mean" in page
+    assert "--methods head,head@mean,head@mean+tfidf" in page
+
+
 @pytest.mark.parametrize(
     ("methods", "settings", "words"),
     [
+        (["head", "head@mean"], {}, "head@mean: nothing tells it from head"),
+        (["head@mean+tfidf"], {"head@other.epochs": 1}, "head@mean[+]tfidf: nothing tells it from head"),
+        (["head@mean"], {"head.epochs": 1, "head@mean.epochs": 1}, "'head' is not compared"),
+        (["head@mean"], {"head@mean.epoch": 1}, "did you mean 'epochs'"),
+        (["head@../x"], {"head@../x.epochs": 1}, "unknown method 'head@../x'"),
+        (["he@xad"], {"he@xad.epochs": 1}, "unknown method 'he@xad'"),
         (["heads"], {}, "unknown method 'heads'"),
         (["head", "head"], {}, "name each once"),
         (["head"], {"shots": 1}, "shots applies to none of head"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,14 @@ from sortal.training.runfolder import RunFolder
 
 Status = Literal["waiting", "running", "finished", "failed", "stopped"]
 BLENDED = "+tfidf"
+_FORM = re.compile(r"@[A-Za-z0-9_-]+$")
 
 
 @dataclass(frozen=True)
 class Cell:
     """One method with one seed; its run folder is ``config.out``.
 
-    method: as it is asked for, ``head+tfidf`` included.
+    method: as it is asked for: ``head+tfidf`` and ``head@small`` included.
     """
 
     method: str
@@ -51,7 +53,12 @@ class Cell:
 
 
 def plain_method(name: str) -> str:
-    """``head`` of ``head`` and of ``head+tfidf``."""
+    """``head`` of ``head``, ``head+tfidf``, ``head@small`` and ``head@small+tfidf``."""
+    return _FORM.sub("", _form(name))
+
+
+def _form(name: str) -> str:
+    """``head@small`` of ``head@small+tfidf``."""
     return name.removesuffix(BLENDED)
 
 
@@ -63,7 +70,12 @@ def method_name(config: Mapping[str, Any]) -> str:
 
 def _known(name: str) -> bool:
     plain = plain_method(name)
-    return plain in REGISTRY and (plain == name or applies("blend", plain))
+    return plain in REGISTRY and (_form(name) == name or applies("blend", plain))
+
+
+def _scopes(method: str) -> set[str]:
+    """Whose own settings ``method`` has: a form's are its blend's, too."""
+    return {method, _form(method)} if "@" in method else {method}
 
 
 def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: Path) -> list[Cell]:
@@ -73,7 +85,8 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
 
     Args:
         settings: of `RunConfig`; ``method.setting`` is for that method alone, and any other for all methods it applies to.
-        methods: names in the registry; ``head+tfidf`` is ``head`` with ``blend: tfidf``, a method of its own here.
+        methods: names in the registry; ``head+tfidf`` is ``head`` with ``blend: tfidf``, and ``head@small`` is ``head`` with settings
+            of its own: ``head@small.keep_layers``. Each is a method of its own here.
         seeds: training seeds 0 … seeds − 1, on one split.
         out: folder of the comparison.
 
@@ -84,14 +97,21 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
     if unknown or len(set(methods)) < len(methods) or not methods:
         raise ConfigError(
             f"unknown method {unknown[0]!r}" if unknown else f"methods {', '.join(methods) or '(none)'}: name each once",
-            f"choose from {', '.join(REGISTRY)}, and any that has a pretrained model with {BLENDED}",
+            f"choose from {', '.join(REGISTRY)}, any with @NAME for settings of its own, and any that has a pretrained model with {BLENDED}",
         )  # fmt: skip
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}", "use 1 or more; with 3 the spread between seeds can be told")
     refuse_unknown({key: value for key, value in settings.items() if "." not in key}, "settings")
+    known = set().union(*map(_scopes, methods))
+    for method in methods:
+        if "@" in method and not any(key.partition(".")[0] in _scopes(method) for key in settings):
+            raise ConfigError(
+                f"{method}: nothing tells it from {plain_method(method)}",
+                f"give it a setting of its own: --set {_form(method)}.KEY=VALUE",
+            )
     for key in settings:
         scope, dot, name = key.partition(".")
-        if dot and scope not in methods:
+        if dot and scope not in known:
             raise ConfigError(f"{key}: {scope!r} is not compared", f"methods are {', '.join(methods)}")
         if dot and name in DATA_FIELDS:
             raise ConfigError(
@@ -120,12 +140,13 @@ def _config(settings: Mapping[str, Any], method: str, seed: int, out: Path) -> R
     plain = plain_method(method)
     shared = {key: value for key, value in settings.items() if "." not in key and applies(key, plain)}
     own = {
-        key.removeprefix(f"{method}."): value
+        key.removeprefix(f"{scope}."): value
+        for scope in sorted(_scopes(method), key=len)
         for key, value in settings.items()
-        if key.startswith(f"{method}.")
+        if key.startswith(f"{scope}.")
     }
     fixed = {"method": plain, "seed": seed, "split_seed": settings.get("split_seed", 0)}
-    if plain != method:
+    if _form(method) != method:
         fixed["blend"] = BLENDED.removeprefix("+")
     return build_config({**shared, **own, **fixed, "out": str(out / "runs" / f"{method}-{seed}")}, method)
 

@@ -20,16 +20,15 @@ _METRICS = {"task", "n", "n_labels", "intervals", "interval_method", "per_label"
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One run: the content of its run.json and metrics.json; predictions are read when they are asked for."""
+    """One run: the content of its run.json and metrics.json; predictions are read when they are asked for.
+
+    method: as a comparison calls it: ``head``, ``head+tfidf`` for a blend, ``head@small`` for a form of its own.
+    """
 
     folder: RunFolder
+    method: str
     record: dict[str, Any]
     metrics: dict[str, Any]
-
-    @property
-    def method(self) -> str:
-        """``head``, or ``head+tfidf`` for a blend."""
-        return method_name(self.record["config"])
 
     @property
     def seed(self) -> int:
@@ -121,21 +120,22 @@ def _comparison(folder: Path) -> Source:
     values = _read_json(path)
     try:
         found = Comparison.from_json(values)
-        names = [str(cell["name"]) for cell in found.cells if cell["status"] == "finished"]
+        methods = {str(c["name"]): str(c["method"]) for c in found.cells if c["status"] == "finished"}
     except (KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(
             f"{path} is damaged or of another version ({error})",
             "give the same sortal compare command again: runs that are finished are only read",
         ) from None
-    if not names or not found.methods:
+    if not methods or not found.methods:
         raise RunFolderError(
             f"no run of the comparison in {folder} has finished", "give the same sortal compare command again"
         )
     # By name and not by the recorded path: the folder may have been moved.
-    return Source(folder, found, tuple(_run(folder / "runs" / Path(name).name) for name in names))
+    runs = (_run(folder / "runs" / Path(name).name, method) for name, method in methods.items())
+    return Source(folder, found, tuple(runs))
 
 
-def _run(path: Path) -> FinishedRun:
+def _run(path: Path, method: str | None = None) -> FinishedRun:
     folder = RunFolder(path)
     record = folder.read_run_json()
     if record["status"] != "finished":
@@ -154,7 +154,7 @@ def _run(path: Path) -> FinishedRun:
             raise RunFolderError(
                 f"{path / name} lacks {', '.join(lacking)}", "put back a copy of the file, or train again"
             )
-    return FinishedRun(folder, record, metrics)
+    return FinishedRun(folder, method or method_name(record["config"]), record, metrics)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

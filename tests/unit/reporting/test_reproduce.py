@@ -7,7 +7,7 @@ import json
 import yaml
 
 from report_runs import write_run
-from sortal.comparison.cells import plan
+from sortal.comparison.cells import plain_method, plan
 from sortal.reporting.sections.reproduce import _shared
 from sortal.reporting.source import FinishedRun
 from sortal.training.runfolder import RunFolder
@@ -17,23 +17,26 @@ SETTINGS = {
     "instruct": {"epochs": 2, "shots": 1, "model": "a-decoder"},
     "encoder": {"epochs": 4, "model": "an-encoder", "learning_rate": 1e-4},
     "tfidf": {},
+    "head@short": {"epochs": 4, "lora_r": 4, "model": "a-decoder", "keep_layers": 2},
 }
 
 
 def test_shared_settings_are_said_once_and_the_others_under_their_method(tmp_path):
     runs = []
-    for method, own in SETTINGS.items():
+    for name, own in SETTINGS.items():
         folder = write_run(
-            tmp_path / method, ["a", "b"], n=40, method=method, label="intent", split_seed=0, **own
+            tmp_path / name, ["a", "b"], n=40, method=plain_method(name), label="intent", split_seed=0, **own
         )
         record = json.loads((folder / "run.json").read_text())
-        runs.append(FinishedRun(RunFolder(folder), record, json.loads((folder / "metrics.json").read_text())))
+        metrics = json.loads((folder / "metrics.json").read_text())
+        runs.append(FinishedRun(RunFolder(folder), name, record, metrics))
     settings = yaml.safe_load(yaml.safe_dump(_shared(runs)))
     assert settings["label"] == "intent"
     assert settings["model"] == "a-decoder"
     assert settings["encoder.model"] == "an-encoder"
     assert (settings["head.epochs"], settings["instruct.epochs"], settings["encoder.epochs"]) == (4, 2, 4)
     assert "lora_r" not in settings or settings["lora_r"] == 4
+    assert settings["head@short.keep_layers"] == 2
     for cell in plan(settings, list(SETTINGS), 1, tmp_path / "new"):
         (run,) = [run for run in runs if run.method == cell.method]
         assert {**cell.config.model_dump(mode="json"), "out": None} == {**run.record["config"], "out": None}
