@@ -49,19 +49,11 @@ def clusters() -> Iterator[Clusters]:
     made = Clusters()
     yield made
     _, alive = psutil.wait_procs(made.processes(), timeout=10)
-    # Ray's raylet may start its two agents anew in the instant in which it is ended, where nobody finds them: known, and not held against the command.
-    left = [process for process in alive if not _ended(process) and not _agent(process)]
+    left = [process for process in alive if not _ended(process)]
     for process in alive:
         with suppress(psutil.Error):
             process.kill()
     assert not left, "a command that has ended leaves nothing behind"
-
-
-def _agent(process: psutil.Process) -> bool:
-    try:
-        return process.name().startswith(("ray::DashboardA", "ray::RuntimeEnv"))
-    except psutil.Error:
-        return True
 
 
 def _ended(process: psutil.Process) -> bool:

@@ -45,8 +45,10 @@ def ray_engine(
     Raises:
         MissingDependencyError: Ray is not installed.
     """
-    # Read by Ray when it is imported: nothing is reported to anybody.
+    # Read by Ray when it is imported. Nothing is reported to anybody; and a thread that still draws from a data set when the cluster
+    # ends gets an error, where Ray would start a second cluster for it, which nobody ends.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         import ray.data  # noqa: F401
     except ImportError as error:
