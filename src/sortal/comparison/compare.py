@@ -189,7 +189,7 @@ def _run(
                         cell, out / "settings" / f"{cell.name}.yaml", logs[number], tuned
                     )
                     if not console.is_terminal:
-                        console.print(f"{cell.name}: running ({logs[number]})", highlight=False)
+                        console.print(f"{cell.name}: running ({logs[number]})", highlight=False, markup=False)
                 lines = {cells[number].name: last_line(logs[number]) for number in running}
                 live.update(cells_table(records, metric, lines), refresh=True)
                 time.sleep(_POLL_SECONDS)
@@ -200,7 +200,8 @@ def _run(
                         reasons[cell.name] = failure(logs[number]) or f"exit code {code}"
                     records[number] = cell_record(cell, reasons)
                     if not console.is_terminal:
-                        console.print(f"{cell.name}: {_outcome(records[number], metric)}", highlight=False)
+                        outcome = f"{cell.name}: {_outcome(records[number], metric)}"
+                        console.print(outcome, highlight=False, markup=False)
                 if ended:
                     latest = measured()
         except BaseException:

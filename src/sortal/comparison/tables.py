@@ -12,6 +12,7 @@ from rich.text import Text
 from sortal.comparison.results import Comparison, MethodSummary
 from sortal.comparison.units import clock, count, size
 from sortal.evaluation.words import left_out, twins
+from sortal.markdown import safe, table
 
 _SIGNS = {"waiting": "·", "running": "▶", "finished": "✓", "failed": "✗", "stopped": "…"}
 _STYLES = {"running": "bold", "finished": "green", "failed": "red", "waiting": "dim", "stopped": "yellow"}
@@ -211,8 +212,8 @@ def markdown(found: Comparison, command: str) -> str:
     lines = ["# Comparison", "", f"`{command}`", "", *found.advice, ""]
     for title, rows in _sections(found):
         if len(rows) > 1:
-            lines += [f"## {title}", "", _row(rows[0]), "|" + "---|" * len(rows[0]), *map(_row, rows[1:]), ""]
-    failed = [f"- {r['name']}: {r['reason']}" for r in found.cells if r["status"] == "failed"]
+            lines += [f"## {title}", "", *table(rows[0], rows[1:], "l" * len(rows[0])), ""]
+    failed = [f"- {r['name']}: {safe(r['reason'])}" for r in found.cells if r["status"] == "failed"]
     if failed:
         lines += ["## Failed", "", *failed, ""]
     if said := notes(found):
@@ -233,15 +234,16 @@ def _sections(found: Comparison) -> list[tuple[str, list[list[str]]]]:
     ]
 
 
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
 def _filled(title: str, rows: Sequence[Sequence[str]]) -> Table:
-    table = _table(title, rows[0][:1], rows[0][1:])
+    filled = _table(title, rows[0][:1], rows[0][1:])
     for row in rows[1:]:
-        table.add_row(*row)
-    return table
+        filled.add_row(*map(_cell, row))
+    return filled
+
+
+def _cell(words: str) -> Text:
+    """Texts and labels are data: neither "[red]" nor an escape sequence in them is for the terminal."""
+    return Text("".join(c if c.isprintable() else "·" for c in " ".join(words.split())))
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:

@@ -113,13 +113,14 @@ class TerminalProgress:
         if self.console.is_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+            # What is shown may name a template, and "[/INST]" in it is no markup.
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=28),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[left]}"),
+                TextColumn("{task.fields[left]}", markup=False),
                 console=self.console,
                 transient=True,
             )
@@ -138,7 +139,8 @@ class TerminalProgress:
             self._bar.update(self._task, completed=self._done, note=note, left=left)
         elif time.monotonic() - self._said > _PLAIN_SECONDS:
             self._said = time.monotonic()
-            self.console.print(f"{self._what}  {self._done}/{self._total}  {note}  {left}", highlight=False)
+            line = f"{self._what}  {self._done}/{self._total}  {note}  {left}"
+            self.console.print(line, highlight=False, markup=False)
 
     def stop(self) -> None:
         """Take the bar away."""

@@ -126,6 +126,18 @@ def test_slices_and_missed_rows_are_shown_on_one_line_each():
     assert "12 rows that every method misses" in printed(missed_table(FOUND, 5))
 
 
+def test_texts_and_labels_are_words_and_neither_markup_nor_escape_sequences():
+    row = MissedRow("[i]7", "[/b] take <b>this</b> [x](y) \x1b[2J", ["[red]"], {"head": ["a\nb"]})
+    found = replace(FOUND, mistakes=Mistakes(1, [row], []))
+    shown = printed(missed_table(found, 5), width=120)
+    for words in ("[i]7", "[/b] take <b>this</b> [x](y) ·[2J", "[red]", "a b"):
+        assert words in shown
+    assert "\x1b" not in shown
+    line = next(line for line in markdown(found, "").splitlines() if "take" in line)
+    assert r"\<b\>this\</b\> \[x\](y)" in line
+    assert line.endswith(r"| \[red\] | a b |")
+
+
 def test_the_power_note_is_that_of_the_closest_pair():
     close = replace(PAIR, difference=0.004, power="of the closest pair")
     assert "of the closest pair" in notes(replace(FOUND, pairs=[PAIR, close]))
@@ -138,7 +150,7 @@ def test_markdown_holds_command_advice_tables_failures_and_notes():
         "`sortal compare x.csv`",
         FOUND.advice[0],
         "| head | 3 | 0.921 |",
-        "tfidf-0: no | memory",
+        r"tfidf-0: no \| memory",
         *notes(FOUND),
     ):
         assert words in text

@@ -45,6 +45,17 @@ def test_work_without_tokens_shows_no_speed(clock):
     assert written(view) == "svm C=1  4/10    1:00 left\n"
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_brackets_in_a_template_are_shown_and_not_read_as_markup(clock, terminal):
+    view = TerminalProgress(console(terminal))
+    view.start("'[INST] {text} [/INST]' states", 10)
+    clock.now += 40
+    view.advance(4, 0, "[red]")
+    view.stop()
+    assert "'[INST] {text} [/INST]' states" in written(view)
+    assert "[red]" in written(view)
+
+
 def test_a_log_file_gets_a_line_now_and_then_with_speed_in_real_tokens_and_time_left(clock):
     view = TerminalProgress(console(False))
     view.start("training", 100)
