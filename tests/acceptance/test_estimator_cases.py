@@ -144,6 +144,9 @@ def test_the_rows_of_a_group_stay_together(monkeypatch):
     whole, cut = seen[0]
     sides = [{whole.groups[k] for k in cut[part].tolist()} for part in ("train", "dev")]
     assert not sides[0] & sides[1]
+    gaps = [None, float("nan"), ""] * 30
+    SortalClassifier("majority", validation_fraction=0.3).fit(TEXTS, GOLD, groups=gaps)
+    assert 20 <= len(seen[1][1]["dev"]) <= 34, "rows without a group are not one group"
     with pytest.raises(InputError, match="groups has 1 rows, and X 90"):
         SortalClassifier("majority").fit(TEXTS, GOLD, groups=["a"])
 

@@ -45,7 +45,7 @@ class Dataset:
         labels: Sequence[Labels] | None = None,
         *,
         ids: Sequence[str] | None = None,
-        groups: Sequence[str] | None = None,
+        groups: Sequence[str | None] | None = None,
         task: Task | None = None,
         label_names: tuple[str, ...] | None = None,
         source: str = "memory",

@@ -30,12 +30,14 @@ class Answers:
         rows: the labels of every row in the caller's own type; for an indicator matrix the positions of the columns with a 1.
         classes: labels ``[L]``: sorted, or for an indicator matrix its columns in their order.
         dtype: of the indicator matrix.
+        named: whether its columns have names, those of a DataFrame.
     """
 
     form: Form
     rows: list[tuple[Any, ...]]
     classes: npt.NDArray[Any]
     dtype: npt.DTypeLike = np.int64
+    named: bool = False
 
 
 def read_answers(y: Any, n: int, name: str = "y") -> Answers:
@@ -133,8 +135,10 @@ def _indicator(y: npt.NDArray[Any], columns: Any, name: str) -> Answers:
             f"Unknown label type: {name} of shape {y.shape} is no matrix of 0 and 1",
             "give one label per row, an indicator matrix, or a list of labels per row",
         )
-    classes = np.arange(y.shape[1]) if columns is None else np.array(list(columns))
-    return Answers("indicator", [tuple(np.flatnonzero(row).tolist()) for row in y], classes, y.dtype)
+    named = columns is not None
+    classes = np.array(list(columns)) if named else np.arange(y.shape[1])
+    rows = [tuple(np.flatnonzero(row).tolist()) for row in y]
+    return Answers("indicator", rows, classes, y.dtype, named)
 
 
 def _sorted(labels: Iterable[Any], name: str) -> npt.NDArray[Any]:

@@ -25,7 +25,7 @@ from sortal.estimator.guards import numpy_random_kept, refusals, stops
 from sortal.estimator.kept_model import KeptModel
 from sortal.estimator.settings import run_config
 from sortal.estimator.targets import Targets
-from sortal.estimator.texts import TextColumns, read_columns
+from sortal.estimator.texts import TextColumns, is_gap, read_columns
 from sortal.hierarchy.spaces import spelled, tree_space
 from sortal.training.atomic import atomic_folder
 
@@ -116,7 +116,7 @@ class SortalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             y: a label per row; or with several labels an indicator matrix or a list of labels per row.
             X_dev: rows for early stopping, calibration and thresholds; default: ``validation_fraction`` of X.
             y_dev: their labels.
-            groups: rows of one value stay on one side of that split, as rows of one text always do.
+            groups: rows of one value stay on one side of that split, as rows of one text always do; a row with None, NaN or "" belongs to no other.
 
         Raises:
             InputError: X, y or a parameter that cannot be used. SortalError: as `sortal.train`.
@@ -269,7 +269,9 @@ def _dataset(
     rows = Dataset.from_lists(
         columns.join(template, source),
         labels,
-        groups=None if groups is None else [str(group) for group in groups],
+        groups=None
+        if groups is None
+        else [None if is_gap(group) or group == "" else str(group) for group in groups],
         label_names=targets.names,
         source=source,
     )

@@ -33,11 +33,13 @@ class Targets:
         form: how y was given, and how predictions are.
         classes: labels ``[L]`` in the caller's own type and in the order of every score column.
         dtype: of an indicator matrix.
+        named: whether its columns had names.
     """
 
     form: Form
     classes: npt.NDArray[Any]
     dtype: npt.DTypeLike
+    named: bool = False
 
     @classmethod
     def learn(cls, answers: Answers) -> Targets:
@@ -46,7 +48,7 @@ class Targets:
         Raises:
             InputError: one class only, an empty label, or different labels that are the same as text.
         """
-        targets = cls(answers.form, answers.classes, answers.dtype)
+        targets = cls(answers.form, answers.classes, answers.dtype, answers.named)
         if answers.form == "single" and len(targets.names) < 2:
             raise InputError(
                 f"y has 1 class, {targets.names[0]!r}; a classifier needs at least two",
@@ -100,6 +102,11 @@ class Targets:
                 raise InputError(
                     f"y has {len(answers.classes)} columns, and there are {len(self.classes)} labels",
                     "give one column per label, in the order of classes_",
+                )
+            if self.named and answers.named and answers.classes.tolist() != self.classes.tolist():
+                raise InputError(
+                    f"the columns of y are {listed(answers.classes.tolist(), 5)}, and those of fit were {listed(self.classes.tolist(), 5)}",
+                    "give the columns of fit in their order, y[classes_]",
                 )
             return [tuple(self.names[column] for column in row) for row in answers.rows]
         found = answers.classes.tolist()

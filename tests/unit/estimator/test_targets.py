@@ -140,6 +140,19 @@ def test_another_form_than_at_fit_is_refused():
         several.labels(read_answers(MATRIX[:, :2], 3))
 
 
+def test_named_columns_in_another_order_or_of_other_labels_are_refused():
+    frame = pd.DataFrame(MATRIX, columns=["late", "lost", "broken"])
+    targets, labels = learn(frame)
+    for other in (frame[["lost", "late", "broken"]], frame.rename(columns={"lost": "gone"})):
+        with pytest.raises(
+            InputError, match=r"the columns of y are 'l.*, and those of fit were 'late', 'lost'"
+        ):
+            targets.labels(read_answers(other, 3))
+    assert targets.labels(read_answers(frame, 3)) == labels
+    unnamed = learn(MATRIX)[0]
+    assert unnamed.labels(read_answers(frame, 3)) == [("0",), ("1", "2"), ()], "nothing says which is which"
+
+
 def test_no_answer_is_none_among_labels():
     targets, _ = learn([1, 2])
     assert targets.decode(["2", None, "1"]).tolist() == [2, None, 1]
