@@ -14,8 +14,8 @@ from sortal.comparison.cells import Cell, plain_method
 from sortal.comparison.mistakes import Mistakes
 from sortal.comparison.twins import WithoutTwins
 from sortal.evaluation.comparison import MIN_ROWS, PairComparison
-from sortal.evaluation.intervals import percentile_interval
-from sortal.evaluation.label_metrics import LabelMetrics
+from sortal.evaluation.intervals import percentile_interval, unanimous_interval
+from sortal.evaluation.label_metrics import SHARES, LabelMetrics
 from sortal.evaluation.paired import resample_runs, resampled_difference, run_values
 from sortal.evaluation.predictions import Predictions, read_predictions
 from sortal.evaluation.significance import compare_pairs
@@ -181,6 +181,8 @@ def _value(
     points = run_values(systems, metric)
     if systems[0].n < MIN_ROWS:
         return float(points.mean()), None
+    if metric in SHARES[systems[0].task] and (points == points[0]).all() and points[0] in (0.0, 1.0):
+        return float(points[0]), unanimous_interval(points[0] == 1.0, systems[0].n)
     nothing = np.zeros(1), np.zeros((1, n_resamples))
     draws = resampled_difference((points, resample_runs(systems, metric, n_resamples, seed)), nothing, seed)
     # A normal-tailed part for seeds may reach beyond what a share can be.

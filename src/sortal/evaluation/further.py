@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.errors import ConfigError, DataError
-from sortal.evaluation.intervals import bootstrap, percentile_interval, unanimous_interval
+from sortal.evaluation.intervals import bootstrap, percentile_interval, share_interval
 from sortal.evaluation.scores import Floats, LabelNames, check_gold, check_scores
 
 MAIN_WEIGHT = 2.0
@@ -115,8 +115,10 @@ def _intervals(
     )
     intervals = {}
     for name, estimate in point.items():
-        unanimous = name != "preferential" and estimate in (0.0, 1.0)
-        interval = unanimous_interval(estimate == 1.0, n) if unanimous else percentile_interval(values[name])
+        if name == "preferential":
+            interval = percentile_interval(values[name])
+        else:
+            interval = share_interval(values[name], estimate, n)
         if interval is not None:
             intervals[name] = interval
     return intervals

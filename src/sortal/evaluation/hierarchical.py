@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from sortal.evaluation.counts import LabelIndicators, f1_averages, ratio
-from sortal.evaluation.intervals import bootstrap, percentile_interval, unanimous_interval
+from sortal.evaluation.intervals import bootstrap, percentile_interval, share_interval
 from sortal.evaluation.scores import Floats, Task
 from sortal.hierarchy.tree import LabelTree
 
@@ -65,9 +65,11 @@ def tree_figures(
     def interval(name: str, n_rows: int = 0) -> list[float] | None:
         if name not in resampled or np.isnan(point[name]):
             return None
-        if n_rows and point[name] in (0.0, 1.0):
-            return unanimous_interval(point[name] == 1.0, n_rows)
-        return percentile_interval(resampled[name])
+        return (
+            share_interval(resampled[name], point[name], n_rows)
+            if n_rows
+            else percentile_interval(resampled[name])
+        )
 
     intervals = {name: found for name in HEADLINES if (found := interval(name)) is not None}
     levels = []

@@ -70,6 +70,13 @@ def basic_interval(values: Floats, estimate: float, level: float = LEVEL) -> lis
     return [min(estimate, max(0.0, 2 * estimate - outer[1])), max(estimate, 2 * estimate - outer[0])]
 
 
+def share_interval(values: Floats, estimate: float, n: int, level: float = LEVEL) -> list[float] | None:
+    """Of a share of ``n`` rows: the percentile interval, or where all rows agree `unanimous_interval`."""
+    if estimate in (0.0, 1.0):
+        return unanimous_interval(estimate == 1.0, n, level)
+    return percentile_interval(values, level)
+
+
 def unanimous_interval(all_right: bool, n: int, level: float = LEVEL) -> list[float]:
     """Clopper–Pearson interval of a share when all ``n`` rows agree, where resampling would claim certainty."""
     bound = ((1 - level) / 2) ** (1 / n)

@@ -21,6 +21,8 @@ LABEL_METRICS: dict[Task, tuple[str, ...]] = {
     "single": ("accuracy", "f1_micro", "f1_macro", "f1_weighted"),
     "multi": ("f1_micro", "f1_macro", "f1_weighted", "f1_samples", "subset_accuracy"),
 }
+# Those that are 1 (or 0) exactly when every row is right (or none is): micro-F1 of one label per row is accuracy, or close to it.
+SHARES: dict[Task, tuple[str, ...]] = {"single": ("accuracy", "f1_micro"), "multi": ("subset_accuracy",)}
 
 
 @dataclass(frozen=True)

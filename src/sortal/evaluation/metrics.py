@@ -15,15 +15,14 @@ from sortal.evaluation.counts import f1, ratio
 from sortal.evaluation.decision import ABSTAINED, Decision, coverage_rows
 from sortal.evaluation.frequency import PROPENSITY_A, PROPENSITY_B, LabelFrequencies, bands
 from sortal.evaluation.hierarchical import tree_figures
-from sortal.evaluation.intervals import basic_interval, bootstrap, percentile_interval, unanimous_interval
-from sortal.evaluation.label_metrics import LabelMetrics
+from sortal.evaluation.intervals import basic_interval, bootstrap, percentile_interval, share_interval
+from sortal.evaluation.label_metrics import SHARES, LabelMetrics
 from sortal.evaluation.ranked import MANY, Ranked, ranked
 from sortal.evaluation.ranking import Rankings
 from sortal.evaluation.scores import Floats, LabelNames, Task, check_gold, check_scores, row_blocks
 
 MAX_CONFUSIONS = 50
 _RANKING_BUDGET = 600_000_000
-_SHARES = ("accuracy", "subset_accuracy", "coverage")
 
 
 def evaluate(
@@ -87,7 +86,7 @@ def evaluate(
     result.update(point)
     result["labels_without_rows"] = sum(1 for e in per_label if not e["support"] and not e["predicted"])
     result["intervals"], result["interval_method"] = _intervals(
-        statistics, point, rankings, len(scores), n_resamples, seed
+        statistics, point, rankings, _shares(rows, task), len(scores), n_resamples, seed
     )
     if frequencies is not None and (task == "multi" or len(names) > MANY):
         of_label = [np.array([entry[key] for entry in per_label]) for key in ("support", "f1")]
@@ -210,10 +209,23 @@ def _statistics(
     return statistics
 
 
+def _shares(rows: _Rows, task: Task) -> dict[str, int]:
+    """The figures that are shares of rows, and of how many."""
+    n = len(rows.predicted)
+    if task == "multi":
+        return dict.fromkeys(SHARES[task], n)
+    answered = int((rows.predicted != ABSTAINED).sum())
+    return {
+        **dict.fromkeys((*SHARES[task], "coverage", *rows.ranked.names), n),
+        "selective_accuracy": answered,
+    }
+
+
 def _intervals(
     statistics: Callable[[Floats, bool], dict[str, Floats]],
     point: dict[str, float | None],
     rankings: Rankings | None,
+    shares: dict[str, int],
     n: int,
     n_resamples: int,
     seed: int,
@@ -235,9 +247,10 @@ def _intervals(
     for name, estimate in point.items():
         if estimate is None:
             continue
-        if name in _SHARES and estimate in (0.0, 1.0):
-            interval: list[float] | None = unanimous_interval(estimate == 1.0, n)
-            method += f"; {name}: Clopper–Pearson, because all rows agree"
+        interval: list[float] | None
+        if name in shares:
+            interval = share_interval(values[name], estimate, shares[name])
+            method += f"; {name}: Clopper–Pearson, because all rows agree" * (estimate in (0.0, 1.0))
         elif name == "ece":
             interval = basic_interval(values[name], estimate)
         else:

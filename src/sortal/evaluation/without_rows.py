@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sortal.evaluation.intervals import bootstrap, percentile_interval
-from sortal.evaluation.label_metrics import LabelMetrics
+from sortal.evaluation.intervals import bootstrap, percentile_interval, share_interval
+from sortal.evaluation.label_metrics import SHARES, LabelMetrics
 from sortal.evaluation.scores import Floats, Task
 
 Answers = tuple[NDArray[Any], NDArray[Any]]
@@ -77,7 +77,10 @@ def without_rows(
         found["figures"][name] = value
         found["differences"][name] = {"value": float(whole[name][0]) - value, "interval": None}
         if draws:
-            found["intervals"][name] = percentile_interval(draws[name])
+            share = name in SHARES[task]
+            found["intervals"][name] = (
+                share_interval(draws[name], value, len(kept)) if share else percentile_interval(draws[name])
+            )
             found["differences"][name]["interval"] = percentile_interval(draws[f"all {name}"])
     return found
 

@@ -216,6 +216,15 @@ def test_no_wrong_row_does_not_claim_certainty():
     assert high == 1
     assert 0.8 < low < 0.9
     assert "Clopper" in result["interval_method"]
+    assert result["intervals"]["f1_micro"] == [low, high], "with one label per row it is the same figure"
+
+
+def test_no_wrong_answer_does_not_claim_certainty_about_those_that_are_given():
+    scores = np.array([[4.0, 0.0], [0.0, 4.0]] * 10 + [[0.0, 0.1]] * 30)
+    gold = np.array([0, 1] * 10 + [0] * 30)
+    result = evaluate(scores, gold, Decision("single", abstain_below=0.9), space(2, "single"))
+    assert result["selective_accuracy"] == 1
+    assert result["intervals"]["selective_accuracy"] == pytest.approx([0.025 ** (1 / 20), 1.0])
 
 
 def test_few_map_resamples_are_said_aloud(monkeypatch):

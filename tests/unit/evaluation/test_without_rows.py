@@ -53,6 +53,15 @@ def test_rows_that_are_always_right_add_what_they_are():
     assert added["interval"][0] > 0.05
 
 
+def test_no_wrong_row_among_those_that_remain_does_not_claim_certainty():
+    gold, _, _, predicted = answered("single")
+    predicted[100:] = gold[100:]
+    found = without_rows([(gold, predicted)], 4, "single", np.arange(100), n_resamples=50)
+    assert found["figures"]["accuracy"] == 1
+    for name in ("accuracy", "f1_micro"):
+        assert found["intervals"][name] == pytest.approx([0.025 ** (1 / 100), 1.0])
+
+
 def test_nothing_left_out_changes_nothing():
     gold, _, _, predicted = answered("single")
     found = without_rows([(gold, predicted)], 4, "single", np.zeros(0, np.int64), n_resamples=20)
@@ -83,4 +92,4 @@ def test_resamples_without_a_remaining_row_are_left_out():
     gold, predicted = np.array([0, 1, 0]), np.array([0, 1, 1])
     found = without_rows([(gold, predicted)], 2, "single", np.array([0, 1]), n_resamples=200)
     assert found["figures"]["accuracy"] == 0
-    assert found["intervals"]["accuracy"] == [0.0, 0.0]
+    assert found["intervals"]["f1_macro"] == [0.0, 0.0]
