@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -23,8 +24,8 @@ def canonical_names(
     """Label string for every distinct value.
 
     In a column of numbers "1", 1 and 1.0 are one label ("1"); numbers that are not whole are left as written, and so is
-    "01". In a text column only the spaces around a label go, and that is said; spellings that differ in case only
-    stay different labels, with a warning. Booleans become "true" / "false".
+    "01". In a text column only the spaces around a label go, and that is said; spellings that differ in case only, or look
+    the same, stay different labels, with a warning. Booleans become "true" / "false".
 
     Args:
         values: (type, value) → rows.
@@ -49,7 +50,7 @@ def canonical_names(
         return names
     if {name.casefold() for name in distinct} <= _BOOLEANS:
         return {key: name.casefold() for key, name in stripped.items()}
-    _warn_of_case_twins(distinct, where, say)
+    _warn_of_twins(distinct, where, say)
     if null := sorted(name for name in distinct if name.casefold() in _NULLS):
         say(
             f"warning: {where}: {listed(null)} is read as a label; leave the cell empty if it means no label."
@@ -71,13 +72,25 @@ def _whole(name: str) -> str:
     return "0" if whole == "-0" else whole
 
 
-def _warn_of_case_twins(names: set[str], where: str, say: Say) -> None:
-    twins: dict[str, list[str]] = defaultdict(list)
+def _warn_of_twins(names: set[str], where: str, say: Say) -> None:
+    by_case: dict[str, list[str]] = defaultdict(list)
+    by_look: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
-        twins[name.casefold()].append(name)
-    found = [group for group in twins.values() if len(group) > 1]
-    if found:
+        by_case[name.casefold()].append(name)
+        by_look[_look(name)].append(name)
+    if found := [group for group in by_case.values() if len(group) > 1]:
         shown = "; ".join(listed(group) for group in found[:5])
         say(
             f"warning: {where}: labels that differ only in upper and lower case stay different labels: {shown}."
         )
+    if found := [group for group in by_look.values() if len(group) > 1]:
+        shown = "; ".join(", ".join(map(ascii, group)) for group in found[:5])
+        say(
+            f"warning: {where}: labels that look the same are written in different characters and stay different labels: {shown}."
+        )
+
+
+def _look(name: str) -> str:
+    """What a label looks like: without invisible characters, in composed letters and plain spaces."""
+    seen = "".join(c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c) != "Cf")
+    return " ".join(seen.split())

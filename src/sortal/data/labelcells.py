@@ -206,7 +206,7 @@ def _items(cell: Any, as_text: Callable[[str], list[Any]]) -> list[Any]:
             raise DataError(f"holds the object {shortened(cell)}; only objects of 0/1 flags are labels")
         return [str(name) for name, value in cell.items() if value == 1]
     if isinstance(cell, (list, tuple)):
-        return [_scalar(item) for item in cell if not is_missing(item) and item != ""]
+        return [_scalar(item) for item in cell if not is_missing(item) and str(item).strip()]
     return [_scalar(cell)]
 
 
@@ -221,13 +221,14 @@ def _scalar(item: Any) -> Any:
 
 
 def _indicator_length(items: list[list[Any]]) -> int:
-    """Length of the 0/1 vectors when every cell is one, else 0: lists of labels do not repeat a label."""
+    """Length of the 0/1 vectors when every cell is one, else 0: lists do not repeat a label, nor turn the same two round."""
     lengths = {len(cell) for cell in items}
     if len(lengths) != 1 or min(lengths) < 2:
         return 0
     flags = all(item in (0, 1) and not isinstance(item, str) for cell in items for item in cell)
     repeats = any(len(set(cell)) < len(cell) for cell in items)
-    return lengths.pop() if flags and repeats else 0
+    turned = {tuple(cell) for cell in items} == {(0, 1), (1, 0)}
+    return lengths.pop() if flags and (repeats or turned) else 0
 
 
 def _require_one(book: CellBook, items: list[list[Any]], source: str, column: str) -> None:

@@ -92,8 +92,20 @@ def test_indicator_vectors_are_labels_by_position(write, heard):
     assert heard.about("0/1 vectors of length 3")
 
 
+def test_one_of_two_flags_is_a_vector_too(write, heard):
+    cells = [[0, 1], [1, 0], [0, 1]]
+    for file in (write("a.jsonl", as_jsonl(cells)), write("a.csv", as_csv(map(str, cells)))):
+        assert read(file, say=heard).labels == [("1",), ("0",), ("1",)], "and not both labels in every row"
+    assert heard.about("0/1 vectors of length 2")
+
+
 def test_lists_of_distinct_zero_and_one_stay_labels(write, heard):
-    assert read(write("a.jsonl", as_jsonl([[0, 1], [1, 0]])), say=heard).labels == [("0", "1"), ("1", "0")]
+    assert read(write("a.jsonl", as_jsonl([[0, 1], [0, 1]])), say=heard).labels == [("0", "1")] * 2
+    assert read(write("b.jsonl", as_jsonl([[0, 1], [1]])), say=heard).labels == [("0", "1"), ("1",)]
+
+
+def test_blank_items_of_a_list_are_no_labels(write, heard):
+    assert read(write("a.jsonl", as_jsonl([["a", "", " "], ["\t"]])), say=heard).labels == [("a",), ()]
 
 
 def test_nested_list_names_row_and_column(write, heard):
@@ -187,6 +199,19 @@ def test_stripped_spaces_and_case_twins_are_said(write, heard):
     read(write("a.csv", as_csv(["ja ", "ja", "Ja"])), say=heard)
     assert heard.about("spaces around labels removed in 1 row (for example 'ja ')")
     assert heard.about("'Ja', 'ja'")
+
+
+@pytest.mark.parametrize("twin", ["cafe\u0301", "caf\u00e9\u200f", "\ufeffcaf\u00e9"])
+def test_labels_that_only_look_the_same_are_said(write, heard, twin):
+    data = read(write("a.csv", as_csv(["caf\u00e9", twin, "tea"])), say=heard)
+    assert data.labels == [("caf\u00e9",), (twin,), ("tea",)]
+    assert heard.about("labels that look the same are written in different characters")
+    assert heard.about(ascii(twin))
+
+
+def test_labels_that_look_different_are_not_said_to_look_alike(write, heard):
+    read(write("a.csv", as_csv(["a b", "a_b", "ab", "\ufb01x", "fix"])), say=heard)
+    assert not heard.about("look the same")
 
 
 def test_missing_labels_in_a_single_label_task_name_the_first_five_rows(write, heard):
