@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 
 from sortal.data.records import Batch
 from sortal.data.textcells import clean, is_missing
+from sortal.errors import DataError
 from sortal.training.atomic import atomic_file
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+_MIXED = "write .jsonl or .csv"
 Batches = Callable[[], Iterator[Batch]]
 
 
@@ -28,7 +30,7 @@ def write_table(path: Path, columns: Sequence[str], batches: Batches) -> None:
         batches: gives the rows from the start; Parquet, whose types all rows decide, asks twice.
 
     Raises:
-        ResourceError: the file cannot be written; an earlier version is intact.
+        ResourceError: the file cannot be written; an earlier version is intact. DataError: a column of several types, for Parquet.
     """
     kind = path.suffix.lower()
     with atomic_file(path) as temporary:
@@ -62,16 +64,28 @@ def _jsonl(path: Path, batches: Iterator[Batch]) -> None:
 
 
 def _parquet(path: Path, columns: Sequence[str], batches: Batches) -> None:
-    schema = pa.unify_schemas(
-        [_table(batch, columns).schema for batch in batches()], promote_options="permissive"
-    )
+    try:
+        schema = pa.unify_schemas(
+            [_table(batch, columns).schema for batch in batches()], promote_options="permissive"
+        )
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"a column of a Parquet file has one type: {error}", _MIXED) from None
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in batches():
             writer.write_table(_table(batch, columns).cast(schema))
 
 
 def _table(batch: Batch, columns: Sequence[str]) -> pa.Table:
-    return pa.table({name: pa.array(batch.columns.get(name) or [None] * batch.size) for name in columns})
+    return pa.table({name: _array(name, batch.columns.get(name) or [None] * batch.size) for name in columns})
+
+
+def _array(name: str, values: Sequence[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(
+            f"a column of a Parquet file has one type, and {name!r} holds several: {error}", _MIXED
+        ) from None
 
 
 def _written(cell: Any) -> str:

@@ -71,7 +71,7 @@ class JsonLinesFile(_JsonRecords):
                     continue
                 row += 1
                 try:
-                    record = json.loads(text)
+                    record = json.loads(text, object_pairs_hook=_object)
                 except json.JSONDecodeError as error:
                     nul = " (NUL byte)" if "\0" in text else ""
                     problems.add(row, f"is not JSON: {error.msg} at column {error.colno:,}{nul}", line)
@@ -82,6 +82,8 @@ class JsonLinesFile(_JsonRecords):
                 if not isinstance(record, dict):
                     problems.add(row, f"is not a JSON object but {shortened(record)}", line)
                     continue
+                if isinstance(record, _Twice):
+                    problems.add(row, record.what, line)
                 yield line, record, len(text)
 
 
@@ -109,7 +111,7 @@ class JsonDocumentFile(_JsonRecords):
         yield from ((1, record, 200) for record in rows)
 
     def _array(self, stream: TextIO, problems: RowProblems) -> Iterator[Record]:
-        decoder, buffer, position = json.JSONDecoder(), "", 0
+        decoder, buffer, position = json.JSONDecoder(object_pairs_hook=_object), "", 0
         line, row, step, ended = 1, 0, _STEP, False
         while True:
             while position < len(buffer) and buffer[position] in " \t\r\n,":
@@ -133,10 +135,28 @@ class JsonDocumentFile(_JsonRecords):
             start, length = line, end - position
             line += buffer.count("\n", position, end)
             position = end
+            if isinstance(record, _Twice):
+                problems.add(row, record.what, start)
             if isinstance(record, dict):
                 yield start, record, length
             else:
                 problems.add(row, f"is not a JSON object but {shortened(record)}", start)
+
+
+class _Twice(dict[str, Any]):
+    """An object that names a key twice, of which one value would be lost."""
+
+    what = ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    names = [name for name, _ in pairs]
+    twice = _Twice(found)
+    twice.what = f"has the key {next(name for name in names if names.count(name) > 1)!r} twice"
+    return twice
 
 
 def open_json(path: Path, name: str, say: Say) -> RecordSource:

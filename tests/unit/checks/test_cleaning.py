@@ -11,7 +11,7 @@ import pytest
 from sortal.checks.check import check
 from sortal.checks.labelcells import renamed
 from sortal.data.reading import read
-from sortal.errors import ConfigError, ResourceError
+from sortal.errors import ConfigError, DataError, ResourceError
 
 ROWS = [
     ("1", "good one", "joy", "x"),
@@ -113,6 +113,21 @@ def test_typed_columns_and_lists_survive_in_parquet_and_jsonl(tmp_path):
     assert pq.read_table(tmp_path / "clean.parquet")["number"].to_pylist() == [1, None, 4]
     lines = (tmp_path / "clean.jsonl").read_text().splitlines()
     assert json.loads(lines[1]) == {"text": "other", "labels": ["Joy"]}
+
+
+@pytest.mark.parametrize("numbers", [5, 1_500])  # in one batch of rows, or in two
+def test_a_column_of_several_types_is_no_parquet_column_and_that_is_said(tmp_path, numbers):
+    kinds = [1] * numbers + ["one"] * 5
+    lines = [json.dumps({"text": f"text {i}", "label": kind}) for i, kind in enumerate(kinds)]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"one type.*label.*\n→ write \.jsonl or \.csv"):
+        check(
+            tmp_path / "data.jsonl",
+            only="duplicates",
+            fix=tmp_path / "clean.parquet",
+            say=lambda line: None,
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
 
 
 def test_one_label_per_line_of_fasttext_stays_one_label(tmp_path):

@@ -34,6 +34,16 @@ def test_raw_nul_is_refused_with_its_row_and_an_escaped_one_is_text(write, heard
     ]
 
 
+def test_a_key_that_a_row_has_twice_is_refused_and_not_one_value_of_it_lost(write, heard):
+    lines = ['{"text": "a", "label": "x"}', '{"text": "b", "label": "x", "text": "c"}']
+    with pytest.raises(DataError, match=r"row 2 \(line 2\): has the key 'text' twice"):
+        JsonLinesFile(write("a.jsonl", "\n".join(lines)), "a.jsonl", heard)
+    with pytest.raises(DataError, match=r"row 2 \(line 2\): has the key 'text' twice"):
+        open_json(write("a.json", "[" + ",\n".join(lines) + "]"), "a.json", heard)
+    inside = '{"text": "a", "about": {"k": 1, "k": 2}}'  # nobody reads it
+    assert records(JsonLinesFile(write("b.jsonl", inside), "b", heard))[0]["text"] == "a"
+
+
 def test_keys_that_appear_late_are_found(write, heard):
     lines = [{"text": "a"}] * 1_500 + [{"text": "b", "label": "x"}]
     source = JsonLinesFile(write("a.jsonl", "\n".join(map(json.dumps, lines))), "a", heard)
