@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from sortal.data.problems import counted, listed
 from sortal.data.records import Say
@@ -16,10 +16,24 @@ _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?")
 _INTEGRAL = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
 _NULLS = {"null", "nan", "none", "n/a", "na", "<na>", "nil", "-"}
 _BOOLEANS = {"true", "false"}
+Spelling = Literal["numbers", "booleans", "names"]
+
+
+def spelling_of(values: Mapping[tuple[type, Any], int]) -> Spelling:
+    """What the labels of a column are, taken together: another file of the same labels may hold some of them only."""
+    distinct = {_written(value).strip() for _, value in values}
+    if all(map(_NUMBER.fullmatch, distinct)):
+        return "numbers"
+    return "booleans" if {name.casefold() for name in distinct} <= _BOOLEANS else "names"
 
 
 def canonical_names(
-    values: Mapping[tuple[type, Any], int], where: str, say: Say, *, keep: bool = False
+    values: Mapping[tuple[type, Any], int],
+    where: str,
+    say: Say,
+    *,
+    keep: bool = False,
+    spelling: Spelling | None = None,
 ) -> dict[tuple[type, Any], str]:
     """Label string for every distinct value.
 
@@ -30,6 +44,7 @@ def canonical_names(
     Args:
         values: (type, value) → rows.
         keep: the names are declared; change nothing.
+        spelling: of the file whose labels these are; None: as `spelling_of` these.
     """
     names = {key: _written(key[1]) for key in values}
     if keep:
@@ -42,14 +57,17 @@ def canonical_names(
             f"{where}: spaces around labels removed in {counted(rows, 'row')} (for example {names[spaced[0]]!r})."
         )
     distinct = set(stripped.values())
-    if all(map(_NUMBER.fullmatch, distinct)):
+    spelling = spelling or spelling_of(values)
+    if spelling == "numbers":
         names = {key: _whole(name) for key, name in stripped.items()}
         merged = sorted(name for name in distinct if _whole(name) != name)
         if merged and any(isinstance(key[1], str) for key in values):
             say(f"{where}: numbers such as {merged[0]!r} are the label {_whole(merged[0])!r}.")
         return names
-    if {name.casefold() for name in distinct} <= _BOOLEANS:
-        return {key: name.casefold() for key, name in stripped.items()}
+    if spelling == "booleans":
+        return {
+            key: name.casefold() if name.casefold() in _BOOLEANS else name for key, name in stripped.items()
+        }
     _warn_of_twins(distinct, where, say)
     if null := sorted(name for name in distinct if name.casefold() in _NULLS):
         say(

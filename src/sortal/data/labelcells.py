@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sortal.data.canonical import canonical_names
+from sortal.data.canonical import Spelling, canonical_names, spelling_of
 from sortal.data.delimiters import infer_delimiter, split_cell
 from sortal.data.literals import is_bracketed, parse_bare_list, parse_list, written_as_lists
 from sortal.data.problems import RowProblems, counted, shortened
@@ -70,6 +70,7 @@ class Interpretation:
     labels: list[Labels]
     task: Task
     delimiter: str | None
+    spelling: Spelling | None
 
 
 def interpret(
@@ -79,6 +80,7 @@ def interpret(
     *,
     task: Task | None,
     delimiter: str | None,
+    spelling: Spelling | None = None,
     names_given: bool,
     lists_are_format: bool,
     say: Say,
@@ -88,6 +90,7 @@ def interpret(
     Args:
         task: as given, or None to infer it.
         delimiter: as given; None infers it; ``""`` never splits.
+        spelling: of the file that is read alike; None infers it.
         names_given: the values are declared names (hub ClassLabel) and are left exactly as they are.
         lists_are_format: lists are how the format writes even one label (fastText), so they say nothing about the task.
 
@@ -117,7 +120,9 @@ def interpret(
     for cell, count in zip(items, book.counts().tolist(), strict=True):
         for item in cell:
             scalars[(type(item), item)] += count
-    names = canonical_names(scalars, f"{source}, column {column!r}", say, keep=names_given)
+    spelling = None if names_given else spelling or spelling_of(scalars)
+    where = f"{source}, column {column!r}"
+    names = canonical_names(scalars, where, say, keep=names_given, spelling=spelling)
     labels = [tuple(dict.fromkeys(names[(type(item), item)] for item in cell)) for cell in items]
     distinct = len(set(labels))
     if task == "single" and len(book.codes) >= 50 and distinct > 0.5 * len(book.codes):
@@ -133,7 +138,7 @@ def interpret(
             say(
                 f"{source}: {counted(empty, 'row')} without any label in column {column!r}; kept as rows with no label."
             )
-    return Interpretation(labels, task, delimiter if delimiter or listlike else "")
+    return Interpretation(labels, task, delimiter if delimiter or listlike else "", spelling)
 
 
 def _split(

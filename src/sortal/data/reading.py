@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sortal.data.canonical import Spelling
 from sortal.data.columns import Selection, select
 from sortal.data.dataset import Dataset
 from sortal.data.files import open_source
@@ -33,6 +34,7 @@ def read(
     label: str | None = None,
     label_columns: Sequence[str] = (),
     label_delimiter: str | None = None,
+    label_spelling: Spelling | None = None,
     level_columns: Sequence[str] = (),
     id: str | None = None,
     group: str | None = None,
@@ -49,6 +51,7 @@ def read(
         label: label column; found by name when None.
         label_columns: wide 0/1 columns, one per label; their order is the label order.
         label_delimiter: separates several labels in one cell; None infers it, ``""`` never splits.
+        label_spelling: of the file that this one is read like (`Schema`); None infers it.
         level_columns: one column per level of a tree of labels, the top one first; a row's label is its last name.
         id: column with a row id; default the 1-based row number.
         group: column whose equal values stay in one split.
@@ -88,8 +91,9 @@ def read(
         table = spool.mapped("rows", _row_schema(chosen), _rows(records, chosen, joiner, book))
         joiner.report(say)
         schema = Schema(
-            chosen.text, text_template, label, tuple(label_columns), label_delimiter, id, group, None
-        )
+            chosen.text, text_template, label, tuple(label_columns), label_delimiter, id, group, None,
+            label_spelling=label_spelling,
+        )  # fmt: skip
         names: tuple[str, ...] | None = None
         parent_of: dict[str, str | None] | None = None
         if level_columns and chosen.label_columns:
@@ -186,13 +190,20 @@ def _labels(
         chosen.label,
         task=task,
         delimiter="" if names else schema.label_delimiter,
+        spelling=schema.label_spelling,
         names_given=names is not None,
         lists_are_format=records.lists_are_format,
         say=say,
     )
     return (
         found.labels,
-        replace(schema, label=chosen.label, label_delimiter=found.delimiter, task=found.task),
+        replace(
+            schema,
+            label=chosen.label,
+            label_delimiter=found.delimiter,
+            label_spelling=found.spelling,
+            task=found.task,
+        ),
         names,
     )
 

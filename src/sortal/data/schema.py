@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from sortal.data.canonical import Spelling
+
 Task = Literal["single", "multi"]
 _TUPLES = ("text", "label_columns", "level_columns")
 
@@ -13,7 +15,8 @@ _TUPLES = ("text", "label_columns", "level_columns")
 class Schema:
     """The resolved reading of a file. ``read(other_file, **schema.arguments())`` reads another file the same way.
 
-    ``label_delimiter`` is None when cells hold lists, and ``""`` when a cell is one label as it stands.
+    ``label_delimiter`` is None when cells hold lists, and ``""`` when a cell is one label as it stands. ``label_spelling`` is what all labels
+    of the file together are: "1.0" is "1" where all are numbers, also in a file that has no others.
     """
 
     text: tuple[str, ...] = ("text",)
@@ -25,10 +28,13 @@ class Schema:
     group: str | None = None
     task: Task | None = None
     level_columns: tuple[str, ...] = ()
+    label_spelling: Spelling | None = None
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments for `sortal.data.reading.read`; without ``group``, which only matters for splitting."""
-        names = ("text", "text_template", "label", "label_columns", "label_delimiter", "level_columns", "id")
+        names = (
+            "text", "text_template", "label", "label_columns", "label_delimiter", "label_spelling", "level_columns", "id",
+        )  # fmt: skip
         return {name: getattr(self, name) for name in names} | {"task": self.task or "auto"}
 
     def to_json(self) -> dict[str, Any]:

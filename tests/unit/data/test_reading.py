@@ -107,6 +107,27 @@ def test_memory_stays_far_below_the_size_of_the_file(write, heard, kind):
     assert pa.total_allocated_bytes() - arrow < 0.1 * size
 
 
+@pytest.mark.parametrize(
+    ("train", "other"),
+    [
+        (["True", "False", "Unknown"], ["True", "False"]),
+        (["1.0", "2.0", "other"], ["1.0", "2.0"]),
+        (["1", "2"], ["1.0", "2.0"]),
+        (["True", "False"], ["TRUE", "false"]),
+    ],
+)
+def test_another_file_with_some_of_the_labels_spells_them_as_the_first(write, heard, train, other):
+    def lines(labels):
+        return "text,label\n" + "".join(f"t{i},{label}\n" for i, label in enumerate(labels))
+
+    first = read(write("train.csv", lines(train)), say=heard)
+    again = Schema.from_json(json.loads(json.dumps(first.schema.to_json())))
+    second = read(write("test.csv", lines(other)), **again.arguments(), say=heard)
+    assert second.labels == first.labels[:2]
+    third = read(write("more.csv", lines([*other, "new"])), **again.arguments(), say=heard)
+    assert third.labels == [*first.labels[:2], ("new",)], "a label that is new changes no other"
+
+
 def test_schema_survives_json():
     schema = Schema(("a", "b"), "{a} {b}", None, ("x", "y"), None, "id", "g", "multi")
     assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
