@@ -94,14 +94,15 @@ class TextJoiner:
             texts = [build(position) for position in range(batch.size)]
         columns = list(cells.values())
         self.missing += sum(
-            all(column[position] is None for column in columns) for position in range(batch.size)
+            all(not (value := column[position]) or value.isspace() for column in columns)
+            for position in range(batch.size)
         )
         return texts
 
     def report(self, say: Say) -> None:
         """Say what was repaired."""
         if self.missing:
-            say(f"{self.source}: {counted(self.missing, 'row')} without text; kept as empty text.")
+            say(f"warning: {self.source}: {counted(self.missing, 'row')} without text; kept as empty text.")
         if self.repaired_count:
             rows = ", ".join(f"{row:,}" for row in self.repaired)
             say(

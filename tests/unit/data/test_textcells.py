@@ -5,6 +5,7 @@ import json
 import pytest
 
 from sortal.data.reading import read
+from sortal.data.records import only_warnings
 from sortal.data.textcells import parse_template
 from sortal.errors import ConfigError, DataError
 
@@ -23,6 +24,16 @@ def test_several_columns_are_joined_by_line_and_empty_ones_left_out(write, heard
         ),
     )
     assert read(path, text=["t", "b"], say=heard).texts == ["T\nB", "only", ""]
+
+
+def test_blank_cells_of_a_csv_are_rows_without_text_as_nulls_are_and_said_of_every_file(write, heard):
+    path = write("a.csv", 'text,more,label\n,,x\n"  ",\t,y\nsome,,x\n,words,y\n')
+    read(path, text=["text", "more"], say=heard)
+    assert heard.about("a.csv: 2 rows without text")
+    heard.clear()
+    read(path, text=["text"], say=only_warnings(heard))
+    assert heard.about("warning:")
+    assert heard.about("a.csv: 3 rows without text")
 
 
 def test_template_joins_columns_in_its_own_words(write, heard):
