@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sortal.comparison.cells import plain_method
+from sortal.comparison.cells import BLENDED, plain_method
 from sortal.config import applies
 from sortal.reporting.blocks import Code, Section, Words
 from sortal.reporting.settings import changed
@@ -55,4 +55,16 @@ def _shared(runs: Sequence[FinishedRun]) -> dict[str, Any]:
         # What is said of all methods does not reach every one: an encoder's model is its own, for example.
         rest = [method for method in own if name in own[method] and not (together and method in having)]
         settings |= {f"{method}.{name}": own[method][name] for method in rest}
+    for run in runs:
+        form = run.method.removesuffix(BLENDED)
+        if "@" in form and not any(name.startswith((f"{form}.", f"{run.method}.")) for name in settings):
+            # All of its own settings are the defaults, which `compare` wants to be told.
+            settings |= {f"{form}.{name}": run.record["config"][name] for name in _told_apart(run, settings)}
     return settings
+
+
+def _told_apart(run: FinishedRun, settings: dict[str, Any]) -> list[str]:
+    """Settings that ``run`` has and that other runs of its method were given, or else one that every method has."""
+    plain = plain_method(run.method)
+    given = [name.partition(".")[2] for name in settings if name.startswith((f"{plain}.", f"{plain}@"))]
+    return [name for name in dict.fromkeys(given) if applies(name, plain)] or ["temperature_scaling"]
