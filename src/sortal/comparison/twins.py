@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sortal.checks.twins import Twins
+from sortal.evaluation.comparison import MIN_ROWS
 from sortal.evaluation.predictions import Predictions
 from sortal.evaluation.without_rows import without_rows
 
@@ -16,8 +17,8 @@ class WithoutTwins:
     """The compared metric on the test rows that have no twin; everything is empty where no row has one.
 
     n: rows that remain; rows: those with a twin, equal and near of them; near_checked: whether near-duplicates were looked for.
-    values, intervals: method → the mean over its runs and its 95 % interval over rows; added, added_intervals: what the
-    twins add to it.
+    values, intervals: method → the mean over its runs and its 95 % interval over rows, None with fewer than 30 rows; added,
+    added_intervals: what the twins add to it.
     """
 
     n: int
@@ -45,6 +46,7 @@ def without_twins(
 ) -> WithoutTwins:
     """Of the finished runs of ``methods``, in whose ``n`` test rows ``twins`` were found."""
     found = {}
+    n_resamples = n_resamples if n - len(twins.rows) >= MIN_ROWS else 0
     for name, runs in methods.items() if len(twins.rows) else ():
         first = runs[0]
         answers = [(run.gold, run.predicted) for run in runs if run.gold is not None]
