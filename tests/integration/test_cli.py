@@ -298,6 +298,11 @@ MISTAKES = {
         "--out d.csv is a file, not a folder",
         2,
     ),
+    "a run as place for other figures": (
+        ["evaluate", "MODEL", "d.csv", "--out", "RUN"],
+        "is the folder of a run, whose own figures and predictions would be overwritten",
+        2,
+    ),
 }
 
 

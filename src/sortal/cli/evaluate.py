@@ -107,6 +107,11 @@ def evaluate(
 
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise ConfigError(f"--out {out} is a file, not a folder", "give a folder for the two files")
+    if out is not None and (Path(out) / "run.json").exists():
+        raise ConfigError(
+            f"--out {out} is the folder of a run, whose own figures and predictions would be overwritten",
+            "give another folder",
+        )
     check_unseen_labels(unseen_labels)
     classifier = load(model_dir, weights=weights)
     further = None
