@@ -45,7 +45,7 @@ def evaluate(
 
     F1 averages are scikit-learn's over the whole label space with ``zero_division=0``: a label that occurs neither in
     gold nor in the predictions scores 0 (``labels_without_rows`` says how many there are), and so does a row that is
-    rightly left without labels, in f1_samples. map is the mean of the average precisions of the labels with at least one gold row.
+    rightly left without labels, in f1_samples (``rows_without_labels``). map is the mean of the average precisions of the labels with at least one gold row.
     log_loss is the mean −log p of the gold label, or of the right answer per row and label.
 
     Intervals are 95 % percentile bootstrap over rows; see ``interval_method`` in the result for what differs. They say how
@@ -85,6 +85,8 @@ def evaluate(
     point = {name: _number(values[0]) for name, values in statistics(np.ones((len(scores), 1)), True).items()}
     result.update(point)
     result["labels_without_rows"] = sum(1 for e in per_label if not e["support"] and not e["predicted"])
+    if task == "multi":
+        result["rows_without_labels"] = int((~gold.any(axis=1) & ~predicted.any(axis=1)).sum())
     result["intervals"], result["interval_method"] = _intervals(
         statistics, point, rankings, _shares(rows, task), len(scores), n_resamples, seed
     )

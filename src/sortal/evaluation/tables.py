@@ -57,14 +57,20 @@ def _table(title: str, left: Sequence[str], right: Sequence[str], caption: str =
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """Every headline figure with its 95 % interval."""
-    caption = ""
+    captions = []
     if missing := metrics.get("labels_without_rows"):
-        caption = f"{missing} of {metrics['n_labels']} labels have no rows and no predictions here; they count as 0 in F1 macro"
+        captions.append(
+            f"{missing} of {metrics['n_labels']} labels have no rows and no predictions here; they count as 0 in F1 macro"
+        )
+    if empty := metrics.get("rows_without_labels"):
+        captions.append(
+            f"{empty:,} of {metrics['n']:,} rows have no label and were given none, which is right; they count as 0 in F1 per row"
+        )
     table = _table(
         f"{metrics['n']:,} rows, {metrics['n_labels']:,} labels",
         ["metric"],
         ["value", "95 % interval"],
-        caption,
+        "\n".join(captions),
     )
     for name, title in TITLES.items():
         value = metrics.get(name)

@@ -261,6 +261,7 @@ def test_all_zero_gold():
     )
     assert "map" not in result["intervals"]
     assert result["labels_without_rows"] == 2
+    assert result["rows_without_labels"] == 4
 
 
 def test_impossible_gold_costs_a_finite_log_loss():

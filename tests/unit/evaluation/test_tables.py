@@ -60,6 +60,20 @@ def test_worst_labels_come_first_and_labels_without_rows_not_at_all():
     assert "far too long" not in text
 
 
+def test_rows_rightly_without_labels_are_counted_where_they_lower_a_figure():
+    space = SimpleNamespace(names=NAMES[:2], task="multi")
+    scores = np.array([[3.0, -3], [-3, -3], [-3, -3], [-3, 3]])
+    metrics = evaluate(
+        scores, np.array([[1, 0], [0, 0], [0, 0], [1, 0]]), Decision("multi"), space, n_resamples=0
+    )
+    assert metrics["f1_samples"] == 0.25
+    text = " ".join(shown(metrics_table(metrics)).split())
+    assert (
+        "2 of 4 rows have no label and were given none, which is right; they count as 0 in F1 per row" in text
+    )
+    assert "no label and were given none" not in shown(metrics_table({**metrics, "rows_without_labels": 0}))
+
+
 def test_multi_label_rows_show_their_threshold():
     space = SimpleNamespace(names=NAMES[:2], task="multi")
     metrics = evaluate(np.eye(2), np.eye(2), Decision("multi", thresholds=(0.123, 0.5)), space, n_resamples=0)

@@ -30,6 +30,10 @@ def figures(run: FinishedRun) -> Section:
         words.append(
             f"Labels with neither rows nor predictions here: {absent:,} of {metrics['n_labels']:,}; they count as 0 in F1 macro."
         )
+    if empty := metrics.get("rows_without_labels"):
+        words.append(
+            f"Rows that have no label and were given none, which is right: {empty:,} of {metrics['n']:,}; they count as 0 in F1 per row."
+        )
     return Section(
         "figures",
         "Figures",
