@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sortal.checks.base import CheckContext, Finding
 from sortal.checks.remedies import Relabel
+from sortal.data.canonical import look
 from sortal.data.dataset import Indices
 from sortal.data.problems import counted, listed
 
@@ -38,7 +39,7 @@ def check(context: CheckContext) -> Iterator[Finding]:
 
 
 def twins(names: Sequence[str], counts: npt.NDArray[np.int64]) -> dict[str, str]:
-    """Name → the most frequent name that differs from it only in case, Unicode form, white space or separators."""
+    """Name → the most frequent name that differs from it only in case, Unicode form, invisible characters, white space or separators."""
     groups: dict[str, list[int]] = defaultdict(list)
     for position, name in enumerate(names):
         groups[_plain(name)].append(position)
@@ -99,7 +100,7 @@ def _deletions(name: str) -> set[str]:
 
 
 def _plain(name: str) -> str:
-    return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", name).casefold().strip())
+    return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", look(name)).casefold().strip())
 
 
 def _finding(context: CheckContext, merged: dict[str, str], how: str, *, twin: bool) -> Finding:

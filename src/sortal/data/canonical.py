@@ -16,6 +16,7 @@ _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?")
 _INTEGRAL = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
 _NULLS = {"null", "nan", "none", "n/a", "na", "<na>", "nil", "-"}
 _BOOLEANS = {"true", "false"}
+_JOINERS = "\u200c\u200d"  # they change how letters and emoji beside them look
 Spelling = Literal["numbers", "booleans", "names"]
 
 
@@ -95,7 +96,7 @@ def _warn_of_twins(names: set[str], where: str, say: Say) -> None:
     by_look: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
         by_case[name.casefold()].append(name)
-        by_look[_look(name)].append(name)
+        by_look[look(name)].append(name)
     if found := [group for group in by_case.values() if len(group) > 1]:
         shown = "; ".join(listed(group) for group in found[:5])
         say(
@@ -108,7 +109,8 @@ def _warn_of_twins(names: set[str], where: str, say: Say) -> None:
         )
 
 
-def _look(name: str) -> str:
+def look(name: str) -> str:
     """What a label looks like: without invisible characters, in composed letters and plain spaces."""
-    seen = "".join(c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c) != "Cf")
+    composed = unicodedata.normalize("NFC", name)
+    seen = "".join(c for c in composed if c in _JOINERS or unicodedata.category(c) != "Cf")
     return " ".join(seen.split())

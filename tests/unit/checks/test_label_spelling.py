@@ -20,6 +20,15 @@ def test_case_and_separator_twins_are_found_and_go_to_the_most_frequent():
     assert (remedy.rows.tolist(), remedy.names) == ([1], {"Card Arrival": "card_arrival"})
 
 
+@pytest.mark.parametrize("twin", ["cafe\u0301", "caf\u00e9\u200f", "\ufeffCaf\u00e9"])
+def test_names_that_look_the_same_are_twins(twin):
+    assert twins(["caf\u00e9", twin], [9, 1]) == {twin: "caf\u00e9"}
+
+
+def test_joined_emoji_are_not_those_beside_each_other():
+    assert twins(["\U0001f469\u200d\U0001f467", "\U0001f469\U0001f467"], [9, 1]) == {}
+
+
 def test_a_rare_name_one_edit_from_a_frequent_one_is_a_slip_that_is_not_repaired():
     (finding,) = found("label-spelling", context([*many(politics=30, sports=30), ("x", "polotics")]))
     assert finding.what == "1 label looks like a slip of the pen: 'polotics' for 'politics'"
