@@ -251,8 +251,18 @@ def _stdin() -> Iterator[tuple[str, str]]:
 
 
 def _decoded(stream: Iterable[bytes]) -> Iterator[str]:
+    said = False
     for number, line in enumerate(stream):
-        text = line.decode("utf-8", "replace").rstrip("\r\n")
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            text = line.decode("utf-8", "replace")
+            if not said:
+                output.say(
+                    f"warning: line {number + 1:,} of stdin is not UTF-8; bytes that cannot be read became U+FFFD, there and in lines after it"
+                )
+            said = True
+        text = text.rstrip("\r\n")
         yield text.removeprefix("\ufeff") if number == 0 else text
 
 

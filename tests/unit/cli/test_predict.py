@@ -57,6 +57,15 @@ def test_an_impossible_command_is_refused_before_the_model_is_loaded(
     assert sentence in str(refused.value)
 
 
+def test_bytes_on_stdin_that_are_no_utf_8_are_said_once(monkeypatch, capsys):
+    given = b"fine\n" + "caf\u00e9\nth\u00e9\n".encode("cp1252")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+    assert [text for _, text in predict._stdin()] == ["fine", "caf\ufffd", "th\ufffd"]
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1
+    assert "line 2 of stdin is not UTF-8" in said
+
+
 @pytest.mark.parametrize("words", [["-", "a.csv"], ["-", "-"]])
 def test_stdin_stands_alone(words):
     with pytest.raises(ConfigError, match="cannot be combined"):
