@@ -118,6 +118,11 @@ class JsonDocumentFile(_JsonRecords):
                 line += buffer[position] == "\n"
                 position += 1
             if position < len(buffer) and buffer[position] == "]":
+                if (buffer[position + 1 :] or stream.read(step)).strip() or _skip_space(stream):
+                    raise DataError(
+                        f"{self.name}, line {line:,}: something follows the end of the array after row {row:,}",
+                        "give one array, or JSON lines",
+                    )
                 return
             try:
                 record, end = decoder.raw_decode(buffer, position)

@@ -44,6 +44,14 @@ def test_a_key_that_a_row_has_twice_is_refused_and_not_one_value_of_it_lost(writ
     assert records(JsonLinesFile(write("b.jsonl", inside), "b", heard))[0]["text"] == "a"
 
 
+@pytest.mark.parametrize("space", ["", "\n", " " * 100_000])
+def test_rows_behind_the_end_of_an_array_are_not_lost_in_silence(write, heard, space):
+    array = '[{"text": "a"},\n{"text": "b"}]'
+    with pytest.raises(DataError, match=r"line 2: something follows the end of the array after row 2"):
+        open_json(write("a.json", array + space + array), "a.json", heard)
+    assert len(records(open_json(write("b.json", array + space + "\n"), "b.json", heard))) == 2
+
+
 def test_keys_that_appear_late_are_found(write, heard):
     lines = [{"text": "a"}] * 1_500 + [{"text": "b", "label": "x"}]
     source = JsonLinesFile(write("a.jsonl", "\n".join(map(json.dumps, lines))), "a", heard)
