@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -182,6 +183,27 @@ def test_a_stop_reaches_the_cell_and_says_so(data, tiny, tmp_path):
     assert Cell("head", 0, build_config({"out": str(run_json.parent)})).status in ("waiting", "stopped")
     with FolderLock(run_json.parent):
         pass
+
+
+def test_a_cell_of_a_killed_comparison_that_is_still_clearing_up_is_waited_for(data, tmp_path, monkeypatch):
+    """It removes run.json before its logs: what is left in between is no run's folder."""
+    ending = tmp_path / "out" / "runs" / "tfidf-0"
+    (ending / "logs").mkdir(parents=True)
+    lock = FolderLock(ending)
+    lock.__enter__()
+    waited = []
+
+    def clear_up(seconds):
+        waited.append(seconds)
+        RunFolder(ending).discard()
+        lock.__exit__(None, None, None)
+
+    monkeypatch.setattr(
+        "sortal.comparison.compare.time", SimpleNamespace(sleep=clear_up, monotonic=time.monotonic)
+    )
+    compare(str(data), methods=("tfidf",), out=tmp_path / "out", jobs=0, say=lambda line: None)
+    assert waited == [0.2]
+    assert RunFolder(ending).state() == "new"
 
 
 def test_a_cell_that_fails_is_reported_and_the_others_go_on(data, tiny, tmp_path):

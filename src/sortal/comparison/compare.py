@@ -101,6 +101,9 @@ def compare(
             say(
                 f"warning: {len(parts.test)} test rows are too few for intervals and tests: {MIN_ROWS} are needed"
             )
+        for cell in cells:
+            if (cell.folder.path / LOCK_NAME).exists():
+                _wait_for(cell.folder.path)  # half of its files may be gone while it ends
         matrix.check(cells, parts)
         parts.write(out)
         reasons: dict[str, str] = {}
