@@ -117,7 +117,8 @@ def evaluate(
     further = None
     if also_label is not None:
         refuse_multi(classifier.label_space)
-        further = read_further_labels(data, also_label, overrides.get("say", output.say))
+        spelling = classifier.meta["schema"].get("label_spelling")
+        further = read_further_labels(data, also_label, overrides.get("say", output.say), spelling)
     rows, left_out = classifier.read(data, **overrides), None
     if unseen_labels == "drop":
         whole = rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sortal.data.canonical import Spelling
 from sortal.data.files import open_source
 from sortal.data.labelcells import CellBook, Labels, interpret
 from sortal.data.problems import nearest
@@ -11,8 +12,13 @@ from sortal.data.records import Say
 from sortal.errors import DataError
 
 
-def read_further_labels(source: str | Path, column: str, say: Say) -> list[Labels]:
+def read_further_labels(
+    source: str | Path, column: str, say: Say, spelling: Spelling | None = None
+) -> list[Labels]:
     """The labels in ``column`` of every row, in order: a list, several in one cell, or none.
+
+    Args:
+        spelling: of the labels that a model was trained on; None infers it.
 
     Raises:
         DataError: no such column, a file that cannot be read, or cells that hold no labels.
@@ -33,6 +39,7 @@ def read_further_labels(source: str | Path, column: str, say: Say) -> list[Label
         column,
         task="multi",
         delimiter=None,
+        spelling=spelling,
         names_given=False,
         lists_are_format=records.lists_are_format,
         say=lambda line: say(line) if line.startswith("warning") else None,

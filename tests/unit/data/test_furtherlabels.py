@@ -35,3 +35,9 @@ def test_a_missing_column_names_the_nearest(tmp_path):
     (tmp_path / "d.csv").write_text("text,all_classes\nx,A\n", encoding="utf-8")
     with pytest.raises(DataError, match="no column 'al_classes'; did you mean 'all_classes'"):
         read_further_labels(tmp_path / "d.csv", "al_classes", print)
+
+
+def test_they_are_spelled_as_the_labels_that_a_model_was_trained_on(write, heard):
+    path = write("a.csv", "text,label,also\na,Unknown,True\nb,True,False\n")
+    assert read_further_labels(path, "also", heard, "names") == [("True",), ("False",)]
+    assert read_further_labels(path, "also", heard) == [("true",), ("false",)]
