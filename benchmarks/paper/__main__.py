@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.command import command
 from benchmarks.paper.pool import train_all
 from benchmarks.paper.sets import SETS, Sizes, write_set
+from benchmarks.paper.summary import summary
 
 RESULTS = Path(__file__).parents[1] / "results"
 STUDY = ("banking77", "reuters21578", "goemotions", "patents-sections", "patents-subclasses", "newsgroups20")
@@ -120,6 +121,7 @@ def markdown(kept: dict[str, Any]) -> str:
         "",
         "Means over seeds with 95 % intervals over test rows (and seeds, from two on). Pairs are tested on the same rows; p is corrected within a set (Holm).",
         "",
+        *summary(kept),
     ]
     for name, found in kept.items():
         rows, budget = found["rows"], found["budget_minutes"]
