@@ -26,7 +26,7 @@ _FORM = re.compile(r"@[A-Za-z0-9_-]+$")
 class Cell:
     """One method with one seed; its run folder is ``config.out``.
 
-    method: as it is asked for: ``head+tfidf`` and ``head@small`` included.
+    method: as it is asked for: ``head+tfidf``, ``head@small`` and ``head+encoder`` included.
     """
 
     method: str
@@ -53,8 +53,20 @@ class Cell:
 
 
 def plain_method(name: str) -> str:
-    """``head`` of ``head``, ``head+tfidf``, ``head@small`` and ``head@small+tfidf``."""
-    return _FORM.sub("", _form(name))
+    """``head`` of ``head``, ``head+tfidf``, ``head@small`` and ``head@small+tfidf``; ``ensemble`` of ``head+encoder``."""
+    return "ensemble" if members_of(name) else _FORM.sub("", _form(name))
+
+
+def members_of(name: str) -> tuple[str, ...]:
+    """``head`` and ``encoder`` of ``head+encoder``; none of a method that is no ensemble, a blend with tfidf included."""
+    parts = tuple(name.split("+"))
+    return () if len(parts) == 1 or (len(parts) == 2 and name.endswith(BLENDED)) else parts
+
+
+def is_seedless(name: str) -> bool:
+    """Whether every seed gives the same classifier."""
+    members = members_of(name)
+    return all(map(is_seedless, members)) if members else not get_method(plain_method(name)).in_steps
 
 
 def _form(name: str) -> str:
@@ -68,14 +80,28 @@ def method_name(config: Mapping[str, Any]) -> str:
     return f"{config['method']}{BLENDED if blended else ''}"
 
 
-def _known(name: str) -> bool:
+def _check_name(name: str, methods: Sequence[str]) -> None:
+    members = members_of(name)
+    if lacking := [member for member in members if member not in methods]:
+        raise ConfigError(
+            f"{name}: {lacking[0]!r} is not compared",
+            f"an ensemble adds methods that are compared, too: name {', '.join(members)} as well",
+        )
     plain = plain_method(name)
-    return plain in REGISTRY and (_form(name) == name or applies("blend", plain))
+    blended = not members and _form(name) != name
+    if plain not in REGISTRY or name == "ensemble" or (blended and not applies("blend", plain)):
+        known = ", ".join(each for each in REGISTRY if each != "ensemble")
+        raise ConfigError(
+            f"unknown method {name!r}",
+            f"choose from {known}, any with @NAME for settings of its own, any that has a pretrained model with {BLENDED}, and sums of them",
+        )
+    if len(set(members)) < len(members) or list(methods).count(name) > 1:
+        raise ConfigError(f"methods {', '.join(methods)}: {name} names something twice", "name each once")
 
 
 def _scopes(method: str) -> set[str]:
     """Whose own settings ``method`` has: a form's are its blend's, too."""
-    return {method, _form(method)} if "@" in method else {method}
+    return {method} if members_of(method) else {method, _form(method)} if "@" in method else {method}
 
 
 def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: Path) -> list[Cell]:
@@ -85,26 +111,28 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
 
     Args:
         settings: of `RunConfig`; ``method.setting`` is for that method alone, and any other for all methods it applies to.
-        methods: names in the registry; ``head+tfidf`` is ``head`` with ``blend: tfidf``, and ``head@small`` is ``head`` with settings
-            of its own: ``head@small.keep_layers``. Each is a method of its own here.
+        methods: names in the registry; ``head+tfidf`` is ``head`` with ``blend: tfidf``, ``head@small`` is ``head`` with settings
+            of its own: ``head@small.keep_layers``, and ``head+encoder`` is the ensemble of both. Each is a method of its own here.
         seeds: training seeds 0 … seeds − 1, on one split.
         out: folder of the comparison.
 
     Raises:
         ConfigError: an unknown or repeated method, settings that cannot work, or one that no compared method has.
     """
-    unknown = [name for name in methods if not _known(name)]
-    if unknown or len(set(methods)) < len(methods) or not methods:
-        raise ConfigError(
-            f"unknown method {unknown[0]!r}" if unknown else f"methods {', '.join(methods) or '(none)'}: name each once",
-            f"choose from {', '.join(REGISTRY)}, any with @NAME for settings of its own, and any that has a pretrained model with {BLENDED}",
-        )  # fmt: skip
+    if not methods:
+        raise ConfigError("no methods are named", f"choose from {', '.join(REGISTRY)}")
+    for method in methods:
+        _check_name(method, methods)
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}", "use 1 or more; with 3 the spread between seeds can be told")
     refuse_unknown({key: value for key, value in settings.items() if "." not in key}, "settings")
     known = set().union(*map(_scopes, methods))
     for method in methods:
-        if "@" in method and not any(key.partition(".")[0] in _scopes(method) for key in settings):
+        if (
+            "@" in method
+            and not members_of(method)
+            and not any(key.partition(".")[0] in _scopes(method) for key in settings)
+        ):
             raise ConfigError(
                 f"{method}: nothing tells it from {plain_method(method)}",
                 f"give it a setting of its own: --set {_form(method)}.KEY=VALUE",
@@ -132,7 +160,7 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
         Cell(method, seed, _config(settings, method, seed, out))
         for seed in range(seeds)
         for method in methods
-        if seed == 0 or get_method(plain_method(method)).in_steps
+        if seed == 0 or not is_seedless(method)
     ]
 
 
@@ -146,7 +174,10 @@ def _config(settings: Mapping[str, Any], method: str, seed: int, out: Path) -> R
         if key.startswith(f"{scope}.")
     }
     fixed = {"method": plain, "seed": seed, "split_seed": settings.get("split_seed", 0)}
-    if _form(method) != method:
+    if members := members_of(method):
+        runs = (f"{member}-{0 if is_seedless(member) else seed}" for member in members)
+        fixed["members"] = tuple(str(out / "runs" / run) for run in runs)
+    elif _form(method) != method:
         fixed["blend"] = BLENDED.removeprefix("+")
     return build_config({**shared, **own, **fixed, "out": str(out / "runs" / f"{method}-{seed}")}, method)
 

@@ -46,7 +46,7 @@ def _shared(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     own = {run.method: changed(run) for run in runs}
     settings: dict[str, Any] = {}
     names = dict.fromkeys(name for values in own.values() for name in values)
-    for name in (name for name in names if name not in ("method", "blend", "seed")):
+    for name in (name for name in names if name not in ("method", "blend", "members", "seed")):
         having = [method for method in own if applies(name, plain_method(method))]
         values = [own[method].get(name) for method in having]
         together = bool(having) and all(value == values[0] for value in values) and values[0] is not None
