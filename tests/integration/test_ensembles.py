@@ -16,6 +16,7 @@ from sortal.config import build_config
 from sortal.errors import ConfigError, ModelError, RunFolderError
 from sortal.evaluation.predictions import read_predictions
 from sortal.run import run
+from sortal.serving.models import ServedModel
 from tiny_runs import fit, rows, write_csv
 
 TEXTS = ["fine and nice", "awful, broken", "", "neither 文字"]
@@ -73,6 +74,16 @@ def test_the_saved_folder_gives_the_same_probabilities_and_needs_no_member(made,
     test = read_predictions(result.folder / "predictions.parquet")
     assert dev.gold is not None
     assert len(test.ids) == result.metrics["n"]
+
+
+def test_a_server_answers_with_it(made):
+    served = ServedModel.load("both", made[0].folder / "model")
+    np.testing.assert_allclose(
+        [answer.probabilities for answer in served.answer(TEXTS)],
+        made[0].classifier.predict_proba(TEXTS),
+        rtol=0,
+        atol=1e-6,
+    )
 
 
 def test_what_it_costs_is_what_its_members_cost(made, members):
