@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sortal.comparison.names import BLENDED, check_name, form, is_seedless, members_of, plain_method, scopes
 from sortal.config import RunConfig, applies, build_config, refuse_unknown
 from sortal.config_hierarchy import DATA_FIELDS
 from sortal.errors import ConfigError, RunFolderError
@@ -18,8 +18,6 @@ from sortal.training.identity import RunIdentity, differences, result_settings
 from sortal.training.runfolder import RunFolder
 
 Status = Literal["waiting", "running", "finished", "failed", "stopped"]
-BLENDED = "+tfidf"
-_FORM = re.compile(r"@[A-Za-z0-9_-]+$")
 
 
 @dataclass(frozen=True)
@@ -52,58 +50,6 @@ class Cell:
         return "stopped" if status == "running" else status
 
 
-def plain_method(name: str) -> str:
-    """``head`` of ``head``, ``head+tfidf``, ``head@small`` and ``head@small+tfidf``; ``ensemble`` of ``head+encoder``."""
-    return "ensemble" if members_of(name) else _FORM.sub("", _form(name))
-
-
-def members_of(name: str) -> tuple[str, ...]:
-    """``head`` and ``encoder`` of ``head+encoder``; none of a method that is no ensemble, a blend with tfidf included."""
-    parts = tuple(name.split("+"))
-    return () if len(parts) == 1 or (len(parts) == 2 and name.endswith(BLENDED)) else parts
-
-
-def is_seedless(name: str) -> bool:
-    """Whether every seed gives the same classifier."""
-    members = members_of(name)
-    return all(map(is_seedless, members)) if members else not get_method(plain_method(name)).in_steps
-
-
-def _form(name: str) -> str:
-    """``head@small`` of ``head@small+tfidf``."""
-    return name.removesuffix(BLENDED)
-
-
-def method_name(config: Mapping[str, Any]) -> str:
-    """What a run with these settings is called in a comparison."""
-    blended = config.get("blend", "none") != "none"
-    return f"{config['method']}{BLENDED if blended else ''}"
-
-
-def _check_name(name: str, methods: Sequence[str]) -> None:
-    members = members_of(name)
-    if lacking := [member for member in members if member not in methods]:
-        raise ConfigError(
-            f"{name}: {lacking[0]!r} is not compared",
-            f"an ensemble adds methods that are compared, too: name {', '.join(members)} as well",
-        )
-    plain = plain_method(name)
-    blended = not members and _form(name) != name
-    if plain not in REGISTRY or name == "ensemble" or (blended and not applies("blend", plain)):
-        known = ", ".join(each for each in REGISTRY if each != "ensemble")
-        raise ConfigError(
-            f"unknown method {name!r}",
-            f"choose from {known}, any with @NAME for settings of its own, any that has a pretrained model with {BLENDED}, and sums of them",
-        )
-    if len(set(members)) < len(members) or list(methods).count(name) > 1:
-        raise ConfigError(f"methods {', '.join(methods)}: {name} names something twice", "name each once")
-
-
-def _scopes(method: str) -> set[str]:
-    """Whose own settings ``method`` has: a form's are its blend's, too."""
-    return {method} if members_of(method) else {method, _form(method)} if "@" in method else {method}
-
-
 def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: Path) -> list[Cell]:
     """All cells, seed by seed, so that an unfinished matrix can be compared as far as it goes.
 
@@ -122,20 +68,20 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
     if not methods:
         raise ConfigError("no methods are named", f"choose from {', '.join(REGISTRY)}")
     for method in methods:
-        _check_name(method, methods)
+        check_name(method, methods)
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}", "use 1 or more; with 3 the spread between seeds can be told")
     refuse_unknown({key: value for key, value in settings.items() if "." not in key}, "settings")
-    known = set().union(*map(_scopes, methods))
+    known = set().union(*map(scopes, methods))
     for method in methods:
         if (
             "@" in method
             and not members_of(method)
-            and not any(key.partition(".")[0] in _scopes(method) for key in settings)
+            and not any(key.partition(".")[0] in scopes(method) for key in settings)
         ):
             raise ConfigError(
                 f"{method}: nothing tells it from {plain_method(method)}",
-                f"give it a setting of its own: --set {_form(method)}.KEY=VALUE",
+                f"give it a setting of its own: --set {form(method)}.KEY=VALUE",
             )
     for key in settings:
         scope, dot, name = key.partition(".")
@@ -149,6 +95,8 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
             raise ConfigError(
                 f"{key}: what is blended is a method of its own here", f"compare METHOD and METHOD{BLENDED}"
             )
+        if (name or key) == "members":
+            raise ConfigError(f"{key}: an ensemble's name says what it adds", "write METHOD+METHOD")
         if (name or key) == "preset" and settings[key] == "best":
             raise ConfigError(
                 f"{key}: preset best blends, and what is blended is a method of its own here",
@@ -169,7 +117,7 @@ def _config(settings: Mapping[str, Any], method: str, seed: int, out: Path) -> R
     shared = {key: value for key, value in settings.items() if "." not in key and applies(key, plain)}
     own = {
         key.removeprefix(f"{scope}."): value
-        for scope in sorted(_scopes(method), key=len)
+        for scope in sorted(scopes(method), key=len)
         for key, value in settings.items()
         if key.startswith(f"{scope}.")
     }
@@ -177,7 +125,7 @@ def _config(settings: Mapping[str, Any], method: str, seed: int, out: Path) -> R
     if members := members_of(method):
         runs = (f"{member}-{0 if is_seedless(member) else seed}" for member in members)
         fixed["members"] = tuple(str(out / "runs" / run) for run in runs)
-    elif _form(method) != method:
+    elif form(method) != method:
         fixed["blend"] = BLENDED.removeprefix("+")
     return build_config({**shared, **own, **fixed, "out": str(out / "runs" / f"{method}-{seed}")}, method)
 

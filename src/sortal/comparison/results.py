@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from sortal.comparison.cells import Cell, is_seedless
+from sortal.comparison.cells import Cell
 from sortal.comparison.mistakes import Mistakes
+from sortal.comparison.names import is_seedless
 from sortal.comparison.twins import WithoutTwins
 from sortal.evaluation.comparison import MIN_ROWS, PairComparison
 from sortal.evaluation.intervals import percentile_interval

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sortal.comparison.cells import plain_method
+from sortal.comparison.names import plain_method
 from sortal.config import applies
 from sortal.reporting.blocks import Code, Section, Words
 from sortal.reporting.settings import changed
