@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.tables import table
+
 RIVALS = ("tfidf", "encoder")
 Study = Mapping[str, Any]
 
@@ -24,12 +26,8 @@ def _figures(sets: Mapping[str, Study]) -> list[str]:
     values = {name: {entry["method"]: entry["value"] for entry in sets[name]["methods"]} for name in sets}
     methods = sorted(_methods(sets), key=lambda method: -_mean(values, method))
     seeds = sorted({entry["runs"] for found in sets.values() for entry in found["methods"]})
-    lines = [
-        f"Accuracy, or micro-F1 of sets with several labels per text; means over at most {seeds[-1]} seed(s). Bold: the highest of a set, and what is not told apart from it.",
-        "",
-        f"| method | {' | '.join(sets)} |",
-        "|---|" + "---|" * len(sets),
-    ]
+    about = f"Accuracy, or micro-F1 of sets with several labels per text; means over at most {seeds[-1]} seed(s). Bold: the highest of a set, and what is not told apart from it."
+    rows = []
     for method in methods:
         cells = []
         for name, found in sets.items():
@@ -38,18 +36,14 @@ def _figures(sets: Mapping[str, Study]) -> list[str]:
             level = method == best or _winner(found, method, best) is None
             text = "–" if value is None else f"{value:.3f}"
             cells.append(f"**{text}**" if level and value is not None else text)
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return lines
+        rows.append([method, *cells])
+    return [about, "", *table(["method", *sets], rows)]
 
 
 def _tests(sets: Mapping[str, Study]) -> list[str]:
     """How often each method is better than a rival, not told apart, and worse; by the corrected tests of each set."""
-    lines = [
-        "Sets on which a method is better / not told apart / worse, by paired tests (Holm-corrected within a set):",
-        "",
-        f"| method | {' | '.join(f'beside {rival}' for rival in RIVALS)} |",
-        "|---|" + "---|" * len(RIVALS),
-    ]
+    about = "Sets on which a method is better / not told apart / worse, by paired tests (Holm-corrected within a set):"
+    rows = []
     for method in _methods(sets):
         cells = []
         for rival in RIVALS:
@@ -57,8 +51,8 @@ def _tests(sets: Mapping[str, Study]) -> list[str]:
             counts = (met.count(method), met.count(None), met.count(rival))
             cells.append(" / ".join(map(str, counts)) if met else "–")
         if method != "majority":
-            lines.append(f"| {method} | {' | '.join(cells)} |")
-    return lines
+            rows.append([method, *cells])
+    return [about, "", *table(["method", *(f"beside {rival}" for rival in RIVALS)], rows)]
 
 
 def _methods(sets: Mapping[str, Study]) -> list[str]:
