@@ -23,7 +23,17 @@ from benchmarks.paper.summary import summary
 
 RESULTS = Path(__file__).parents[1] / "results"
 STUDY = ("banking77", "reuters21578", "goemotions", "patents-sections", "patents-subclasses", "newsgroups20")
-METHODS = ("majority", "tfidf", "encoder", "encoder+tfidf", "probe", "head", "head+tfidf", "instruct")
+METHODS = (
+    "majority",
+    "tfidf",
+    "encoder",
+    "encoder+tfidf",
+    "probe",
+    "head",
+    "head+tfidf",
+    "head+encoder+tfidf",
+    "instruct",
+)
 
 
 def main() -> None:
