@@ -15,6 +15,7 @@ from sortal.cli.main import main
 from sortal.config import build_config
 from sortal.errors import ConfigError, ModelError, RunFolderError
 from sortal.evaluation.predictions import read_predictions
+from sortal.methods.base import ReadsTokens
 from sortal.run import run
 from sortal.serving.models import ServedModel
 from tiny_runs import fit, rows, write_csv
@@ -32,6 +33,7 @@ def members(data, tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("members")
     shared = {"split_seed": 0}
     fit(data, tiny, folder / "head", **shared)
+    fit(data, tiny, folder / "other", seed=1, template="eos", **shared)
     baseline(data, folder / "tfidf", **shared)
     baseline(data, folder / "majority", "majority", **shared)
     return folder
@@ -84,6 +86,19 @@ def test_a_server_answers_with_it(made):
         rtol=0,
         atol=1e-6,
     )
+
+
+def test_batches_are_measured_in_the_tokens_of_all_members(made, members, tmp_path):
+    scorer = made[0].classifier.scorer
+    head = sortal.load(members / "head" / "model").scorer
+    np.testing.assert_array_equal(scorer.encode(TEXTS).lengths, head.encode(TEXTS).lengths)
+    np.testing.assert_array_equal(scorer.score_encoded(scorer.encode(TEXTS)), scorer.score(TEXTS))
+    assert scorer.max_tokens == head.max_tokens
+    twice = added(members, tmp_path / "twice", ("head", "other")).classifier.scorer
+    lengths = [sortal.load(members / n / "model").scorer.encode(TEXTS).lengths for n in ("head", "other")]
+    np.testing.assert_array_equal(twice.encode(TEXTS).lengths, lengths[0] + lengths[1])
+    without = added(members, tmp_path / "without", ("tfidf", "majority")).classifier.scorer
+    assert not isinstance(without, ReadsTokens)
 
 
 def test_what_it_costs_is_what_its_members_cost(made, members):

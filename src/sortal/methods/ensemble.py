@@ -6,66 +6,24 @@ are those under which dev is most likely.
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from sortal import model_folder
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.errors import ConfigError, ModelError, RunFolderError
 from sortal.evaluation.calibration import fit_temperature
-from sortal.methods.base import FitContext, Fitted, PreviewContext, Scorer, Scores
+from sortal.methods.base import FitContext, Fitted, PreviewContext
+from sortal.methods.ensemble_scorer import FOLDER, EnsembleScorer, Member, digest, ensemble_of, weighted
 from sortal.methods.opinion_pool import best_weights
 from sortal.methods.preview import Preview
-from sortal.training.progress import ProgressView
 from sortal.training.runfolder import RunFolder
 
-FOLDER = "members"
 _LEAST = 0.01  # who would have a smaller share is left out
-
-
-@dataclass(frozen=True)
-class Member:
-    """One classifier of an ensemble; ``weight`` is what its scores are multiplied with, ``folder`` its model's."""
-
-    scorer: Scorer
-    weight: float
-    folder: Path
-
-
-@dataclass(frozen=True)
-class EnsembleScorer:
-    """The weighted sum of the members' scores."""
-
-    members: tuple[Member, ...]
-
-    def score(self, texts: Iterable[str], view: ProgressView | None = None) -> Scores:
-        """Log-probabilities up to a constant (single-label) or log-odds ``[n, L]``, fp32; one member after the other reads all texts."""
-        texts = texts if isinstance(texts, Sequence) else list(texts)
-        return _sum((member.weight, member.scorer.score(texts, view)) for member in self.members)
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        """Copy every member's model folder into ``members/``."""
-        entries = []
-        for number, member in enumerate(self.members):
-            shutil.copytree(member.folder, folder / FOLDER / str(number))
-            meta = model_folder.read_meta(member.folder)
-            entries.append(
-                {
-                    "method": meta["method"],
-                    "base_model": meta["base_model"],
-                    "weight": member.weight,
-                    "sha256": _digest(member.folder),
-                }
-            )
-        return {"members": entries}
 
 
 class EnsembleMethod:
@@ -93,20 +51,10 @@ class EnsembleMethod:
         """
         from sortal.classifier import load  # which imports this module's registry
 
-        config, space, say = context.config, context.label_space, context.say
-        rows = {"train": context.train.fingerprint, "dev": context.dev.fingerprint}
-        folders = [RunFolder(name) for name in config.members]
+        space, say = context.label_space, context.say
+        folders = [RunFolder(name) for name in context.config.members]
         records = [_record(folder) for folder in folders]
-        for folder, record in zip(folders, records, strict=True):
-            if tuple(record["identity"]["labels"]) != space.names:
-                raise RunFolderError(
-                    f"the labels of {folder.path} are others than these rows'", "name runs of the same data"
-                )
-            if any(record["identity"]["data"].get(part) != digest for part, digest in rows.items()):
-                raise RunFolderError(
-                    f"{folder.path} was trained on other rows than these",
-                    "name runs of the same files and split_seed, or leave the data out: they are then those of the first member",
-                )
+        _check_same_rows(folders, records, context)
         scorers, scores = [], []
         for folder in folders:
             scorers.append(load(folder.model).scorer)
@@ -136,9 +84,9 @@ class EnsembleMethod:
             for folder, record, weight in zip(folders, records, weights, strict=True)
         ]  # fmt: skip
         figures["base_model_bytes"] = _base_bytes([records[i] for i in kept])
-        dev_scores = _sum((members[n].weight, scores[i]) for n, i in enumerate(kept))
+        dev_scores = weighted((members[n].weight, scores[i]) for n, i in enumerate(kept))
         shifts = any(record["training"].get("shifts_probabilities") for record in records)
-        return Fitted(EnsembleScorer(members), dev_scores, figures, shifts)
+        return Fitted(ensemble_of(members), dev_scores, figures, shifts)
 
     def load(self, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> EnsembleScorer:
         """The members saved in ``folder``.
@@ -152,13 +100,13 @@ class EnsembleMethod:
         for number, entry in enumerate(meta[FOLDER]):
             path = folder / FOLDER / str(number)
             loaded = load(path)
-            if _digest(path) != entry["sha256"] or loaded.label_space.names != label_space.names:
+            if digest(path) != entry["sha256"] or loaded.label_space.names != label_space.names:
                 raise ModelError(
                     f"{path} is not the model that this ensemble was saved with",
                     "restore it from the run that made it",
                 )
             members.append(Member(loaded.scorer, entry["weight"], path))
-        return EnsembleScorer(tuple(members))
+        return ensemble_of(members)
 
 
 def _record(folder: RunFolder) -> dict[str, Any]:
@@ -169,12 +117,20 @@ def _record(folder: RunFolder) -> dict[str, Any]:
     return folder.read_run_json()
 
 
-def _sum(parts: Iterable[tuple[float, Scores]]) -> Scores:
-    total: Any = 0.0
-    for weight, scores in parts:
-        total = total + weight * scores.astype(np.float64)
-    found: Scores = total.astype(np.float32)
-    return found
+def _check_same_rows(
+    folders: Sequence[RunFolder], records: Sequence[dict[str, Any]], context: FitContext
+) -> None:
+    rows = {"train": context.train.fingerprint, "dev": context.dev.fingerprint}
+    for folder, record in zip(folders, records, strict=True):
+        if tuple(record["identity"]["labels"]) != context.label_space.names:
+            raise RunFolderError(
+                f"the labels of {folder.path} are others than these rows'", "name runs of the same data"
+            )
+        if any(record["identity"]["data"].get(part) != expected for part, expected in rows.items()):
+            raise RunFolderError(
+                f"{folder.path} was trained on other rows than these",
+                "name runs of the same files and split_seed, or leave the data out: they are then those of the first member",
+            )
 
 
 def _figures(trainings: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -193,7 +149,3 @@ def _base_bytes(records: Sequence[dict[str, Any]]) -> int:
         for record in records
     }  # fmt: skip
     return sum(sizes.values())
-
-
-def _digest(folder: Path) -> str:
-    return hashlib.sha256((folder / model_folder.NAME).read_bytes()).hexdigest()
