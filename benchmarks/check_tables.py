@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.injection import LEAST_CHARACTERS
+from benchmarks.tables import table
 from sortal.checks.label_noise import ODDS
 from sortal.checks.near import NEAR
 
@@ -80,7 +81,12 @@ _RULES = {"odds": "sortal check", "cleanlab": "cleanlab", "states": "states", "b
 
 def _noise_lines(rows: list[dict[str, Any]]) -> list[str]:
     ranked = [row for row in rows if "average_precision" in row]
-    lines = [
+    others = {key: name for key, name in _SCORES.items() if key != "sortal"}
+    gains = []
+    for row in ranked:
+        spans = (row["gain_interval"][key] for key in others)
+        gains.append([_case(row), *(f"{low:+.3f} to {high:+.3f}" for low, high in spans)])
+    return [
         "## Label noise",
         "",
         "Labels of the files count as right, which in Banking77 and 20 Newsgroups they are not always; of larger sets a sample. *sortal check* is what ships: out-of-fold probabilities of a "
@@ -90,52 +96,38 @@ def _noise_lines(rows: list[dict[str, Any]]) -> list[str]:
         "",
         "Average precision of all rows, ranked (precision over the whole curve of recall; the share of wrong labels is what chance reaches):",
         "",
-        _header("set, wrong labels", _SCORES),
-    ]
-    lines += [_scores(row, "average_precision") for row in ranked]
-    lines += [
+        *table(
+            ["set, wrong labels", *_SCORES.values()], (_scores(row, "average_precision") for row in ranked)
+        ),
         "",
         "Precision among as many of the first rows as there are wrong labels, which is also the recall there:",
         "",
-        _header("set, wrong labels", _SCORES),
-    ]
-    lines += [_scores(row, "precision_at_wrong") for row in ranked]
-    lines += [
+        *table(
+            ["set, wrong labels", *_SCORES.values()], (_scores(row, "precision_at_wrong") for row in ranked)
+        ),
         "",
         "Gain of *sortal check* in average precision, 95 % paired bootstrap over rows:",
         "",
-        _header("set, wrong labels", {key: over for key, over in _SCORES.items() if key != "sortal"}),
-    ]
-    for row in ranked:
-        spans = [
-            f"{low:+.3f} to {high:+.3f}"
-            for low, high in (row["gain_interval"][k] for k in _SCORES if k != "sortal")
-        ]
-        lines.append(f"| {_case(row)} | {' | '.join(spans)} |")
-    lines += [
+        *table(["set, wrong labels", *others.values()], gains),
         "",
         f"Rows flagged (precision, recall): *sortal check*, odds of {ODDS} to 1 for another label; *cleanlab*: find_label_issues on the same probabilities; the others with the odds of *sortal check*:",
         "",
-        _header("set, wrong labels", _RULES),
+        *table(
+            ["set, wrong labels", *_RULES.values()],
+            ([_case(row), *(_rule(row, key) for key in _RULES)] for row in rows),
+        ),
+        "",
     ]
-    for row in rows:
-        cells = [_rule(row, key) for key in _RULES]
-        lines.append(f"| {_case(row)} | {' | '.join(cells)} |")
-    return [*lines, ""]
-
-
-def _header(first: str, names: dict[str, str]) -> str:
-    return f"| {first} | {' | '.join(names.values())} |\n|---|{'---|' * len(names)}"
 
 
 def _case(row: dict[str, Any]) -> str:
     return f"{row['set']}, {row['wrong']:,} of {row['rows']:,}: {row['noise']}"
 
 
-def _scores(row: dict[str, Any], key: str) -> str:
+def _scores(row: dict[str, Any], key: str) -> list[str]:
     best = max(row[key].values())
     cells = [f"**{row[key][k]:.3f}**" if row[key][k] == best else f"{row[key][k]:.3f}" for k in _SCORES]
-    return f"| {_case(row)} | {' | '.join(cells)} |"
+    return [_case(row), *cells]
 
 
 def _rule(row: dict[str, Any], key: str) -> str:

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.command import command
+from benchmarks.tables import span, table
 
 RESULTS = Path(__file__).parent / "results"
 METHODS: dict[str, dict[str, Any]] = {
@@ -31,6 +32,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 MODES = ("flat", "levels", "conditional")
 LEVELS = {"section": 1, "class": 3, "subclass": 4}
+_COLUMNS = ("hierarchy", "subclass", "class", "section", "macro-F1", "hierarchical F1", "distance", "ECE")
 FIGURES = ("accuracy", "f1_macro", "h_f1", "lca_distance", "ece")
 
 
@@ -58,11 +60,11 @@ def part_files(source: Path, folder: Path, rows: int, least: int) -> dict[str, s
     symbols = {part: table.column("main_ipc").to_pylist() for part, table in tables.items()}
     common = {code for code, n in Counter(s[:4] for s in symbols["train"]).items() if n >= least}
     files = {}
-    for part, table in tables.items():
+    for part, whole in tables.items():
         kept = np.flatnonzero([symbol[:4] in common for symbol in symbols[part]])
         if part == "train":
             kept = np.sort(np.random.default_rng(0).permutation(kept)[:rows])
-        columns = {name: table.column(name).take(pa.array(kept)) for name in ("title", "abstract")}
+        columns = {name: whole.column(name).take(pa.array(kept)) for name in ("title", "abstract")}
         columns |= {level: pa.array([symbols[part][i][:n] for i in kept]) for level, n in LEVELS.items()}
         path = folder / f"{part}-{rows}-{least}.parquet"
         pq.write_table(pa.table(columns), path)
@@ -159,21 +161,13 @@ def markdown(found: dict[str, Any]) -> str:
         f"Test rows, 95 % intervals, one seed. `{found['command']}`",
     ]
     for method, modes in found["methods"].items():
-        lines += [
-            "",
-            f"## {method}",
-            "",
-            "| hierarchy | subclass | class | section | macro-F1 | hierarchical F1 | distance | ECE |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
+        by_mode = []
         for mode, f in modes.items():
-            low, high = f["intervals"]["accuracy"]
-            h_low, h_high = f["intervals"]["h_f1"]
-            lines.append(
-                f"| {mode} | {f['accuracy']:.3f} [{low:.3f}, {high:.3f}] | {f['levels']['class']:.3f} | {f['levels']['section']:.3f} | {f['f1_macro']:.3f} | "
-                f"{f['h_f1']:.3f} [{h_low:.3f}, {h_high:.3f}] | {f['lca_distance']:.2f} | {f['ece']:.3f} |"
-            )
-        lines.append("")
+            subclass, h_f1 = (span(f[name], f["intervals"][name]) for name in ("accuracy", "h_f1"))
+            plain = (f["levels"]["class"], f["levels"]["section"], f["f1_macro"])
+            figures = [subclass, *(f"{value:.3f}" for value in plain), h_f1]
+            by_mode.append([mode, *figures, f"{f['lca_distance']:.2f}", f"{f['ece']:.3f}"])
+        lines += ["", f"## {method}", "", *table(_COLUMNS, by_mode), ""]
         for mode, f in modes.items():
             for name, (value, low, high) in f["minus_flat"].items():
                 lines.append(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.patents_tables import METRICS
+from benchmarks.tables import p_value, points, span, table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -41,25 +42,22 @@ def methods() -> list[str]:
     levels = _read("patents")["part"]["levels"]
     names = list(dict.fromkeys(row["method"] for found in levels.values() for row in found["results"]))
     head = [f"{level} ({found['labels']}), {_NAMES[METRICS[level][0]]}" for level, found in levels.items()]
-    lines = [_line(["", *head]), "|" + "---|" * (len(head) + 1)]
+    rows = []
     for name in names:
         cells = []
         for level, found in levels.items():
-            value, (low, high) = next(
-                (row[METRICS[level][0]] for row in found["results"] if row["method"] == name),
-                (None, (None, None)),
-            )
-            cells.append("–" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]")
-        lines.append(_line([f"`{name}`", *cells]))
-    missing = any("| – " in line for line in lines)
+            values = [row[METRICS[level][0]] for row in found["results"] if row["method"] == name]
+            cells.append(span(*values[0]) if values else "–")
+        rows.append([f"`{name}`", *cells])
+    lines = table(["", *head], rows)
+    missing = any("–" in cells for cells in rows)
     return [*lines, "", "A dash is a run that has not been made yet."] if missing else lines
 
 
 def ingredients() -> list[str]:
     """What one change gains, line by line."""
     head = ["ingredient", "measured on", "figure", "without", "with", "difference in points"]
-    rows = [*thresholds(), *losses(), *sections(), *windows(), *trees(), *blend()]
-    return [_line(head), "|" + "---|" * len(head), *map(_line, rows)]
+    return table(head, [*thresholds(), *losses(), *sections(), *windows(), *trees(), *blend()])
 
 
 def thresholds() -> Iterator[list[str]]:
@@ -152,20 +150,14 @@ def _row(
 
 def _gain(pair: dict[str, Any]) -> str:
     """The difference with its p, corrected where there are several tests, or its interval where none was made."""
-    shown = f"{100 * pair['difference']:+.1f}"
     if pair["p_holm"] is None:
-        low, high = pair["interval"]
-        return f"{shown} [{100 * low:+.1f}, {100 * high:+.1f}]"
-    return f"{shown}, p {'< 0.001' if pair['p_holm'] < 0.001 else '= {:.3f}'.format(pair['p_holm'])}"
+        return points(pair["difference"], pair["interval"])
+    return f"{points(pair['difference'])}, {p_value(pair['p_holm'])}"
 
 
 def _read(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     return found
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

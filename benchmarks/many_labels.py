@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.command import command
+from benchmarks.tables import table
 
 Part = Callable[[str, int], AbstractContextManager[None]]
 RESULTS = Path(__file__).parent / "results"
@@ -226,15 +227,11 @@ def keep(row: dict[str, Any]) -> None:
 def markdown(kept: list[dict[str, Any]]) -> str:
     """Tables of memory and of time, one column per number of labels."""
     names = list(dict.fromkeys(name for row in kept for name in row["parts"]))
-    head = "| part | " + " | ".join(f"{row['labels']:,} labels" for row in kept) + " |"
-    rule = "|---|" + "---|" * len(kept)
 
-    def table(key: str, form: str) -> list[str]:
-        lines = [head, rule]
-        for name in names:
-            cells = [form.format(row["parts"][name][key]) if name in row["parts"] else "–" for row in kept]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-        return lines
+    def figures(key: str) -> list[str]:
+        columns = ["part", *(f"{row['labels']:,} labels" for row in kept)]
+        shown = [{name: f"{part[key]:,.0f}" for name, part in row["parts"].items()} for row in kept]
+        return table(columns, ([name, *(each.get(name, "–") for each in shown)] for name in names))
 
     commands = ", ".join(dict.fromkeys(f"`{row['command']}`" for row in kept))
     rows = ", ".join(dict.fromkeys(f"{row['rows']:,}" for row in kept))
@@ -253,15 +250,15 @@ def markdown(kept: list[dict[str, Any]]) -> str:
             "",
             "## Peak resident memory of the process, MB (Python, libraries, texts and scores included)",
             "",
-            *table("peak_mb", "{:,.0f}"),
+            *figures("peak_mb"),
             "",
             "## Of that, above what was held before the part, MB",
             "",
-            *table("peak_mb_above_start", "{:,.0f}"),
+            *figures("peak_mb_above_start"),
             "",
             "## Processor time per row, microseconds",
             "",
-            *table("microseconds_per_row", "{:,.0f}"),
+            *figures("microseconds_per_row"),
             "",
             f"`predictions.parquet` of the test rows: {sizes}.",
             "",

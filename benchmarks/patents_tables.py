@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tables import span, table
+
 RESULTS = Path(__file__).parent / "results"
 TASKS = ("sections", "subclasses")  # on all rows
 METRICS = {
@@ -13,6 +15,7 @@ METRICS = {
     "classes": ("accuracy", "f1_macro"),
     "subclasses": ("f1_micro", "f1_macro"),
 }
+_COSTS = ("cost", "training", "tokens trained on", "real tokens/s", "tuned parameters", "peak memory", "texts/s", "settings")  # fmt: skip
 _PART = "part"
 
 
@@ -62,12 +65,12 @@ def markdown(kept: dict[str, Any]) -> str:
 
 
 def _task(task: str, found: dict[str, Any]) -> list[str]:
-    rows, settings, training = found["rows"], found["settings"], found["training"]
+    sizes, settings, training = found["rows"], found["settings"], found["training"]
     lines = [
         "",
         f"## {task}",
         "",
-        f"{rows['train']:,} training, {rows['dev']:,} dev and {rows['test']:,} test patents (title and abstract), {found['labels']} labels. max_length {settings['max_length']}, {settings['epochs']} epochs:"
+        f"{sizes['train']:,} training, {sizes['dev']:,} dev and {sizes['test']:,} test patents (title and abstract), {found['labels']} labels. max_length {settings['max_length']}, {settings['epochs']} epochs:"
         f" {training['train_seconds'] / 60:.0f} min on one shared core, {training['tokens_per_second']:,.0f} real tokens/s; {training['trainable_parameters'] / 1e6:.1f} M of {training['parameters'] / 1e6:.0f} M parameters tuned."
         f" Share of tfidf in the blend: {found['tfidf_share']:.2f}. `{found['command']}`",
         "",
@@ -75,12 +78,12 @@ def _task(task: str, found: dict[str, Any]) -> list[str]:
     bands = list(found["results"][0]["bands"])
     levels = list(found["results"][0].get("levels", {}))
     head = ["method", *METRICS[task], *(f"micro-F1, {level}" for level in levels)]
-    lines += _head([*head, *(f"macro-F1, {band} rows" for band in bands), "ECE"])
+    rows = []
     for row in found["results"]:
-        cells = [row["method"], *(_span(row[key]) for key in METRICS[task])]
+        cells = [row["method"], *(span(*row[key]) for key in METRICS[task])]
         cells += [f"{row['levels'][level]:.3f}" for level in levels]
-        cells += [f"{row['bands'][band][1]:.3f}" for band in bands] + [f"{row['ece']:.4f}"]
-        lines.append(_line(cells))
+        rows.append([*cells, *(f"{row['bands'][band][1]:.3f}" for band in bands), f"{row['ece']:.4f}"])
+    lines += table([*head, *(f"macro-F1, {band} rows" for band in bands), "ECE"], rows)
     return [*lines, "", *(f"- {pair['verdict']}" for pair in found["tests"])]
 
 
@@ -104,40 +107,14 @@ def _part(part: dict[str, Any]) -> list[str]:
         levels, bands = results[0]["levels"], results[0]["bands"]
         above = list(levels)[:-1]  # the last one is the level itself
         head = ["method", *METRICS[level], *(f"{measure}, {name}" for name in above), "ECE"]
-        lines += _head(head)
+        ranges = [f"{band} training rows ({n})" for band, (n, *_) in bands.items()]
+        scores, by_range = [], []
         for row in results:
             figures = [*(row[key] for key in METRICS[level]), *(row["levels"][name] for name in above)]
-            lines.append(_line([row["method"], *map(_span, figures), f"{row['ece']:.4f}"]))
-        lines += [
-            "",
-            *_head(
-                [
-                    "macro-F1 of labels with",
-                    *(f"{band} training rows ({n})" for band, (n, *_) in bands.items()),
-                ]
-            ),
-        ]
-        for row in results:
-            lines.append(
-                _line([row["method"], *(_span([value, span]) for _, value, span in row["bands"].values())])
-            )
-        lines += [
-            "",
-            *_head(
-                [
-                    "cost",
-                    "training",
-                    "tokens trained on",
-                    "real tokens/s",
-                    "tuned parameters",
-                    "peak memory",
-                    "texts/s",
-                    "settings",
-                ]
-            ),
-            *(_line(_cost(row)) for row in results),
-            "",
-        ]
+            scores.append([row["method"], *(span(*each) for each in figures), f"{row['ece']:.4f}"])
+            by_range.append([row["method"], *(span(*each) for _, *each in row["bands"].values())])
+        lines += [*table(head, scores), "", *table(["macro-F1 of labels with", *ranges], by_range), ""]
+        lines += [*table(_COSTS, map(_cost, results)), ""]
         lines += [f"- {pair['verdict']}" for pair in found["tests"] if pair["metric"] == METRICS[level][0]]
     return lines
 
@@ -164,15 +141,3 @@ def _cost(row: dict[str, Any]) -> list[str]:
         shown("texts_per_second", "{:,.0f}"),
         settings or "–",
     ]
-
-
-def _head(columns: list[str]) -> list[str]:
-    return [_line(columns), "|" + "---|" * len(columns)]
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _span(value: list[Any]) -> str:
-    return "{:.3f} [{:.3f}, {:.3f}]".format(value[0], *value[1])

@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.command import command
 from benchmarks.paper.sets import Sizes, write_set
+from benchmarks.tables import p_value, points, span, table
 
 RESULTS = Path(__file__).parent / "results"
 LEVELS = {"patents-subclasses": "IPC subclasses (A01B)", "patents-groups": "IPC main groups (A01B 1)"}
@@ -243,8 +244,8 @@ def markdown(kept: dict[str, Any]) -> str:
 
 
 def _part(part: str, found: dict[str, Any]) -> list[str]:
-    rows, results, of_losses = found["rows"], found["results"], part == "losses"
-    size = f"{rows['train']:,} training, {rows['dev']:,} dev and {rows['test']:,} test texts, {found['labels']:,} labels"
+    sizes, results, of_losses = found["rows"], found["results"], part == "losses"
+    size = f"{sizes['train']:,} training, {sizes['dev']:,} dev and {sizes['test']:,} test texts, {found['labels']:,} labels"
     if of_losses:
         title, reference = "Losses of an encoder, IPC subclasses", "BCE"
         encoder = ", ".join(f"{key} {value}" for key, value in found["encoder"].items())
@@ -256,21 +257,21 @@ def _part(part: str, found: dict[str, Any]) -> list[str]:
     bands = [f"{band} rows ({labels:,})" for band, (labels, _) in results[0]["bands"].items()]
     named = ["loss"] if of_losses else ["tuned for", "thresholds"]
     columns = [*named, "micro-F1", f"from {reference}", "macro-F1", f"from {reference}", *bands, "ECE"]
-    lines = [f"## {title}", "", about, "", _line(columns), "|" + "---|" * len(columns)]
+    rows = []
     for row in results:
         cells = [_settings(row)] if of_losses else [row["tuned_for"], row["name"]]
         for metric in METRICS:
-            cells += [_span(row[metric]), _difference(row["pairs"], metric)]
-        cells += [f"{value:.3f}" for _, value in row["bands"].values()]
-        lines.append(_line([*cells, f"{row['ece']:.4f}"]))
-    lines += [
-        "",
+            cells += [span(*row[metric]), _difference(row["pairs"], metric)]
+        rows.append([*cells, *(f"{value:.3f}" for _, value in row["bands"].values()), f"{row['ece']:.4f}"])
+    ranked = [(row["name"], row["ranked"]) for row in results] if of_losses else [("tfidf", found["ranked"])]
+    return [
+        *(f"## {title}", "", about, "", *table(columns, rows), ""),
         "Columns of rows: macro-F1 of the labels with so many training rows (and how many labels they are).",
         "",
+        *table(
+            ["first labels", *AT], ([name, *(span(*values[key]) for key in AT)] for name, values in ranked)
+        ),
     ]
-    ranked = [(row["name"], row["ranked"]) for row in results] if of_losses else [("tfidf", found["ranked"])]
-    lines += [_line(["first labels", *AT]), "|" + "---|" * (len(AT) + 1)]
-    return lines + [_line([name, *(_span(values[key]) for key in AT)]) for name, values in ranked]
 
 
 def _settings(row: dict[str, Any]) -> str:
@@ -278,19 +279,10 @@ def _settings(row: dict[str, Any]) -> str:
     return f"`{given}`" if given else str(row["name"])
 
 
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _span(value: list[Any]) -> str:
-    return f"{value[0]:.3f} [{value[1][0]:.3f}, {value[1][1]:.3f}]"
-
-
 def _difference(pairs: dict[str, Any], metric: str) -> str:
     if not pairs:
         return "–"
-    p = pairs[metric]["p_holm"]
-    return f"{100 * pairs[metric]['difference']:+.1f}, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+    return f"{points(pairs[metric]['difference'])}, {p_value(pairs[metric]['p_holm'])}"
 
 
 if __name__ == "__main__":

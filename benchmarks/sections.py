@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.command import command
 from benchmarks.paper.sets import write_set
 from benchmarks.patents_methods import SAMPLE
+from benchmarks.tables import p_value, points, span, table
 
 RESULTS = Path(__file__).parent / "results"
 SHARED: dict[str, Any] = {
@@ -121,33 +122,28 @@ def keep(runs: Path) -> None:
 
 def markdown(found: dict[str, Any]) -> str:
     """The table of sections.md."""
-    rows, settings = found["rows"], found["settings"]
-    lines = [
-        "# Sections: the title whole, or columns joined",
-        "",
-        f"IPC sections (8) of US patents, {rows['train']:,} training, {rows['dev']:,} dev and {rows['test']:,} test patents; {settings['model']}, {settings['max_length']} tokens of each, {settings['epochs']} epochs, one seed. "
-        f"95 % bootstrap intervals; differences in points, paired over the test rows. `{found['command']}`",
-        "",
-        "| what is read of title and abstract | accuracy | from joined | macro-F1 | from joined |",
-        "|---|---|---|---|---|",
-    ]
+    sizes, settings = found["rows"], found["settings"]
+    columns = ["what is read of title and abstract", "accuracy", "from joined", "macro-F1", "from joined"]
+    rows = []
     for way, row in found["ways"].items():
         cells = [way]
         for metric in METRICS:
-            cells += ["{:.3f} [{:.3f}, {:.3f}]".format(row[metric][0], *row[metric][1]), "–"]
-            if pair := row["pairs"].get(metric):
-                low, high = pair["interval"]
-                p = "< 0.001" if pair["p"] < 0.001 else f"= {pair['p']:.3f}"
-                cells[-1] = f"{100 * pair['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}], p {p}"
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "A joined text whose beginning is read keeps its title, and sections read the same tokens there.",
-            "",
-        ]
-    )
+            pair = row["pairs"].get(metric)
+            gain = f"{points(pair['difference'], pair['interval'])}, {p_value(pair['p'])}" if pair else "–"
+            cells += [span(*row[metric]), gain]
+        rows.append(cells)
+    lines = [
+        "# Sections: the title whole, or columns joined",
+        "",
+        f"IPC sections (8) of US patents, {sizes['train']:,} training, {sizes['dev']:,} dev and {sizes['test']:,} test patents; {settings['model']}, {settings['max_length']} tokens of each, {settings['epochs']} epochs, one seed. "
+        f"95 % bootstrap intervals; differences in points, paired over the test rows. `{found['command']}`",
+        "",
+        *table(columns, rows),
+        "",
+        "A joined text whose beginning is read keeps its title, and sections read the same tokens there.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+from benchmarks.tables import table
 
 RESULTS = Path(__file__).parent / "results"
 SIZES, METRICS = (3, 5, 10, 19), ("f1_macro", "f1_micro")
@@ -78,18 +81,12 @@ def markdown(found: dict[str, Any]) -> str:
         f"`{found['command']}`: one threshold for all labels, tuned on rows drawn from a run's test predictions and measured on the others; mean of {found['draws']} draws ± 95 %, and in brackets what one draw in ten falls below.",
     ]
     for run, entries in found["runs"].items():
-        lines += [
-            "",
-            f"## {run}",
-            "",
-            f"| dev rows | F1 | {' | '.join(FORMS)} |",
-            f"|---|---|{'---|' * len(FORMS)}",
-        ]
-        for rows in SIZES:
-            for metric in METRICS:
-                mine = [e for e in entries if (e["rows"], e["metric"]) == (rows, metric)]
-                cells = [f"{e['mean']:.3f} ± {e['error']:.3f} ({e['tenth']:.3f})" for e in mine]
-                lines.append(f"| {rows} | {metric.removeprefix('f1_')} | {' | '.join(cells)} |")
+        by_size = []
+        for rows, metric in product(SIZES, METRICS):
+            mine = [e for e in entries if (e["rows"], e["metric"]) == (rows, metric)]
+            means = [f"{e['mean']:.3f} ± {e['error']:.3f} ({e['tenth']:.3f})" for e in mine]
+            by_size.append([str(rows), metric.removeprefix("f1_"), *means])
+        lines += ["", f"## {run}", "", *table(["dev rows", "F1", *FORMS], by_size)]
     return "\n".join(lines) + "\n"
 
 

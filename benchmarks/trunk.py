@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.command import command
 from benchmarks.paper.sets import Sizes, write_set
+from benchmarks.tables import span
 
 RESULTS = Path(__file__).parent / "results"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -112,9 +113,7 @@ def markdown(found: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in found["results"]:
-        figures = (
-            "{:.3f} [{:.3f}, {:.3f}]".format(row[key][0], *row[key][1]) for key in ("accuracy", "f1_macro")
-        )
+        figures = (span(*row[key]) for key in ("accuracy", "f1_macro"))
         lines.append(
             f"| {row['name']} | {row['epochs']} | {' | '.join(figures)} | {row['tokens_per_second']:,.0f} | {row['train_seconds']:,.0f} | {row['seconds']:,.0f}"
             f" | {row['trainable_parameters'] / 1e6:.2f} |"

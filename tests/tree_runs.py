@@ -1,11 +1,13 @@
-"""Rows with labels in a small tree, written in each of the ways that say so."""
+"""Rows with labels in a small tree, written in each of the ways that say so, and short runs on them."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
-from tiny_runs import write_csv
+from baseline_runs import baseline
+from tiny_runs import fit, write_csv
 
 # label → words of its rows. "D06" is a label of its own and the parent of two others; "D" and "B" occur as ancestors only.
 WORDS = {
@@ -24,6 +26,8 @@ PATHS = {
 }
 PARENTS = {"D": "", "B": "", "D06": "D", "D07": "D", "B32": "B", "D06Q": "D06", "D06C": "D06"}
 LEVELS = ("section", "class", "subclass")
+TEXTS = ["dye stain", "rope and cable", "", "layer of cloth", "iron", "nothing of the kind"]
+SEVERAL = {"path_separator": "/", "label_delimiter": "|"}  # settings for `several`
 
 
 def texts_with_labels(n: int = 60) -> list[tuple[str, str]]:
@@ -74,6 +78,41 @@ def parent_map(path: Path) -> Path:
         writer = csv.writer(file)
         writer.writerows([("label", "parent"), *PARENTS.items()])
     return path
+
+
+def every_way(folder: Path) -> SimpleNamespace:
+    """The same rows written in every way, rows with several labels, and the parent map."""
+    return SimpleNamespace(
+        paths=as_paths(folder / "paths.csv"),
+        columns=as_columns(folder / "columns.csv"),
+        names=as_names(folder / "names.csv"),
+        several=several(folder / "several.csv", 84),
+        map=parent_map(folder / "parents.csv"),
+    )
+
+
+def runs_on_paths(tmp_path_factory, files, decoder, encoder):
+    """``run(method, task, mode)``: a run on paths, made once."""
+    made: dict[tuple, SimpleNamespace] = {}
+
+    def run(method, task, mode):
+        key = method, task, mode
+        if key not in made:
+            data, tree = (
+                (files.paths, {"path_separator": "/"}) if task == "single" else (files.several, SEVERAL)
+            )
+            out = tmp_path_factory.mktemp("run") / "out"
+            settings = {"hierarchy": mode, **tree}
+            if method == "tfidf":
+                result = baseline(data, out, **settings)
+            elif method == "head":
+                result = fit(data, decoder, out, **settings)
+            else:
+                result = fit(data, encoder, out, method="encoder", **settings)
+            made[key] = SimpleNamespace(result=result, classifier=result.classifier, folder=out)
+        return made[key]
+
+    return run
 
 
 def assert_consistent(classifier, texts):

@@ -19,10 +19,21 @@ from typing import Any
 from benchmarks.command import command
 from benchmarks.paper.pool import train_all
 from benchmarks.paper.sets import SETS, Sizes, write_set
+from benchmarks.paper.summary import summary
 
 RESULTS = Path(__file__).parents[1] / "results"
 STUDY = ("banking77", "reuters21578", "goemotions", "patents-sections", "patents-subclasses", "newsgroups20")
-METHODS = ("majority", "tfidf", "encoder", "encoder+tfidf", "probe", "head", "head+tfidf", "instruct")
+METHODS = (
+    "majority",
+    "tfidf",
+    "encoder",
+    "encoder+tfidf",
+    "probe",
+    "head",
+    "head+tfidf",
+    "head+encoder+tfidf",
+    "instruct",
+)
 
 
 def main() -> None:
@@ -120,6 +131,7 @@ def markdown(kept: dict[str, Any]) -> str:
         "",
         "Means over seeds with 95 % intervals over test rows (and seeds, from two on). Pairs are tested on the same rows; p is corrected within a set (Holm).",
         "",
+        *summary(kept),
     ]
     for name, found in kept.items():
         rows, budget = found["rows"], found["budget_minutes"]

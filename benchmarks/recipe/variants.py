@@ -10,6 +10,7 @@ PLAIN = "plain"
 # Ordered by how much is expected of them: a search that is cut short has tried the first ones. The plain recipe is what is shipped.
 VARIANTS: dict[str, Settings] = {
     PLAIN: {},
+    "preset fast": {"preset": "fast"},
     "mean of 12 layers": {"pooling": "mean", "keep_layers": 12},
     "score at random": {"score_init": "random"},
     "blend with tfidf": {"blend": "tfidf"},

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from sortal.config_ensemble import ENSEMBLES, EnsembleConfig, with_members, wrong_members
 from sortal.config_hierarchy import (
     DATA_FIELDS,
     HIERARCHIES,
@@ -71,6 +72,7 @@ OWN_SECTIONS: dict[type[Section], frozenset[str]] = {
     HierarchyConfig: HIERARCHIES,
     PresetConfig: PRESET_METHODS,
     ShotsConfig: METHOD_SECTIONS[InstructConfig],
+    EnsembleConfig: ENSEMBLES,
     WindowsConfig: METHOD_SECTIONS[BlendConfig],  # all with a pretrained model
 }
 
@@ -94,6 +96,7 @@ class RunConfig(
     InstructConfig,
     ShotsConfig,
     BlendConfig,
+    EnsembleConfig,
     HierarchyConfig,
     TrainConfig,
     LossConfig,
@@ -101,9 +104,9 @@ class RunConfig(
 ):
     """Everything `sortal train` can be told; flat, so that a flag, a YAML key and a keyword argument share one name."""
 
-    method: Literal["head", "instruct", "probe", "encoder", "tfidf", "majority"] = Field(
+    method: Literal["head", "instruct", "probe", "encoder", "tfidf", "majority", "ensemble"] = Field(
         "head",
-        description="head: a linear layer on the final token's state; instruct: the model's own answer to a prompt, every label scored exactly; probe: a logistic regression on a frozen model's states, the best of its layers; encoder: a BERT-type model with a classification head, all weights tuned; baselines without a pretrained model: tfidf (a linear model on words and characters) and majority (how frequent the labels are)",
+        description="head: a linear layer on the final token's state; instruct: the model's own answer to a prompt, every label scored exactly; probe: a logistic regression on a frozen model's states, the best of its layers; encoder: a BERT-type model with a classification head, all weights tuned; baselines without a pretrained model: tfidf (a linear model on words and characters) and majority (how frequent the labels are); ensemble: finished runs whose scores are added",
     )
     out: str | None = Field(None, description="run folder; default: runs/<data name>-<method>-<seed>")
 
@@ -111,7 +114,9 @@ class RunConfig(
     @classmethod
     def _defaults_of_the_method(cls, values: Any) -> Any:
         return (
-            with_sections(with_method_defaults(with_preset(values))) if isinstance(values, dict) else values
+            with_sections(with_method_defaults(with_preset(with_members(values))))
+            if isinstance(values, dict)
+            else values
         )
 
     @field_validator("*", mode="before")
@@ -166,7 +171,7 @@ class RunConfig(
         return self
 
     def _check_method(self) -> None:
-        if wrong := wrong_hierarchy(self):
+        if wrong := wrong_members(self) or wrong_hierarchy(self):
             raise ValueError(wrong)
         if wrong := wrong_preset(self.preset, self.method):
             raise ValueError(wrong)

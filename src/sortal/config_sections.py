@@ -11,7 +11,7 @@ from sortal.method_defaults import DEFAULT_MODEL
 Task = Literal["auto", "single", "multi"]
 Truncation = Literal["head", "tail", "head+tail"]
 Metric = Literal["f1_macro", "f1_micro", "accuracy", "loss"]
-BASELINES = frozenset(("tfidf", "majority"))  # methods without a pretrained model
+BASELINES = frozenset(("tfidf", "majority", "ensemble"))  # methods without a pretrained model of their own
 NOT_TUNED = BASELINES | {"probe"}  # methods without optimiser steps
 FOR_ALL = frozenset(("metric_for_best_model", "seed", "threads"))  # settings of training that these have too
 TEMPLATES = ("summary", "topic", "eos")  # of methods that read a decoder's states
@@ -33,7 +33,7 @@ TEXTS = frozenset(
         "out",
     )
 )
-LISTS = frozenset(("text", "label_columns", "lora_targets", "templates"))
+LISTS = frozenset(("text", "label_columns", "lora_targets", "templates", "members"))
 
 
 class Section(BaseModel):

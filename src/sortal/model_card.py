@@ -14,6 +14,7 @@ _LOADING = {
     "probe": "The model it was read from stays as it is: the folder holds a linear layer on the states of its first layers, in probe.safetensors, and names that model.",
     "encoder": "The folder is a complete model: plain transformers loads it without Sortal (docs/how-to/load-with-transformers.md).",
     "tfidf": "The weights are in tfidf.safetensors, the n-grams they belong to in tfidf.json.",
+    "ensemble": "It adds the scores of the models in members/, each with the weight in sortal.json, and every text is read by all of them: load it with Sortal.",
     "majority": "Every text gets the same answer, from the label counts in majority.json: a floor for other methods.",
     "instruct": "The folder is a causal language model's LoRA adapter: plain transformers and peft load it and generate the same answers. The prompt is in sortal.json.",
 }
@@ -48,7 +49,7 @@ def model_card(meta: Mapping[str, Any], metrics: Mapping[str, Any], record: Mapp
     lines = [
         f"# {'Single' if meta['task'] == 'single' else 'Multi'}-label text classifier, {len(meta['labels'])} labels",
         "",
-        f"Method `{meta['method']}`{_on(base)}. Made by Sortal {meta['versions']['sortal']}.",
+        f"Method `{meta['method']}`{_of(meta) if 'members' in meta else _on(base)}. Made by Sortal {meta['versions']['sortal']}.",
         *([f"Base weights: {base['note']}."] if base and base["note"] else []),
         "",
         "```python",
@@ -69,6 +70,13 @@ def model_card(meta: Mapping[str, Any], metrics: Mapping[str, Any], record: Mapp
     lines += [f"- {line}" for line in _limits(meta, metrics, record)]
     lines += ["", "## Training", "", _training(meta, record), "", *_data(record), ""]
     return "\n".join(lines)
+
+
+def _of(meta: Mapping[str, Any]) -> str:
+    members = [
+        member["method"] + (_on(member["base_model"]) if member["base_model"] else "") for member in meta["members"]
+    ]  # fmt: skip
+    return f" of {' and '.join(members)}"
 
 
 def _on(base: Mapping[str, Any] | None) -> str:

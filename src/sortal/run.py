@@ -223,8 +223,10 @@ def _run(
     complete = (folder.model / "model.safetensors").exists()
     record["size_on_disk"] = {
         "model_bytes": _bytes(folder.model),
-        # A folder with all weights needs no base to be loaded.
-        "base_model_bytes": 0 if source is None or complete else _bytes(Path(source.path)),
+        # A folder with all weights needs no base to be loaded; an ensemble needs those of its members.
+        "base_model_bytes": fitted.figures.get("base_model_bytes", 0)
+        if source is None or complete
+        else _bytes(Path(source.path)),
     }
     folder.finish(**record)
     group.barrier()

@@ -1,4 +1,4 @@
-"""Runs of method instruct, and model folders of every method, made once for all files of this folder."""
+"""Runs of method instruct, runs on trees of labels, and model folders of every method, made once for all files of this folder."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from instruct_runs import (
 )
 from served import Served
 from tiny_runs import fit, rows, write_csv
+from tree_runs import every_way, runs_on_paths
 from visits import SETTLED, Visit, open_server
 
 
@@ -63,6 +64,21 @@ def runs(tmp_path_factory, bases, files):
         return made[key]
 
     return run
+
+
+# labels that form a tree
+
+
+@pytest.fixture(scope="session")
+def tree_files(tmp_path_factory):
+    """The same rows in every way that says a tree."""
+    return every_way(tmp_path_factory.mktemp("tree"))
+
+
+@pytest.fixture(scope="session")
+def tree_runs(tmp_path_factory, tree_files, tiny, tiny_encoders):
+    """``tree_runs(method, task, mode)``: a run, made once for every combination asked for."""
+    return runs_on_paths(tmp_path_factory, tree_files, tiny, tiny_encoders["bert"])
 
 
 # model folders to serve

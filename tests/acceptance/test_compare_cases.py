@@ -304,6 +304,28 @@ def test_a_blend_takes_the_model_that_the_comparison_has_tuned(data, tiny, tmp_p
     assert "epoch 1" not in words
 
 
+def test_a_sum_of_methods_is_the_ensemble_of_their_runs(data, tiny, tmp_path):
+    """Asked for first, it waits for its members; of each seed it takes the runs of that seed, and the one run of what has no seed."""
+    out = tmp_path / "out"
+    found = compared(data, tiny, out, ("head+tfidf+majority", "head", "tfidf", "majority"), jobs=2)
+    assert [cell["name"] for cell in found.cells if "+" in cell["name"]] == [
+        "head+tfidf+majority-0",
+        "head+tfidf+majority-1",
+    ]
+    assert {cell["status"] for cell in found.cells} == {"finished"}
+    for seed in (0, 1):
+        training = RunFolder(out / "runs" / f"head+tfidf+majority-{seed}").read_run_json()["training"]
+        runs = [member["folder"] for member in training["members"]]
+        assert runs == [str(out / "runs" / name) for name in (f"head-{seed}", "tfidf-0", "majority-0")]
+    assert len(found.pairs) == 6
+    again = compared(data, tiny, out, ("head+tfidf+majority", "head", "tfidf", "majority"), jobs=0)
+    assert figures(again.to_json()) == figures(found.to_json())
+    sortal.report(out)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "head+tfidf+majority" in page
+    assert "members:" not in page, "the name says it"
+
+
 def test_a_form_of_a_method_has_settings_of_its_own(data, tiny, tmp_path):
     methods = ("head", "head@mean", "head@mean+tfidf")
     found = compared(
@@ -331,14 +353,21 @@ def test_a_form_of_a_method_has_settings_of_its_own(data, tiny, tmp_path):
         (["head@../x"], {"head@../x.epochs": 1}, "unknown method 'head@../x'"),
         (["he@xad"], {"he@xad.epochs": 1}, "unknown method 'he@xad'"),
         (["heads"], {}, "unknown method 'heads'"),
-        (["head", "head"], {}, "name each once"),
+        (["head", "head"], {}, "head names something twice"),
+        ([], {}, "no methods are named"),
         (["head"], {"shots": 1}, "shots applies to none of head"),
         (["head"], {"instruct.shots": 1}, "'instruct' is not compared"),
         (["head"], {"head.epoch": 1}, "did you mean 'epochs'"),
         (["head"], {"head.dev_size": 0.2}, "the methods share their data"),
         (["head"], {"epoch": 1}, "did you mean 'epochs'"),
         (["tfidf+tfidf"], {}, "unknown method 'tfidf[+]tfidf'"),
-        (["head+probe"], {}, "unknown method 'head[+]probe'"),
+        (["head", "head+probe"], {}, "'probe' is not compared"),
+        (["head", "head+head"], {}, "names something twice"),
+        (["head", "tfidf", "head+tfidf+head@x"], {}, "'head@x' is not compared"),
+        (["ensemble@x"], {"ensemble@x.thresholds": "none"}, "unknown method 'ensemble@x'"),
+        (["head", "encoder", "head+encoder"], {"members": "a,b"}, "an ensemble's name says what it adds"),
+        (["ensemble"], {}, "unknown method 'ensemble'"),
+        (["head", "tfidf", "head+tfidf+tfidf"], {}, "names something twice"),
         (["head"], {"blend": "tfidf"}, "compare METHOD and METHOD[+]tfidf"),
         (["head"], {"head.blend": "tfidf"}, "compare METHOD and METHOD[+]tfidf"),
     ],

@@ -143,6 +143,10 @@ def command(
     blend: Annotated[
         str | None, Option(help="none | tfidf: add the scores of a linear model on TF-IDF features")
     ] = None,
+    members: Annotated[
+        str | None,
+        Option(metavar="RUN,RUN,…", help="with --method ensemble: folders of finished runs of the same rows"),
+    ] = None,
     tuned: Annotated[
         str | None,
         Option(
@@ -200,6 +204,7 @@ def command(
         "learning_rate": learning_rate,
         "abstain_below": abstain_below,
         "blend": blend,
+        "members": members,
         "seed": seed,
         "out": out,
     }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sortal.comparison.names import BLENDED, check_name, form, is_seedless, members_of, plain_method, scopes
 from sortal.config import RunConfig, applies, build_config, refuse_unknown
 from sortal.config_hierarchy import DATA_FIELDS
 from sortal.errors import ConfigError, RunFolderError
@@ -18,15 +18,13 @@ from sortal.training.identity import RunIdentity, differences, result_settings
 from sortal.training.runfolder import RunFolder
 
 Status = Literal["waiting", "running", "finished", "failed", "stopped"]
-BLENDED = "+tfidf"
-_FORM = re.compile(r"@[A-Za-z0-9_-]+$")
 
 
 @dataclass(frozen=True)
 class Cell:
     """One method with one seed; its run folder is ``config.out``.
 
-    method: as it is asked for: ``head+tfidf`` and ``head@small`` included.
+    method: as it is asked for: ``head+tfidf``, ``head@small`` and ``head+encoder`` included.
     """
 
     method: str
@@ -52,32 +50,6 @@ class Cell:
         return "stopped" if status == "running" else status
 
 
-def plain_method(name: str) -> str:
-    """``head`` of ``head``, ``head+tfidf``, ``head@small`` and ``head@small+tfidf``."""
-    return _FORM.sub("", _form(name))
-
-
-def _form(name: str) -> str:
-    """``head@small`` of ``head@small+tfidf``."""
-    return name.removesuffix(BLENDED)
-
-
-def method_name(config: Mapping[str, Any]) -> str:
-    """What a run with these settings is called in a comparison."""
-    blended = config.get("blend", "none") != "none"
-    return f"{config['method']}{BLENDED if blended else ''}"
-
-
-def _known(name: str) -> bool:
-    plain = plain_method(name)
-    return plain in REGISTRY and (_form(name) == name or applies("blend", plain))
-
-
-def _scopes(method: str) -> set[str]:
-    """Whose own settings ``method`` has: a form's are its blend's, too."""
-    return {method, _form(method)} if "@" in method else {method}
-
-
 def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: Path) -> list[Cell]:
     """All cells, seed by seed, so that an unfinished matrix can be compared as far as it goes.
 
@@ -85,29 +57,31 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
 
     Args:
         settings: of `RunConfig`; ``method.setting`` is for that method alone, and any other for all methods it applies to.
-        methods: names in the registry; ``head+tfidf`` is ``head`` with ``blend: tfidf``, and ``head@small`` is ``head`` with settings
-            of its own: ``head@small.keep_layers``. Each is a method of its own here.
+        methods: names in the registry; ``head+tfidf`` is ``head`` with ``blend: tfidf``, ``head@small`` is ``head`` with settings
+            of its own: ``head@small.keep_layers``, and ``head+encoder`` is the ensemble of both. Each is a method of its own here.
         seeds: training seeds 0 … seeds − 1, on one split.
         out: folder of the comparison.
 
     Raises:
         ConfigError: an unknown or repeated method, settings that cannot work, or one that no compared method has.
     """
-    unknown = [name for name in methods if not _known(name)]
-    if unknown or len(set(methods)) < len(methods) or not methods:
-        raise ConfigError(
-            f"unknown method {unknown[0]!r}" if unknown else f"methods {', '.join(methods) or '(none)'}: name each once",
-            f"choose from {', '.join(REGISTRY)}, any with @NAME for settings of its own, and any that has a pretrained model with {BLENDED}",
-        )  # fmt: skip
+    if not methods:
+        raise ConfigError("no methods are named", f"choose from {', '.join(REGISTRY)}")
+    for method in methods:
+        check_name(method, methods)
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}", "use 1 or more; with 3 the spread between seeds can be told")
     refuse_unknown({key: value for key, value in settings.items() if "." not in key}, "settings")
-    known = set().union(*map(_scopes, methods))
+    known = set().union(*map(scopes, methods))
     for method in methods:
-        if "@" in method and not any(key.partition(".")[0] in _scopes(method) for key in settings):
+        if (
+            "@" in method
+            and not members_of(method)
+            and not any(key.partition(".")[0] in scopes(method) for key in settings)
+        ):
             raise ConfigError(
                 f"{method}: nothing tells it from {plain_method(method)}",
-                f"give it a setting of its own: --set {_form(method)}.KEY=VALUE",
+                f"give it a setting of its own: --set {form(method)}.KEY=VALUE",
             )
     for key in settings:
         scope, dot, name = key.partition(".")
@@ -121,6 +95,8 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
             raise ConfigError(
                 f"{key}: what is blended is a method of its own here", f"compare METHOD and METHOD{BLENDED}"
             )
+        if (name or key) == "members":
+            raise ConfigError(f"{key}: an ensemble's name says what it adds", "write METHOD+METHOD")
         if (name or key) == "preset" and settings[key] == "best":
             raise ConfigError(
                 f"{key}: preset best blends, and what is blended is a method of its own here",
@@ -132,7 +108,7 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
         Cell(method, seed, _config(settings, method, seed, out))
         for seed in range(seeds)
         for method in methods
-        if seed == 0 or get_method(plain_method(method)).in_steps
+        if seed == 0 or not is_seedless(method)
     ]
 
 
@@ -141,12 +117,15 @@ def _config(settings: Mapping[str, Any], method: str, seed: int, out: Path) -> R
     shared = {key: value for key, value in settings.items() if "." not in key and applies(key, plain)}
     own = {
         key.removeprefix(f"{scope}."): value
-        for scope in sorted(_scopes(method), key=len)
+        for scope in sorted(scopes(method), key=len)
         for key, value in settings.items()
         if key.startswith(f"{scope}.")
     }
     fixed = {"method": plain, "seed": seed, "split_seed": settings.get("split_seed", 0)}
-    if _form(method) != method:
+    if members := members_of(method):
+        runs = (f"{member}-{0 if is_seedless(member) else seed}" for member in members)
+        fixed["members"] = tuple(str(out / "runs" / run) for run in runs)
+    elif form(method) != method:
         fixed["blend"] = BLENDED.removeprefix("+")
     return build_config({**shared, **own, **fixed, "out": str(out / "runs" / f"{method}-{seed}")}, method)
 

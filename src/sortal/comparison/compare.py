@@ -226,10 +226,12 @@ def _without_blend(cell: Cell, cells: Sequence[Cell]) -> int | None:
 
 
 def _ready(waiting: Sequence[int], cells: Sequence[Cell], running: Mapping[int, Process]) -> int | None:
-    """The first cell that waits for nothing: a blend waits for the model that it blends."""
+    """The first cell that waits for nothing: a blend waits for the model that it blends, an ensemble for its members."""
     for number in waiting:
         plain = _without_blend(cells[number], cells)
-        if plain is None or plain not in {*waiting, *running}:
+        members = set(cells[number].config.members)
+        needed = {n for n, other in enumerate(cells) if n == plain or str(other.folder.path) in members}
+        if not needed & {*waiting, *running}:
             return number
     return None
 

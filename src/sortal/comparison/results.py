@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from sortal.comparison.cells import Cell, plain_method
+from sortal.comparison.cells import Cell
 from sortal.comparison.mistakes import Mistakes
+from sortal.comparison.names import is_seedless
 from sortal.comparison.twins import WithoutTwins
 from sortal.evaluation.comparison import MIN_ROWS, PairComparison
 from sortal.evaluation.intervals import percentile_interval, unanimous_interval
@@ -19,7 +20,6 @@ from sortal.evaluation.label_metrics import SHARES, LabelMetrics
 from sortal.evaluation.paired import resample_runs, resampled_difference, run_values
 from sortal.evaluation.predictions import Predictions, read_predictions
 from sortal.evaluation.significance import compare_pairs
-from sortal.methods import get_method
 
 RESULT_NAME = "comparison.json"
 QUALITY = ("accuracy", "subset_accuracy", "f1_micro", "f1_macro", "ece")
@@ -166,7 +166,7 @@ def summaries(
     ]
     if len(runs) < 2:
         return found, []
-    seedless = [method for method in runs if not get_method(plain_method(method)).in_steps]
+    seedless = [method for method in runs if is_seedless(method)]
     return found, compare_pairs(runs, metric, n_resamples=n_resamples, seed=seed, seedless=seedless)
 
 

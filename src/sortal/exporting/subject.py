@@ -67,6 +67,11 @@ def read_subject(folder: Path, to: str, dtype: str | None, *, int8: bool, withou
         )
     meta = model_folder.read_meta(folder)
     method, decision = meta["method"], model_folder.decision(meta)
+    if method == "ensemble":
+        raise ModelError(
+            f"{folder} adds the scores of several models, and an export holds one",
+            "serve it with sortal serve, or export a member: members/0 in that folder, whose answers are its own",
+        )
     if method not in MODELS:
         raise ModelError(
             f"{folder} is a model of method {method}, which no export format holds: it has no network",

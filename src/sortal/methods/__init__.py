@@ -19,6 +19,7 @@ REGISTRY = {
     "encoder": "sortal.methods.encoder:EncoderMethod",
     "tfidf": "sortal.methods.tfidf:TfidfMethod",
     "majority": "sortal.methods.majority:MajorityMethod",
+    "ensemble": "sortal.methods.ensemble:EnsembleMethod",
 }
 
 

@@ -13,19 +13,18 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from sortal.data.labels import LabelSpace
 from sortal.evaluation.calibration import fit_temperature
 from sortal.evaluation.scores import Task
 from sortal.methods.base import Encoded, FitContext, Fitted, Scorer, Scores, TokenScorer
+from sortal.methods.opinion_pool import best_weights
 from sortal.methods.tfidf import TfidfMethod
 from sortal.methods.tuning import dev_figures
 from sortal.training.progress import ProgressView
 
 _LEAST = 0.01  # a smaller share is left out
-_USUAL, _DOUBT = 1 / 3, 0.25  # of the share, before dev has said anything
+_USUAL = 1 / 3  # the share before dev has said anything
 
 
 @dataclass(frozen=True)
@@ -117,32 +116,13 @@ def blend_with_tfidf(fitted: Fitted, context: FitContext) -> Fitted:
 
 
 def best_share(a: NDArray[Any], b: NDArray[Any], gold: NDArray[Any], task: Task) -> float:
-    """The w in [0, 1] that makes ``gold`` most likely under ``(1 − w) · a + w · b``.
-
-    Minimises the summed negative log-likelihood, convex in w, plus a Gaussian prior's: it weighs as much as a handful of rows, which
-    alone would say 0 or 1, and does not show on hundreds.
+    """The w in [0, 1] that makes ``gold`` most likely under ``(1 − w) · a + w · b``, see `best_weights`; 0 without rows.
 
     Args:
         a, b: scores ``[n, L]``, each at its own temperature.
         gold: int ``[n]`` (single-label) or 0/1 ``[n, L]``.
     """
-    if len(gold) == 0:
-        return 0.0
-    found = minimize_scalar(
-        lambda w: _loss((1 - w) * a + w * b, gold, task) + 0.5 * ((w - _USUAL) / _DOUBT) ** 2,
-        bounds=(0.0, 1.0),
-        method="bounded",
-        options={"xatol": 1e-3},
-    )
-    return float(found.x)
-
-
-def _loss(scores: NDArray[Any], gold: NDArray[Any], task: Task) -> float:
-    """Summed −log p of the gold labels."""
-    z = scores.astype(np.float64)
-    if task == "single":
-        return float((logsumexp(z, axis=1) - z[np.arange(len(z)), gold]).sum())
-    return float((np.logaddexp(0.0, z) - gold * z).sum())
+    return float(best_weights([a, b], gold, task, (1 - _USUAL, _USUAL))[1]) if len(gold) else 0.0
 
 
 def load_blend(tuned: Scorer, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> BlendScorer:

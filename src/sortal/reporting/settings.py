@@ -33,5 +33,7 @@ def both(run: FinishedRun) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _usual(run: FinishedRun) -> dict[str, Any]:
-    given = {key: run.record["config"][key] for key in ("method", "tuning") if key in run.record["config"]}
-    return build_config(given).model_dump(mode="json")
+    config = run.record["config"]
+    given = {key: config[key] for key in ("method", "tuning", "members") if key in config}
+    # No members are the default of an ensemble, which cannot be without.
+    return {**build_config(given).model_dump(mode="json"), "members": []}

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sortal.comparison.cells import method_name
+from sortal.comparison.names import method_name
 from sortal.comparison.results import RESULT_NAME, Comparison
 from sortal.errors import DataError, RunFolderError
 from sortal.evaluation.predictions import Predictions, read_predictions

@@ -31,6 +31,7 @@ NOT_IN_RESULT = frozenset(
         "split_seed",
         "out",
         "preset",  # the settings that it fills in are there
+        "members",  # of an ensemble, which has no checkpoints; where they lie is no part of the result
         "trust_remote_code",
         "max_tokens",
         "cuda_graphs",

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from report_runs import write_run
-from sortal.comparison.cells import plain_method, plan
+from sortal.comparison.cells import plan
+from sortal.comparison.names import plain_method
 from sortal.reporting.sections.reproduce import _shared
 from sortal.reporting.source import FinishedRun
 from sortal.training.runfolder import RunFolder

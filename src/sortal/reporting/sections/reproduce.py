@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sortal.comparison.cells import BLENDED, plain_method
+from sortal.comparison.names import form, members_of, plain_method
 from sortal.config import applies
 from sortal.reporting.blocks import Code, Section, Words
 from sortal.reporting.settings import changed
@@ -46,7 +46,7 @@ def _shared(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     own = {run.method: changed(run) for run in runs}
     settings: dict[str, Any] = {}
     names = dict.fromkeys(name for values in own.values() for name in values)
-    for name in (name for name in names if name not in ("method", "blend", "seed")):
+    for name in (name for name in names if name not in ("method", "blend", "members", "seed")):
         having = [method for method in own if applies(name, plain_method(method))]
         values = [own[method].get(name) for method in having]
         together = bool(having) and all(value == values[0] for value in values) and values[0] is not None
@@ -56,10 +56,14 @@ def _shared(runs: Sequence[FinishedRun]) -> dict[str, Any]:
         rest = [method for method in own if name in own[method] and not (together and method in having)]
         settings |= {f"{method}.{name}": own[method][name] for method in rest}
     for run in runs:
-        form = run.method.removesuffix(BLENDED)
-        if "@" in form and not any(name.startswith((f"{form}.", f"{run.method}.")) for name in settings):
+        own_name = form(run.method)
+        if "@" not in own_name or members_of(run.method):
+            continue
+        if not any(name.startswith((f"{own_name}.", f"{run.method}.")) for name in settings):
             # All of its own settings are the defaults, which `compare` wants to be told.
-            settings |= {f"{form}.{name}": run.record["config"][name] for name in _told_apart(run, settings)}
+            settings |= {
+                f"{own_name}.{name}": run.record["config"][name] for name in _told_apart(run, settings)
+            }
     return settings
 
 
