@@ -5,7 +5,7 @@
 
 Looks for the data sets in $SORTAL_DATA (or --data). Each set is a `sortal compare` in its own folder: stopped or killed, the same
 command goes on. With --jobs above 1 the runs of all sets share the machine, the largest first, so their times are not those of runs alone.
-Writes benchmarks/results/paper.json and paper.md from the sets that are finished; --jobs 0 only compares the runs there are.
+Writes NAME.json and NAME.md in benchmarks/results from the sets that are finished; --jobs 0 only compares the runs there are.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="settings for every run")
+    parser.add_argument("--name", default="paper", help="of the results")
     parser.add_argument("--data", type=Path, default=os.environ.get("SORTAL_DATA"))
     parser.add_argument("--runs", type=Path, default=Path("runs/paper"))
     arguments = parser.parse_args()
@@ -62,7 +63,8 @@ def main() -> None:
     if arguments.jobs > 1:
         train_all({arguments.runs / name: settings[name] for name in settings}, arguments)
     for name in arguments.sets:
-        keep(name if sizes.train else f"{name}, all rows", study(name, settings[name], sizes, arguments))
+        found = study(name, settings[name], sizes, arguments)
+        keep(name if sizes.train else f"{name}, all rows", found, arguments.name)
 
 
 def settings_of(name: str, sizes: Sizes, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def study(name: str, settings: dict[str, Any], sizes: Sizes, arguments: argparse
         if cell["status"] == "finished"
     }
     return {
-        "command": command("paper"),
+        "command": command("paper", ("--data", "--runs", "--jobs")),
         "rows": rows,
         "words": sizes.words,
         "budget_minutes": arguments.budget or None,
@@ -114,13 +116,13 @@ def study(name: str, settings: dict[str, Any], sizes: Sizes, arguments: argparse
     }
 
 
-def keep(name: str, found: dict[str, Any]) -> None:
-    """Add or replace a set in paper.json, and write the table of all."""
-    path = RESULTS / "paper.json"
+def keep(name: str, found: dict[str, Any], results: str) -> None:
+    """Add or replace a set in the results, and write the table of all."""
+    path = RESULTS / f"{results}.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     kept[name] = found
     order = list(SETS)
-    ordered = dict(sorted(kept.items(), key=lambda item: order.index(item[0].partition(",")[0])))
+    ordered = dict(sorted(kept.items(), key=lambda item: (order.index(item[0].partition(",")[0]), "," in item[0])))
     path.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(markdown(ordered), encoding="utf-8")
 
