@@ -232,6 +232,11 @@ def test_settling_fills_in_the_model_and_changes_nothing_twice():
     assert resolve_sizes(settled, 10**6) == settled
 
 
+def needed(method):
+    """The least that a run of ``method`` has to be told."""
+    return {"method": method, **({"members": ("runs/a", "runs/b")} if method == "ensemble" else {})}
+
+
 @pytest.mark.parametrize("method", sorted(BASELINES))
 @pytest.mark.parametrize(
     ("name", "value"),
@@ -250,7 +255,7 @@ def test_settling_fills_in_the_model_and_changes_nothing_twice():
 def test_a_baseline_refuses_settings_of_a_pretrained_model(method, name, value):
     refused(
         f"{name} is for methods that tune a pretrained model, and {method} has none",
-        **{"method": method, name: value},
+        **{**needed(method), name: value},
     )
 
 
@@ -268,7 +273,7 @@ def test_a_baseline_takes_the_settings_of_data_choice_and_decision(method):
         "abstain_below": 0.5,
         "dev_size": 0.2,
     }
-    config = build_config({"method": method, **values})
+    config = build_config({**needed(method), **values})
     assert build_config(config.model_dump(mode="json")) == config
 
 
