@@ -122,7 +122,9 @@ def keep(name: str, found: dict[str, Any], results: str) -> None:
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     kept[name] = found
     order = list(SETS)
-    ordered = dict(sorted(kept.items(), key=lambda item: (order.index(item[0].partition(",")[0]), "," in item[0])))
+    ordered = dict(
+        sorted(kept.items(), key=lambda item: (order.index(item[0].partition(",")[0]), "," in item[0]))
+    )
     path.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(markdown(ordered), encoding="utf-8")
 

@@ -39,11 +39,11 @@ def advise(
             (beaten if pair.winner == best else level).append(other)
     lead = f"{best} has the highest {pairs[0].metric}, {values[best]:.3f}"
     if not level:
-        quality = f"{lead}, and is better than {_listed(beaten)} beyond chance."
+        quality = f"{lead}, and is better than {listed(beaten)} beyond chance."
     elif beaten:
-        quality = f"{lead}, and is better than {_listed(beaten)} beyond chance, but not told apart from {_listed(level)} by these {n:,} rows."
+        quality = f"{lead}, and is better than {listed(beaten)} beyond chance, but not told apart from {listed(level)} by these {n:,} rows."
     else:
-        quality = f"No method is the best beyond chance: {lead}, and is not told apart from {_listed(level)} by these {n:,} rows."
+        quality = f"No method is the best beyond chance: {lead}, and is not told apart from {listed(level)} by these {n:,} rows."
     if devices > 1:
         return [
             quality,
@@ -63,5 +63,6 @@ def _cheapest(best: str, level: list[str], values: dict[str, float], seconds: di
     return f"The cheapest to train that is not told apart from it is {cheapest}: {values[cheapest]:.3f} after {clock(seconds[cheapest])}{share}."
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

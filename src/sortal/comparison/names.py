@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sortal.config import applies
+from sortal.config_sections import NOT_TUNED
 from sortal.errors import ConfigError
-from sortal.methods import REGISTRY, get_method
+from sortal.methods import REGISTRY
 
 BLENDED = "+tfidf"
 _FORM = re.compile(r"@[A-Za-z0-9_-]+$")
@@ -28,7 +29,7 @@ def members_of(name: str) -> tuple[str, ...]:
 def is_seedless(name: str) -> bool:
     """Whether every seed gives the same classifier."""
     members = members_of(name)
-    return all(map(is_seedless, members)) if members else not get_method(plain_method(name)).in_steps
+    return all(map(is_seedless, members)) if members else plain_method(name) in NOT_TUNED
 
 
 def form(name: str) -> str:

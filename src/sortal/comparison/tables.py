@@ -9,8 +9,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from sortal.comparison.advice import listed
+from sortal.comparison.names import is_seedless
 from sortal.comparison.results import Comparison, MethodSummary
 from sortal.comparison.units import clock, count, size
+from sortal.evaluation.significance import OF_SEEDS
 from sortal.evaluation.words import left_out, twins
 from sortal.markdown import safe, table
 
@@ -193,7 +196,10 @@ def missed_rows(found: Comparison, most: int, width: int) -> list[list[str]]:
 
 def notes(found: Comparison) -> list[str]:
     """What the figures cannot tell, each sentence once, and how small a difference the rows could show."""
-    lines = [note for pair in found.pairs for note in pair.notes]
+    said = [note for pair in found.pairs for note in pair.notes]
+    lines = [note for note in said if not note.startswith(OF_SEEDS)]
+    if len(lines) < len(said):
+        lines = [*_of_seeds(found), *lines]
     if powers := [pair for pair in found.pairs if pair.power]:
         lines.append(min(powers, key=lambda pair: abs(pair.difference)).power)  # where it matters most
     if found.without_twins is not None and found.without_twins.rows:
@@ -205,6 +211,24 @@ def notes(found: Comparison) -> list[str]:
             f"Up to {found.jobs} runs shared this machine: a run alone takes less time than is said here."
         )
     return list(dict.fromkeys(lines))
+
+
+def _of_seeds(found: Comparison) -> list[str]:
+    """What is said of every pair about the seeds of its two methods, once for all methods."""
+    seeded = [summary for summary in found.methods if not is_seedless(summary.method)]
+    once, twice = ([summary.method for summary in seeded if summary.runs == runs] for runs in (1, 2))
+    lines = []
+    if once and len(once) == len(seeded):
+        lines.append(
+            "one training run of each method: the result is about these trained models; how much another seed would change it cannot be tested"
+        )
+    elif once:
+        lines.append(
+            f"one training run of {listed(once)}: how much another seed would change cannot be tested"
+        )
+    if twice:
+        lines.append(f"two training runs of {listed(twice)} say little about seeds: use three or more")
+    return lines
 
 
 def markdown(found: Comparison, command: str) -> str:

@@ -32,6 +32,7 @@ from sortal.evaluation.predictions import Predictions
 from sortal.evaluation.scores import Floats
 
 FEW_ROWS = 5
+OF_SEEDS = ("one training run of", "two training runs of")  # how a pair's notes about seeds begin
 _SHARES = ("accuracy", "subset_accuracy")
 
 

@@ -144,6 +144,17 @@ def test_the_power_note_is_that_of_the_closest_pair():
     assert PAIR.power not in notes(replace(FOUND, pairs=[PAIR, close]))
 
 
+def test_what_seeds_cannot_tell_is_said_once_for_all_methods():
+    noted = replace(PAIR, notes=("two training runs of head say little about seeds: use three or more",))
+    twice = [MAJORITY, replace(HEAD, runs=2), replace(HEAD, method="head+tfidf", runs=2)]
+    said = notes(replace(FOUND, methods=twice, pairs=[noted, noted]))
+    assert said[0] == "two training runs of head and head+tfidf say little about seeds: use three or more"
+    assert not any("training run" in note for note in said[1:])
+    once = [MAJORITY, replace(HEAD, runs=1), replace(HEAD, method="encoder", runs=3)]
+    assert "one training run of head: how much" in notes(replace(FOUND, methods=once, pairs=[noted]))[0]
+    assert "one training run of each method" in notes(replace(FOUND, methods=once[:2], pairs=[noted]))[0]
+
+
 def test_markdown_holds_command_advice_tables_failures_and_notes():
     text = markdown(FOUND, "sortal compare x.csv")
     for words in (

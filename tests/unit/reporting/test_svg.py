@@ -108,6 +108,13 @@ def test_the_interval_of_a_method_is_drawn_to_its_bounds():
     assert float(upright.get("x1")) == round((plot.left + plot.right) / 2, 1)
 
 
+def test_a_long_bold_name_at_the_edge_stays_in_the_plot():
+    plot = cost_plot(Scale(1, 100, "x", str, log=True), UNIT, [])
+    left, _, right, _ = place_name(plot, (plot.right - 5, 150), "head+encoder+tfidf", [])
+    assert right <= plot.right
+    assert right - left >= 18 * 8.6, "the width of a letter in DejaVu Sans Bold of 13 px"
+
+
 def test_a_name_moves_away_from_what_is_taken():
     plot = Plot(UNIT, UNIT)
     free = place_name(plot, (200, 150), "name", [])

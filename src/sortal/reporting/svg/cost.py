@@ -10,6 +10,7 @@ from sortal.reporting.svg.plot import Plot
 from sortal.reporting.svg.scales import Scale
 
 _LINE = 15.0  # height of a line of text
+_BOLD = 1.25  # a bold letter's width to a plain one's, in the widest of the fonts that browsers fall back to
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def place_name(
     plot: Plot, at: Point, name: str, taken: Sequence[tuple[float, float, float, float]]
 ) -> tuple[float, float, float, float]:
     """A box (left, top, right, bottom) for a name beside ``at`` that meets the fewest of ``taken``, and stays in the plot."""
-    width = len(name) * CHARACTER
+    width = len(name) * CHARACTER * _BOLD
     best, fewest = (0.0, 0.0, 0.0, 0.0), len(taken) + 1
     for step in range(8):
         # right and left of the point, then further and further above and below
