@@ -90,7 +90,7 @@ def _for(name: str) -> str:
     if len(found) == len(METHODS):
         return ""
     if found == [method for method in METHODS if method not in BASELINES]:
-        return "*Not the baselines.* "
+        return f"*Not {', '.join(sorted(BASELINES))}.* "
     return f"*{', '.join(found)}.* "
 
 
@@ -106,7 +106,9 @@ def defaults(name: str) -> str:
 
 @cache
 def _defaults(method: str) -> RunConfig:
-    return RunConfig.model_validate({"method": method})
+    # An ensemble cannot be without members; those that it is given here are no default.
+    members = {"members": ("a", "b")} if applies("members", method) else {}
+    return RunConfig.model_validate({"method": method, **members}).model_copy(update={"members": ()})
 
 
 def _written(value: Any) -> str:
