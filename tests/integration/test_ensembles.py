@@ -133,6 +133,24 @@ def test_who_gets_next_to_no_weight_is_left_out(members, tmp_path, monkeypatch):
     assert [entry["share"] for entry in result.record["training"]["members"]] == [1.0, 0.0]
 
 
+def test_members_may_be_blends_and_ensembles(made, members, data, tiny, tmp_path):
+    blend = fit(data, tiny, tmp_path / "blend", blend="tfidf", split_seed=0)
+    result = added(tmp_path, tmp_path / "run", ("blend", made[0].folder))
+    parts = [found.classifier.scorer.score(TEXTS) for found in (blend, made[0])]
+    weights = [member.weight for member in result.classifier.scorer.members]
+    assert len(weights) == 2
+    whole = weights[0] * parts[0] + weights[1] * parts[1]
+    moved = shutil.copytree(result.folder / "model", tmp_path / "moved")
+    np.testing.assert_allclose(sortal.load(moved).scorer.score(TEXTS), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_member_with_a_shortlist_is_refused(data, members, tiny, tmp_path):
+    listed = {"method": "instruct", "shortlist": 2, "max_length": None, "split_seed": 0}
+    fit(data, tiny, tmp_path / "instruct", **listed)
+    with pytest.raises(ModelError, match="scores some labels only"):
+        added(members, tmp_path / "run", ("tfidf", tmp_path / "instruct"))
+
+
 def test_several_labels(tmp_path, tiny):
     data = write_csv(tmp_path / "d.csv", topics(100))
     several = {"label_delimiter": "|", "split_seed": 0}

@@ -170,13 +170,13 @@ def _notes(pair: PairComparison, a: _Method, b: _Method, interval: list[float] |
     single = [method.name for method in (a, b) if len(method.systems) == 1 and not method.seedless]
     if len(single) == 2:
         notes.append(
-            "one training run of each: the result is about these two trained models; how much another seed would "
+            f"{OF_SEEDS[0]} each: the result is about these two trained models; how much another seed would "
             "change it cannot be tested"
         )
     elif single:
-        notes.append(f"one training run of {single[0]}: how much its seed matters cannot be tested")
+        notes.append(f"{OF_SEEDS[0]} {single[0]}: how much its seed matters cannot be tested")
     if hardly := [m.name for m in (a, b) if len(m.systems) == 2 and not m.seedless]:
-        notes.append(f"two training runs of {' and '.join(hardly)} say little about seeds: use three or more")
+        notes.append(f"{OF_SEEDS[1]} {' and '.join(hardly)} say little about seeds: use three or more")
     if interval is None:
         notes.append("no resample of these rows changes the difference, so there is no interval")
     if pair.metric == "f1_macro" and a.rare:
