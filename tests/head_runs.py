@@ -8,6 +8,12 @@ from types import SimpleNamespace
 from tiny_runs import fit
 
 LABELS = ("odd", "good", "bad")
+TOPICS = [
+    ("parcel late", "delivery"),
+    ("money back", "refund"),
+    ("late parcel money", "delivery|refund"),
+    ("hello", ""),
+]
 
 
 def head_runs(tmp_path_factory, tiny_models, data):

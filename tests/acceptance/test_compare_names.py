@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 import sortal
 from compared_runs import compared, figures, noisy
 from sortal.comparison.cells import plan
 from sortal.comparison.compare import compare
-from sortal.errors import ConfigError
+from sortal.errors import ConfigError, RunFolderError
 from sortal.training.runfolder import RunFolder
 
 
@@ -76,6 +78,9 @@ def test_a_sum_of_methods_is_the_ensemble_of_their_runs(data, tiny, tmp_path):
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "head+tfidf+majority" in page
     assert "members:" not in page, "the name says it"
+    shutil.rmtree(out / "runs" / "tfidf-0")
+    with pytest.raises(RunFolderError, match=r"adds another run than the one in .*tfidf-0"):
+        compared(data, tiny, out, ("head+tfidf+majority", "head", "tfidf", "majority"), jobs=0)
 
 
 def test_a_form_of_a_method_has_settings_of_its_own(data, tiny, tmp_path):

@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 
 import sortal
-from head_runs import read_json
+from head_runs import TOPICS, read_json
 from sortal.errors import DataError
 from tiny_runs import HARD_TEXTS, edit_json, fit, write_csv
-
-TOPICS = [
-    ("parcel late", "delivery"),
-    ("money back", "refund"),
-    ("late parcel money", "delivery|refund"),
-    ("hello", ""),
-]
 
 
 @pytest.fixture(scope="module")

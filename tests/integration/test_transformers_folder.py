@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from head_runs import TOPICS
 from tiny_runs import (
     FAMILIES,
     HARD_TEXTS,
@@ -18,13 +19,6 @@ from tiny_runs import (
     rows,
     write_csv,
 )
-
-TOPICS = [
-    ("parcel late", "delivery"),
-    ("money back", "refund"),
-    ("late parcel money", "delivery|refund"),
-    ("hello", ""),
-]
 
 
 @pytest.fixture(scope="module")

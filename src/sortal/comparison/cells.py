@@ -13,6 +13,7 @@ from sortal.config import RunConfig, applies, build_config, refuse_unknown
 from sortal.config_hierarchy import DATA_FIELDS
 from sortal.errors import ConfigError, RunFolderError
 from sortal.methods import REGISTRY, get_method
+from sortal.model_folder import read_meta
 from sortal.parts import Parts
 from sortal.training.identity import RunIdentity, differences, result_settings
 from sortal.training.runfolder import RunFolder
@@ -157,4 +158,21 @@ def check(cells: Sequence[Cell], parts: Parts) -> None:
             raise RunFolderError(
                 f"{cell.folder.path} holds a run of {cell.method} that differs: {'; '.join(changed)}",
                 "compare in another --out, or delete that folder to run it again",
+            )
+        if cell.status == "finished" and cell.config.members:
+            _check_members(cell)
+
+
+def _check_members(cell: Cell) -> None:
+    """Refuse an ensemble of runs that were made again after it, or are about to be."""
+    from sortal.methods.ensemble_scorer import digest
+
+    shares = [member["share"] for member in cell.folder.read_run_json()["training"]["members"]]
+    kept = [RunFolder(name) for name, share in zip(cell.config.members, shares, strict=True) if share]
+    saved = [member["sha256"] for member in read_meta(cell.folder.model)["members"]]
+    for member, expected in zip(kept, saved, strict=True):
+        if member.state() != "finished" or digest(member.model) != expected:
+            raise RunFolderError(
+                f"{cell.folder.path} adds another run than the one in {member.path}",
+                f"delete {cell.folder.path} to add them again",
             )
