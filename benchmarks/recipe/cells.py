@@ -39,12 +39,18 @@ def train(cell: Cell) -> dict[str, float]:
     """One run, its words in a log beside its folder; returns what it was judged by."""
     import torch
 
+    from benchmarks.recipe.candidates import tried
     from sortal.config import build_config
     from sortal.run import run as fine_tune
 
     cell.out.parent.mkdir(parents=True, exist_ok=True)
-    with cell.out.with_suffix(".log").open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
-        fine_tune(build_config(cell.settings), resume=True, quiet=True)
+    settings = {key: value for key, value in cell.settings.items() if key != "candidate"}
+    with (
+        cell.out.with_suffix(".log").open("a", encoding="utf-8") as log,
+        contextlib.redirect_stderr(log),
+        tried(cell.settings.get("candidate")),
+    ):
+        fine_tune(build_config(settings), resume=True, quiet=True)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

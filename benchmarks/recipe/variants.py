@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+# Of a run; ``candidate`` names what is no setting (`candidates`).
 Settings = dict[str, Any]
 
 PLAIN = "plain"
@@ -28,4 +29,11 @@ VARIANTS: dict[str, Settings] = {
     "weight decay 0.1": {"weight_decay": 0.1},
     "score learns faster": {"head_learning_rate": 1e-2},
     "two thirds of the layers": {"keep_layers": 20},
+    "layer mixing": {"candidate": "layer mixing"},
+    "latent pooling": {"candidate": "latent pooling", "pooling": "mean"},
+    "LoRA+": {"candidate": "LoRA+", "learning_rate": 1e-3},
+    "rsLoRA": {"lora_alpha": 45},  # at rank 8 all that it changes: 16 / √8 = 45 / 8
+    "two stages": {"candidate": "two stages"},
+    "R-Drop": {"candidate": "R-Drop", "lora_dropout": 0.1},
+    "DoRA": {"candidate": "DoRA"},
 }

@@ -51,5 +51,8 @@ def environment(group: Processes) -> dict[str, Any]:
 
 
 def command_line() -> list[str]:
-    """The command as it was given, without the folder of the program."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    """The command as it was given, without the folder of the program; a module that was run by its name is called so."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None:
+        return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return ["python", "-m", spec.name.removesuffix(".__main__"), *sys.argv[1:]]

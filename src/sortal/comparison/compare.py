@@ -28,6 +28,7 @@ from sortal.errors import ConfigError, DataError, LockedError, RunFolderError
 from sortal.evaluation.comparison import MIN_ROWS
 from sortal.evaluation.label_metrics import LABEL_METRICS
 from sortal.parts import read_parts
+from sortal.provenance import command_line
 from sortal.training.atomic import is_leftover, remove_leftovers, write_json, write_text
 from sortal.training.lock import LOCK_NAME, FolderLock
 from sortal.training.runfolder import REPORT_NAMES, SPLIT_NAME
@@ -125,7 +126,7 @@ def compare(
                 metric, n, records, found, pairs, advice, wrong, most_jobs, clean, left_out
             )
             write_json(out / RESULT_NAME, comparison.to_json())
-            write_text(out / "comparison.md", markdown(comparison, shlex.join(["sortal", *sys.argv[1:]])))
+            write_text(out / "comparison.md", markdown(comparison, shlex.join(command_line())))
             return comparison
 
         return _run(cells, out, metric, jobs, reasons, measured) or measured()

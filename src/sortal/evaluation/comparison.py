@@ -76,7 +76,10 @@ class PairComparison:
         if self.interval is not None:
             low, high = sorted(sign * 100 * bound for bound in self.interval)
             span = f" (95 % interval {low:+.1f} to {high:+.1f})"
-        p = "Holm p < 0.001" if self.p_holm < 0.001 else f"Holm p = {self.p_holm:.3f}"
+        p = f"Holm {_p(self.p_holm)}"
+        if self.winner is None and self.p is not None and self.p < ALPHA:
+            # Not chance in itself: fewer methods, more seeds or more rows can tell.
+            p += f" ({_p(self.p)} before the correction for all pairs)"
         figures = f"{sign * 100 * self.difference:+.1f} points of {self.metric}{span}, {p}, {self.n:,} rows"
         if self.winner is None:
             return f"no winner between {self.a} and {self.b}: {figures}"
@@ -94,3 +97,7 @@ class PairComparison:
         return cls(
             **{**kept, "notes": tuple(values["notes"]), "mcnemar": None if test is None else McNemar(**test)}
         )
+
+
+def _p(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

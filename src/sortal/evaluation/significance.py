@@ -16,7 +16,7 @@ from sortal.evaluation.intervals import percentile_interval, unanimous_interval
 from sortal.evaluation.label_metrics import LABEL_METRICS, LabelMetrics
 from sortal.evaluation.mcnemar import mcnemar
 from sortal.evaluation.paired import (
-    bootstrap_p,
+    difference_p,
     randomisation_p,
     resample_runs,
     resampled_difference,
@@ -151,7 +151,7 @@ def _tested(pair: PairComparison, a: _Method, b: _Method, n_rounds: int, seed: i
     return replace(
         pair,
         test=f"the larger p of: {test}; bootstrap over rows and seeds, {len(draws)} resamples, seed {seed}",
-        p=max(p, bootstrap_p(draws)),
+        p=max(p, difference_p((a.points, a.resampled), (b.points, b.resampled))),
     )
 
 

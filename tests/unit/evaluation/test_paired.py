@@ -9,7 +9,7 @@ from sortal.evaluation.label_metrics import LabelMetrics
 from sortal.evaluation.mcnemar import mid_p
 from sortal.evaluation.paired import (
     _exchanges,
-    bootstrap_p,
+    difference_p,
     randomisation_p,
     resample_runs,
     resampled_difference,
@@ -126,16 +126,29 @@ def test_for_accuracy_the_randomisation_test_is_the_exact_mcnemar_test():
 def test_equal_answers_are_no_evidence():
     runs = single_label(np.random.default_rng(0), 50, UNIFORM, [UNIFORM * 8])
     assert randomisation_p(runs, runs, "f1_macro", 100, 0) == 1
-    assert bootstrap_p(np.zeros(100)) == 1
+    assert difference_p((np.zeros(1), np.zeros((1, 9))), (np.zeros(1), np.zeros((1, 9)))) == 1
 
 
-def test_a_bootstrap_p_agrees_with_the_percentile_interval():
-    for shift in (1.5, 1.9, 2.0, 2.5):
-        draws = norm.ppf((np.arange(4000) + 0.5) / 4000) + shift
-        low, high = percentile_interval(draws)
-        assert (low <= 0 <= high) == (bootstrap_p(draws) > 0.05)
-        assert bootstrap_p(draws) == pytest.approx(2 * norm.sf(shift), abs=0.001)
-    assert bootstrap_p(np.ones(99)) == 0.02
+def test_p_of_a_difference_agrees_with_its_draws():
+    rng = np.random.default_rng(0)
+    for shift in (0.0, 0.01, 0.02, 0.05):
+        a = np.array([0.78, 0.80, 0.82]), 0.8 + shift + 0.01 * rng.normal(size=(3, 4000))
+        b = np.array([0.79, 0.80, 0.81, 0.80]), 0.8 + 0.01 * rng.normal(size=(4, 4000))
+        draws = np.concatenate([resampled_difference(a, b, seed) for seed in range(50)])
+        far = min((draws <= 0).mean(), (draws >= 0).mean())
+        assert difference_p(a, b) == pytest.approx(2 * far, abs=0.004)
+
+
+def test_p_of_a_difference_that_seeds_add_nothing_to_is_that_of_the_rows():
+    rng = np.random.default_rng(0)
+    nothing = np.zeros(1), np.zeros((1, 40_000))
+    for shift in (0.0, 1.0, 1.9, 2.1, -3.0):
+        rows = shift + rng.normal(size=(1, 40_000))
+        p = difference_p((np.zeros(1), rows), nothing)
+        assert p == pytest.approx(2 * norm.sf(abs(shift)), abs=0.01)
+        low, high = percentile_interval(rows[0])
+        assert (low <= 0 <= high) == (p > 0.05)
+    assert difference_p((np.ones(1), np.ones((1, 40_000))), nothing) == 0
 
 
 @pytest.mark.parametrize(
@@ -199,7 +212,7 @@ def right_rows(rng, shared, mean, spread, n_runs):
 @pytest.mark.parametrize("spreads", [(0, 0), (0.1, 0.1), (0.3, 0.3), (0.15, 0)], ids=str)
 @pytest.mark.parametrize(("n_runs", "least"), [(2, 0.90), (3, 0.93), (5, 0.93)])
 def test_with_several_runs_intervals_and_tests_hold_for_new_rows_and_new_seeds(n_runs, least, spreads):
-    rng, n, repeats = np.random.default_rng(n_runs), 400, 400
+    rng, n, repeats = np.random.default_rng(n_runs), 400, 1000
     counts = np.concatenate(list(resample_counts(n, 500, seed=0)), axis=1)
     means = [norm.ppf(0.85) * (1 + spread**2) ** 0.5 for spread in spreads]  # the same true accuracy
     covered = false = 0
@@ -209,7 +222,7 @@ def test_with_several_runs_intervals_and_tests_hold_for_new_rows_and_new_seeds(n
         draws = resampled_difference(*((right.mean(axis=1), right @ counts / n) for right in rows), seed)
         low, high = percentile_interval(draws)
         covered += low <= 0 <= high
-        if bootstrap_p(draws) <= 0.05:
+        if difference_p(*((right.mean(axis=1), right @ counts / n) for right in rows)) <= 0.05:
             runs = [
                 [LabelMetrics.build(np.ones(n, int), row.astype(int), 2, "single") for row in right]
                 for right in rows

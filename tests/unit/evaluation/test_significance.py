@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sortal.errors import ConfigError, DataError
+from sortal.evaluation.comparison import PairComparison
 from sortal.evaluation.mcnemar import mcnemar
 from sortal.evaluation.predictions import Predictions, read_predictions, write_predictions
 from sortal.evaluation.significance import compare_pairs
@@ -187,3 +189,27 @@ def test_what_cannot_be_compared_is_refused(methods, metric, error, message):
 def test_no_resamples_is_refused():
     with pytest.raises(ConfigError, match="n_rounds is 0"):
         compare_pairs({"a": [A], "b": [B]}, "accuracy", n_rounds=0)
+
+
+def test_a_difference_that_only_the_correction_undoes_says_so():
+    base = {"a": "one", "b": "other", "metric": "accuracy", "n": 400, "runs_a": 3, "runs_b": 3}
+    values = {"value_a": 0.7, "value_b": 0.6, "difference": 0.1, "interval": [0.02, 0.18]}
+    found = PairComparison(**base, **values, p=0.004, p_holm=0.12)
+    assert found.verdict.endswith("Holm p = 0.120 (p = 0.004 before the correction for all pairs), 400 rows")
+    assert "before" not in replace(found, p_holm=0.04).verdict
+    assert "before" not in replace(found, p=0.06).verdict
+
+
+def test_many_methods_with_seeds_can_still_be_told_apart():
+    """A p that is counted in 2,000 draws is never below 0.001, which 55 pairs multiply to more than 0.05."""
+    steady = {f"m{k}": single(k, 400, [0.8, 0.802, 0.798]) for k in range(10)}
+    gold = steady["m0"][0].gold
+    runs = {
+        name: [run(np.where(r.predicted == r.gold, gold, (gold + 1) % 4), gold) for r in given]
+        for name, given in steady.items()
+    }
+    wrong = [run((gold + 1 + (np.arange(400) < k)) % 4, gold) for k in (0, 1, 2)]
+    pairs = compare_pairs({"wrong": wrong, **runs}, "accuracy", n_rounds=9999)
+    assert len(pairs) == 55
+    assert all(pair.winner == pair.b for pair in pairs if pair.a == "wrong")
+    assert {pair.winner for pair in pairs if pair.a != "wrong"} == {None}

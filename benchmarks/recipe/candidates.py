@@ -1,0 +1,174 @@
+"""Ingredients that Sortal does not ship, so that they can be tried beside those it does.
+
+A variant names one with the key ``candidate``. Inside `tried` the functions of Sortal that it changes are replaced; outside nothing is.
+What a candidate learns beside the adapters is not saved with the model: the search judges the model that was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import nn
+
+from sortal.backbone.lora import decoder_layers
+from sortal.backbone.packing import Pack
+from sortal.backbone.pooling import pool, token_states
+from sortal.methods import head_model
+from sortal.training.loop import make_optimizer
+from sortal.training.objective import Classification
+
+LORA_PLUS = 4.0  # learning rate of B over that of A
+LATENTS = 32
+R_DROP = 1.0  # weight of the divergence
+
+
+@contextmanager
+def tried(candidate: str | None) -> Iterator[None]:
+    """Runs inside are trained with the candidate (None: as shipped)."""
+    if candidate is None:
+        yield
+        return
+    place, replacement = _PATCHES[candidate]()
+    with patch(place, replacement):
+        yield
+
+
+class LayerMix(head_model.HeadModel):
+    """`score` reads a learned average of what all layers say at the final token (arXiv 1802.05365), each brought to the last one's scale."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        layers = decoder_layers(self.decoder)
+        self.mix = nn.Parameter(torch.zeros(len(layers), device=self.device))
+        self._found: list[torch.Tensor] = []
+        for layer in layers:
+            layer.forward = self._kept(layer.forward)  # type: ignore[method-assign]
+
+    def _kept(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def kept(*args: Any, **named: Any) -> Any:
+            out = forward(*args, **named)
+            self._found.append(out[0] if isinstance(out, tuple) else out)
+            return out
+
+        return kept
+
+    def states(self, rows: Pack) -> torch.Tensor:
+        """See `HeadModel.states`."""
+        self._found.clear()
+        super().states(rows)
+        read = [self.decoder.norm(found[0].index_select(0, rows.last)).float() for found in self._found]
+        self._found.clear()
+        return torch.einsum("l,lnh->nh", self.mix.softmax(0), torch.stack(read))
+
+
+class LatentPooling(head_model.HeadModel):
+    """The tokens' mean, each after attention to a learned dictionary and an MLP (NV-Embed, arXiv 2405.17428), beginning as the mean itself."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        width, device = int(self.inner.config.hidden_size), self.device
+        self.keys = nn.Parameter(torch.randn(LATENTS, width, device=device) / width**0.5)
+        self.values = nn.Parameter(torch.randn(LATENTS, width, device=device) / width**0.5)
+        self.up, self.down = nn.Linear(width, width, device=device), nn.Linear(width, width, device=device)
+        nn.init.zeros_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
+
+    def states(self, rows: Pack) -> torch.Tensor:
+        """See `HeadModel.states`."""
+        tokens = token_states(self.decoder, rows).float()
+        asked = nn.functional.layer_norm(tokens, tokens.shape[1:])
+        found = (asked @ self.keys.T / tokens.shape[1] ** 0.5).softmax(-1) @ self.values
+        return pool(tokens + self.down(nn.functional.gelu(self.up(found))), rows, "mean", self.skip)
+
+
+def _built_as(kind: type[head_model.HeadModel]) -> tuple[str, Any]:
+    tunable = head_model.tunable
+
+    def built(classifier: Any, config: Any, pooling: Any = "last", skip: int = 0) -> head_model.HeadModel:
+        plain = tunable(classifier, config, pooling, skip)
+        return kind(plain.classifier, plain.packed, pooling, skip, config.aggregation)
+
+    return "sortal.methods.head.tunable", built
+
+
+def _lora_plus() -> tuple[str, Any]:
+    """LoRA+ (arXiv 2402.12354): B learns faster than A."""
+
+    def made(parameters: dict[str, nn.Parameter], config: Any) -> torch.optim.Optimizer:
+        ups = {name: p for name, p in parameters.items() if ".lora_B." in name}
+        optimizer = make_optimizer({n: p for n, p in parameters.items() if n not in ups}, config)
+        optimizer.add_param_group(
+            {"params": list(ups.values()), "lr": config.learning_rate * LORA_PLUS, "weight_decay": config.weight_decay}
+        )  # fmt: skip
+        return optimizer
+
+    return "sortal.training.loop.make_optimizer", made
+
+
+def _dora() -> tuple[str, Any]:
+    """DoRA (arXiv 2402.09353): the magnitude of every weight column is learned by itself."""
+    from sortal.backbone.adapters import LoraConfig
+
+    return "sortal.backbone.adapters.LoraConfig", partial(LoraConfig, use_dora=True)
+
+
+def _r_drop() -> tuple[str, Any]:
+    """R-Drop (arXiv 2106.14448): two passes with different dropout, and their divergence in the loss."""
+    once = Classification.losses
+
+    def twice(self: Classification, rows: Any) -> torch.Tensor:
+        seen: list[torch.Tensor] = []
+        hook = self.model.register_forward_hook(lambda model, inputs, logits: seen.append(logits))
+        try:
+            loss = 0.5 * (once(self, rows) + once(self, rows))
+        finally:
+            hook.remove()
+        return loss + R_DROP * _divergence(*seen, single=self.targets.ndim == 1)
+
+    return "sortal.training.objective.Classification.losses", twice
+
+
+def _divergence(a: torch.Tensor, b: torch.Tensor, *, single: bool) -> torch.Tensor:
+    """Symmetric Kullback-Leibler divergence of two predictions, ``[n]``; with several labels the mean over them."""
+    if single:
+        p, q = a.log_softmax(-1), b.log_softmax(-1)
+        return 0.5 * ((p.exp() - q.exp()) * (p - q)).sum(-1)
+    return 0.5 * ((a.sigmoid() - b.sigmoid()) * (a - b)).mean(-1)
+
+
+def _two_stages() -> tuple[str, Any]:
+    """Adapters begin where the plain run of another set ended: Banking77's, or for Banking77 GoEmotions'."""
+    from safetensors.torch import load_file
+
+    tunable = head_model.tunable
+
+    def begun(classifier: Any, config: Any, pooling: Any = "last", skip: int = 0) -> head_model.HeadModel:
+        model = tunable(classifier, config, pooling, skip)
+        folder = Path(config.out).parent
+        other = "goemotions" if folder.name == "banking77" else "banking77"
+        run = folder.parent / other / f"plain-{config.seed}"
+        weights = load_file(run / "model" / "adapter_model.safetensors")
+        own_names = {name.replace(".default.", "."): p for name, p in model.classifier.named_parameters()}
+        with torch.no_grad():
+            for name, weight in weights.items():
+                if ".lora_" in name:
+                    own_names[name].copy_(weight)
+        return model
+
+    return "sortal.methods.head.tunable", begun
+
+
+_PATCHES: dict[str, Callable[[], tuple[str, Any]]] = {
+    "layer mixing": partial(_built_as, LayerMix),
+    "latent pooling": partial(_built_as, LatentPooling),
+    "LoRA+": _lora_plus,
+    "DoRA": _dora,
+    "R-Drop": _r_drop,
+    "two stages": _two_stages,
+}
