@@ -33,10 +33,13 @@ def advise(
     best = max(values, key=lambda name: values[name])
     beaten: list[str] = []
     level: list[str] = []
+    below: dict[str, float] = {}  # how far below the best a method may lie
     for pair in pairs:
         if best in (pair.a, pair.b):
             other = pair.b if pair.a == best else pair.a
             (beaten if pair.winner == best else level).append(other)
+            if pair.interval is not None:
+                below[other] = pair.interval[1] if pair.a == best else -pair.interval[0]
     lead = f"{best} has the highest {pairs[0].metric}, {values[best]:.3f}"
     if not level:
         quality = f"{lead}, and is better than {listed(beaten)} beyond chance."
@@ -49,10 +52,16 @@ def advise(
             quality,
             "The runs were made on different devices: what they cost is not to be compared.",
         ]
-    return [quality, _cheapest(best, level, values, seconds)]
+    return [quality, _cheapest(best, level, values, seconds, below)]
 
 
-def _cheapest(best: str, level: list[str], values: dict[str, float], seconds: dict[str, float]) -> str:
+def _cheapest(
+    best: str,
+    level: list[str],
+    values: dict[str, float],
+    seconds: dict[str, float],
+    below: dict[str, float],
+) -> str:
     within = [name for name in (best, *level) if name in seconds]
     if not within:
         return "What training costs was not recorded."
@@ -60,7 +69,10 @@ def _cheapest(best: str, level: list[str], values: dict[str, float], seconds: di
     if cheapest == best:
         return f"Nothing that is cheaper to train comes near it: {best} takes {clock(seconds[best])}."
     share = "" if best not in seconds else f", where {best} takes {clock(seconds[best])}"
-    return f"The cheapest to train that is not told apart from it is {cheapest}: {values[cheapest]:.3f} after {clock(seconds[cheapest])}{share}."
+    found = f"The cheapest to train that is not told apart from it is {cheapest}: {values[cheapest]:.3f} after {clock(seconds[cheapest])}{share}."
+    if below.get(cheapest, 0.0) <= 0:
+        return found
+    return f"{found} It may lie up to {100 * below[cheapest]:.1f} points below (95 % interval of the difference)."
 
 
 def listed(names: list[str]) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -37,6 +38,17 @@ def test_what_is_not_told_apart_is_no_winner_and_the_cheaper_one_is_named():
     quality, cost = advise(VALUES, SECONDS, _pairs(VALUES, [("tfidf", "head")]), 500)
     assert "better than majority beyond chance, but not told apart from tfidf by these 500 rows" in quality
     assert cost.startswith("The cheapest to train that is not told apart from it is tfidf: 0.890 after 5.0 s")
+
+
+@pytest.mark.parametrize(
+    ("names", "interval"), [(("tfidf", "head"), [-0.07, 0.01]), (("head", "tfidf"), [-0.01, 0.07])]
+)
+def test_not_told_apart_is_not_equal_and_the_cheapest_says_how_far_it_may_be(names, interval):
+    values = {name: VALUES[name] for name in names}
+    (pair,) = _pairs(values, [names])
+    cost = advise(values, SECONDS, [replace(pair, interval=interval)], 500)[1]
+    assert cost.endswith("20 min. It may lie up to 7.0 points below (95 % interval of the difference).")
+    assert "may lie" not in advise(values, SECONDS, [pair], 500)[1]
 
 
 def test_without_any_difference_no_method_is_the_best():
