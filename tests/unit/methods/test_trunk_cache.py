@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -115,3 +116,23 @@ def test_a_run_ends_where_one_that_reads_every_layer_does(tmp_path, tiny_models,
     np.testing.assert_allclose(found["auto alone"], found["never alone"], atol=2e-5)
     told = any("computed in every epoch" in line for line in said)
     assert told == (family == "gpt2")
+
+
+def test_what_the_states_cost_is_part_of_what_training_took(tmp_path, tiny, cache, monkeypatch):
+    from sortal.methods import head
+
+    quick = head.with_trunk
+
+    def slow(*args):
+        time.sleep(0.4)
+        return quick(*args)
+
+    monkeypatch.setattr(head, "with_trunk", slow)
+    data, took = write_csv(tmp_path / "d.csv", rows(40)), {}
+    for wanted in ("auto", "never"):
+        settings = {"lora_top_layers": 1, "cache_trunk": wanted}
+        result = fit(data, tiny, tmp_path / wanted, **settings)
+        took[wanted] = result.record["training"]
+    assert took["auto"]["trunk_seconds"] >= 0.8, "of train and of dev"
+    assert took["auto"]["train_seconds"] > took["auto"]["trunk_seconds"]
+    assert "trunk_seconds" not in took["never"]
