@@ -106,13 +106,17 @@ def study(name: str, settings: dict[str, Any], sizes: Sizes, arguments: argparse
         for cell in found.cells
         if cell["status"] == "finished"
     }
+    shown = found.to_json()
+    for cell in shown["cells"]:  # where it lay on this machine is nobody's business
+        if "folder" in cell:
+            cell["folder"] = Path(cell["folder"]).relative_to(folder).as_posix()
     return {
         "command": command("paper", ("--data", "--runs", "--jobs")),
         "rows": rows,
         "words": sizes.words,
         "budget_minutes": arguments.budget or None,
         "environments": {method: run["environment"] for method, run in runs.items()},
-        **{key: value for key, value in found.to_json().items() if key != "mistakes"},
+        **{key: value for key, value in shown.items() if key != "mistakes"},
     }
 
 
