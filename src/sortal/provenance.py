@@ -36,6 +36,8 @@ def environment(group: Processes) -> dict[str, Any]:
     """The machine and the libraries of a run."""
     import torch
 
+    from sortal.backbone import native
+
     device = (
         torch.cuda.get_device_name(group.device)
         if group.device.type == "cuda"
@@ -46,6 +48,7 @@ def environment(group: Processes) -> dict[str, Any]:
         "device": device,
         "processes": group.world,
         "threads": torch.get_num_threads(),
+        "native_kernels": native.state(),
         "platform": platform.platform(),
     }
 

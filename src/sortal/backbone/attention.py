@@ -15,6 +15,8 @@ from torch import nn
 from torch.nn.attention import varlen
 from transformers import AttentionInterface
 
+from sortal.backbone import native
+from sortal.backbone.native_attention import causal_attention
 from sortal.backbone.packing import Pack
 from sortal.backbone.rectangles import rectangle
 from sortal.backbone.tree_attention import tree_attention
@@ -53,7 +55,8 @@ def packed_attention(
             "attention dropout is not supported on packed rows; set it to 0 in the model config"
         )
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
+    # Not t[0]: its gradient is a copy among zeros, in another order.
+    q, k, v = (t.squeeze(0).transpose(0, 1) for t in (query, key, value))
     if isinstance(sortal_pack, TreePack):
         layer: int = module.layer_idx  # type: ignore[assignment]
         return tree_attention(q, k, v, sortal_pack, layer, scale, sliding_window, softcap)[None], None
@@ -66,6 +69,8 @@ def packed_attention(
             before = prefix.layers[number]
         else:
             prefix.layers[number] = (k, v)
+    if causal and softcap is None and native.ready(q, k, v):
+        return causal_attention(q, k, v, sortal_pack.groups, scale, sliding_window, before)[None], None
     pieces = [
         rectangle(q, k, v, group, scale, sliding_window, softcap, causal=causal, before=before)
         for group in sortal_pack.groups

@@ -47,6 +47,7 @@ class Environment:
         threads: CPU cores this process may use.
         cpu_flags: those of AMX, AVX-512 and bf16 that the CPU has.
         fast_bf16: device type to whether bfloat16 arithmetic is faster there than float32.
+        native_kernels: ``compiled``, or why a CPU computes a step with torch's operators alone (`sortal.backbone.native`).
         four_bit: device type to what ``--quantization nf4`` does there, or why it cannot.
         packages: installed versions; None for what is missing.
         cache_bytes, free_disk_bytes: of the model cache and the disk it is on.
@@ -60,6 +61,7 @@ class Environment:
     threads: int
     cpu_flags: tuple[str, ...]
     fast_bf16: dict[str, bool]
+    native_kernels: str
     four_bit: dict[str, str]
     packages: dict[str, str | None]
     cache_dir: str
@@ -100,6 +102,7 @@ def look() -> Environment:
         threads=usable_cores(),
         cpu_flags=tuple(sorted(flags)),
         fast_bf16={kind: fast_bf16(kind) for kind in kinds},
+        native_kernels=_native_kernels(),
         four_bit={kind: _four_bit(kind) for kind in kinds},
         packages={name: version_of(name) for name in (*CORE, *OPTIONAL)},
         cache_dir=str(folder),
@@ -144,6 +147,14 @@ def fast_bf16(device: str | None = None) -> bool:
         return torch.cuda.is_available() and torch.cuda.get_device_capability(index) >= (8, 0)
     # On MPS bfloat16 works but is not faster in the kernels training needs.
     return kind == "cpu" and bool(cpu_flags() & {"amx_bf16", "avx512_bf16", "bf16", "sve_bf16"})
+
+
+def _native_kernels() -> str:
+    try:
+        from sortal.backbone import native
+    except (ImportError, OSError):  # as in `device_kinds`
+        return "none: torch cannot be loaded"
+    return native.state()
 
 
 @functools.cache

@@ -15,6 +15,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from transformers.activations import ACT2FN
 
+from sortal.backbone import native
+
 
 class _LoraLinear(torch.autograd.Function):
     """``x Wᵀ + b + scale · (x Aᵀ) Bᵀ`` with W frozen; x ``[..., in]``, A ``[r, in]``, B ``[out, r]`` (fp32 or x's dtype).
@@ -83,6 +85,11 @@ class _RmsNorm(torch.autograd.Function):
             out, inverse = torch.ops.aten._fused_rms_norm(x, weight.shape, weight, eps)
             ctx.save_for_backward(x, weight, inverse)
             return out  # type: ignore[no-any-return]
+        ctx.native = native.ready(x, weight)
+        if ctx.native:
+            out, inverse = native.rms_norm(x, weight, eps, plus_one)
+            ctx.save_for_backward(x, weight, inverse)
+            return out
         wide = x.float()
         inverse = torch.rsqrt(
             torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps)
@@ -101,6 +108,9 @@ class _RmsNorm(torch.autograd.Function):
                 grad.contiguous(), x, weight.shape, inverse, weight, [True, False]
             )
             return found, None, None, None
+        if ctx.native:
+            found = native.rms_norm_backward(grad.contiguous(), x, weight, inverse, ctx.plus_one)
+            return found, None, None, None
         # Copies even in fp32: a post-norm's incoming gradient is also the residual's, and x belongs to the forward.
         scaled = grad.to(torch.float32, copy=True).mul_(
             weight.float() + 1.0 if ctx.plus_one else weight.float()
@@ -116,12 +126,16 @@ class _SiluMul(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(gate, up)
+        if native.ready(gate, up):
+            return native.silu_mul(gate, up)
         return F.silu(gate).mul_(up)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         gate, up = ctx.saved_tensors
+        if native.ready(gate, up, grad := grad.contiguous()):
+            return native.silu_mul_backward(grad, gate, up)
         grad_gate = torch.ops.aten.silu_backward(grad * up, gate)
         return grad_gate, F.silu(gate).mul_(grad)
 
@@ -133,7 +147,7 @@ class _NoContext:
         """Keep nothing."""
 
 
-def _computed(function: Any, *arguments: Any) -> torch.Tensor:
+def computed(function: Any, *arguments: Any) -> torch.Tensor:
     """``function.apply(…)``; without gradients its forward alone, whose bookkeeping costs a twelfth of a short text's time."""
     if torch.is_grad_enabled():
         return function.apply(*arguments)  # type: ignore[no-any-return]
@@ -165,7 +179,7 @@ def lora_forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch
     narrow = getattr(self, "_sortal_narrow", None)
     if narrow is not None and (narrow[0].dtype, narrow[0].device) != (x.dtype, x.device):
         narrow = None  # of a frozen model that was moved since
-    return _computed(_LoraLinear, x, base.weight, base.bias, a, b, self.scaling[name], narrow)
+    return computed(_LoraLinear, x, base.weight, base.bias, a, b, self.scaling[name], narrow)
 
 
 def narrow_adapters(layers: list[Any], dtype: torch.dtype) -> None:
@@ -212,7 +226,7 @@ def is_rms_norm(module: Any) -> bool:
 
 def rms_forward(self: Any, x: torch.Tensor) -> torch.Tensor:
     """Forward of an RMSNorm that passed `is_rms_norm`."""
-    return _computed(_RmsNorm, x, self.weight, self._sortal_eps, self._sortal_plus_one)
+    return computed(_RmsNorm, x, self.weight, self._sortal_eps, self._sortal_plus_one)
 
 
 def is_silu_mlp(module: nn.Module) -> bool:
@@ -225,4 +239,4 @@ def is_silu_mlp(module: nn.Module) -> bool:
 
 def mlp_forward(self: Any, x: torch.Tensor) -> torch.Tensor:
     """Forward of a module that passed `is_silu_mlp`."""
-    return self.down_proj(_computed(_SiluMul, self.gate_proj(x), self.up_proj(x)))  # type: ignore[no-any-return]
+    return self.down_proj(computed(_SiluMul, self.gate_proj(x), self.up_proj(x)))  # type: ignore[no-any-return]

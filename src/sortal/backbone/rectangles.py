@@ -47,11 +47,11 @@ def rectangle(
     if before is not None:
         p = len(before[0])
         keys, values = (
-            torch.cat([_in_every_row(own, rows), t], 1) for own, t in zip(before, (keys, values), strict=True)
+            torch.cat([in_every_row(own, rows), t], 1) for own, t in zip(before, (keys, values), strict=True)
         )
     bias = _causal_bias(width, window, q, p) if causal else _two_sided_bias(group, window, q, kv_heads)
     pieces = []
-    for start, end, first, last in _blocks(
+    for start, end, first, last in blocks(
         width, width if q.is_cuda else block_size(width), window, causal, p
     ):
         block = queries[:, :, start:end].reshape(rows * kv_heads, share * (end - start), dim)
@@ -74,12 +74,12 @@ def block_size(width: int) -> int:
     return 64 if width <= 256 else 128
 
 
-def _in_every_row(before: torch.Tensor, rows: int) -> torch.Tensor:
+def in_every_row(before: torch.Tensor, rows: int) -> torch.Tensor:
     """``[p, kv_heads, head_dim]`` → ``[rows * kv_heads, p, head_dim]``."""
     return before.transpose(0, 1).expand(rows, -1, -1, -1).flatten(0, 1)
 
 
-def _blocks(
+def blocks(
     width: int, size: int, window: int | None, causal: bool, p: int = 0
 ) -> Iterator[tuple[int, int, int, int]]:
     """``(start, end, first, last)``: queries ``start:end`` see keys in ``first:last`` only, of which ``p`` stand before the first query."""

@@ -16,26 +16,32 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from sortal.backbone import native
+
 _NAME = "apply_rotary_pos_emb"
 
 
 class _Rotary(torch.autograd.Function):
-    """x ``[1, heads, tokens, head_dim]``; cos, signed ``[1, tokens, head_dim]``."""
+    """x ``[1, heads, tokens, head_dim]``; cos, signed and, for backward, rolled ``[1, tokens, head_dim]``."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, signed: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(cos, signed)
+    def forward(
+        ctx: Any, x: torch.Tensor, cos: torch.Tensor, signed: torch.Tensor, rolled: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(cos, rolled)
         return _turned(x, cos, signed)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        cos, signed = ctx.saved_tensors
-        return _turned(grad, cos, _rolled(signed)), None, None
+        cos, rolled = ctx.saved_tensors
+        return _turned(grad, cos, rolled), None, None, None
 
 
 def _turned(x: torch.Tensor, cos: torch.Tensor, signed: torch.Tensor) -> torch.Tensor:
     rows = x.transpose(1, 2)  # heads of a token side by side, as the projection left them: nothing is copied
+    if len(rows) == len(cos) == 1 and native.ready(rows, cos, signed):
+        return native.rotate(rows[0], cos[0], signed[0])[None].transpose(1, 2)
     out = torch.addcmul(rows * cos.unsqueeze(2), _rolled(rows), signed.unsqueeze(2))
     return out.transpose(1, 2)
 
@@ -49,14 +55,16 @@ def rotary(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Queries and keys ``[batch, heads, tokens, head_dim]`` turned by their positions; cos, sin ``[batch, tokens, head_dim]`` have no gradient."""
     assert unsqueeze_dim == 1
-    signed = getattr(sin, "_sortal_signed", None)
-    if signed is None:  # all layers of a forward get the same tensor
+    sines = getattr(sin, "_sortal_sines", None)
+    if sines is None:  # all layers of a forward get the same tensor
         first, second = sin.chunk(2, -1)
-        signed = sin._sortal_signed = torch.cat((-first, second), -1)  # type: ignore[attr-defined]
+        sines = torch.cat((-first, second), -1), torch.cat((second, -first), -1)
+        sin._sortal_sines = sines  # type: ignore[attr-defined]
+    signed, rolled = sines
     if not torch.is_grad_enabled():
         return _turned(q, cos, signed), _turned(k, cos, signed)
     turned: Any = _Rotary.apply
-    return turned(q, cos, signed), turned(k, cos, signed)
+    return turned(q, cos, signed, rolled), turned(k, cos, signed, rolled)
 
 
 def is_rotary_attention(module: nn.Module) -> bool:

@@ -67,6 +67,7 @@ def command(
         "devices": "\n".join(facts["devices"]),
         "CPU features": ", ".join(facts["cpu_flags"]) or "none of AVX2, AVX-512, AMX",
         "bfloat16": bf16,
+        "CPU kernels": facts["native_kernels"],
         "4-bit": four_bit,
         "model cache": cache,
         "memory": f"{_gb(facts['free_memory_bytes'])} free of {_gb(facts['total_memory_bytes'])}",

@@ -86,7 +86,7 @@ def test_rows_longer_than_a_block_equal_one_example_at_a_time(causal, window):
 @given(st.integers(1, 40), st.integers(1, 16), st.none() | st.integers(1, 50), st.booleans())
 def test_blocks_hold_every_key_a_query_may_see_and_little_else(width, size, window, causal):
     cells = torch.zeros(width, width, dtype=torch.int64)
-    for start, end, first, last in rectangles._blocks(width, size, window, causal):
+    for start, end, first, last in rectangles.blocks(width, size, window, causal):
         cells[start:end, first:last] += 1
     distance = torch.arange(width)[:, None] - torch.arange(width)[None, :]
     seen = distance.abs() < (window or width)

@@ -66,7 +66,7 @@ def test_attention_weighs_the_states_of_each_text(values, texts):
         for place, mine in enumerate((states[:2], states[2:3], states[3:])):
             asked = scores.score(torch.nn.functional.layer_norm(mine, (4,)))[:, 0]
             torch.testing.assert_close(found[place], score(asked.softmax(0) @ mine))
-        assert torch.equal(found[1], score(states[2]))
+        torch.testing.assert_close(found[1], score(states[2]))  # of one window alone, its own
 
 
 @pytest.mark.parametrize("aggregation", ["mean", "max", "attention"])

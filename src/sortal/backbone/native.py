@@ -1,0 +1,243 @@
+"""Element-wise parts of a decoder's step on a CPU in bfloat16, one pass over memory each: `native.c`, compiled where it runs.
+
+A matrix product on a CPU with a tile unit is so fast that what stands between the products takes longer than they do, and torch makes several
+passes over memory where one will do. A C compiler on the machine (``cc``, ``gcc``, ``clang`` or ``$CC``) builds the library once, in a second,
+for exactly its processor; it is tried on numbers and kept in the cache folder. Without one, or with ``SORTAL_NATIVE=0``, torch's operators compute the same.
+
+All tensors here are bfloat16 on the CPU and contiguous (`ready`) unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sortal.backbone.cache import cache_dir
+
+if TYPE_CHECKING:
+    from sortal.backbone.packing import AttentionGroup
+
+SOURCE = Path(__file__).with_name("native.c")
+# Not -ffast-math: it would drop NaNs and, in a shared library, flush small numbers to zero in the whole process.
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-w")
+NO_WINDOW = 1 << 40
+
+_P, _N, _F, _I = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
+_FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "silu_mul": (_P, _P, _P, _N),
+    "silu_mul_backward": (_P, _P, _P, _P, _P, _N),
+    "rms_norm": (_P, _P, _P, _P, _N, _N, _F, _I),
+    "rms_norm_backward": (_P, _P, _P, _P, _P, _N, _N, _I),
+    "rotate": (_P, _P, _P, _P, _N, _N, _N),
+    "to_cells": (_P, _P, _P, _N, _P, _N, _N, _N, _N, _N, _N),
+    "from_cells": (_P, _P, _P, _N, _P, _N, _N, _N, _N, _N, _N),
+    "causal_softmax": (_P, _N, _N, _N, _N, _N, _F),
+    "causal_softmax_backward": (_P, _P, _N, _N, _N, _N, _N, _F),
+}
+
+
+def ready(*tensors: torch.Tensor) -> bool:
+    """Whether the library may be given these: it is there, and they are bfloat16 on the CPU, contiguous and not empty."""
+    return all(
+        t.dtype == torch.bfloat16 and t.device.type == "cpu" and t.is_contiguous() and t.numel()
+        for t in tensors
+    ) and bool(_library())
+
+
+def state() -> str:
+    """``compiled``, or why it is not, as ``sortal doctor`` says it."""
+    if os.environ.get("SORTAL_NATIVE") == "0":
+        return "off (SORTAL_NATIVE=0)"
+    if not sys.platform.startswith("linux"):
+        return "none (Linux only)"
+    if _compiler() is None:
+        return "none: no C compiler found; install gcc or clang to train faster on a CPU"
+    return "compiled" if _library() else "none: the C compiler could not build them"
+
+
+@functools.cache
+def _library() -> Any:
+    """The loaded library, or None."""
+    compiler = _compiler()
+    if os.environ.get("SORTAL_NATIVE") == "0" or not sys.platform.startswith("linux") or compiler is None:
+        return None
+    try:
+        processor = next(
+            (
+                line
+                for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith(("flags", "Features"))
+            ),
+            "",
+        )
+        text = SOURCE.read_bytes()
+        key = hashlib.sha256(repr((text, FLAGS, compiler, processor)).encode()).hexdigest()[:16]
+        path = cache_dir() / "native" / f"{key}.so"
+        if not path.exists():
+            _build(compiler, path)
+        return _loaded(path)
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _compiler() -> str | None:
+    named = os.environ.get("CC")
+    return next(filter(None, map(shutil.which, [named] if named else ["cc", "gcc", "clang"])), None)
+
+
+def _build(compiler: str, path: Path) -> None:
+    """Compile, try on numbers, and only then put the library where it is looked for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = _compiled(compiler, FLAGS, Path(folder))
+        _try_out(_loaded(made))
+        made.replace(path)
+
+
+def _compiled(compiler: str, flags: Sequence[str], folder: Path) -> Path:
+    """The library in ``folder``, linked without OpenMP: what torch has loaded has the threads that torch was given."""
+    objects, library = folder / "native.o", folder / "native.so"
+    for command in (
+        [compiler, *flags, "-c", str(SOURCE), "-o", str(objects)],
+        [compiler, "-shared", str(objects), "-o", str(library), "-lm"],
+    ):
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return library
+
+
+def _loaded(path: Path) -> Any:
+    library = ctypes.CDLL(str(path))
+    for name, types in _FUNCTIONS.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = types, None
+    return library
+
+
+def _try_out(library: Any) -> None:
+    """Compare with torch on a few numbers: a compiler that gets them wrong must not be believed.
+
+    Raises:
+        OSError: it does.
+    """
+    gate, up, out = (
+        torch.linspace(-9, 9, 75).bfloat16(),
+        torch.linspace(3, -2, 75).bfloat16(),
+        torch.empty(75).bfloat16(),
+    )
+    library.silu_mul(gate.data_ptr(), up.data_ptr(), out.data_ptr(), 75)
+    weights = torch.linspace(-4, 4, 75).bfloat16()
+    library.causal_softmax(weights.data_ptr(), 15, 5, 5, 0, NO_WINDOW, 1.0)
+    logits = torch.linspace(-4, 4, 75).bfloat16().float().view(3, 5, 5)
+    expected = logits.masked_fill(torch.ones(5, 5).triu(1).bool(), float("-inf")).softmax(-1)
+    if not (
+        torch.allclose(out.float(), torch.nn.functional.silu(gate.float()) * up.float(), rtol=1e-2, atol=1e-3)
+        and torch.allclose(weights.float().view(3, 5, 5), expected, rtol=1e-2, atol=1e-3)
+    ):
+        raise OSError("the compiled kernels do not compute what torch does")
+
+
+def silu_mul(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """``silu(gate) · up``, tensors of one shape."""
+    out = torch.empty_like(gate)
+    _library().silu_mul(gate.data_ptr(), up.data_ptr(), out.data_ptr(), gate.numel())
+    return out
+
+
+def silu_mul_backward(
+    grad: torch.Tensor, gate: torch.Tensor, up: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients to gate and up."""
+    to_gate, to_up = torch.empty_like(gate), torch.empty_like(up)
+    pointers = [t.data_ptr() for t in (grad, gate, up, to_gate, to_up)]
+    _library().silu_mul_backward(*pointers, gate.numel())
+    return to_gate, to_up
+
+
+def rms_norm(
+    x: torch.Tensor, weight: torch.Tensor, eps: float, plus_one: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The norm of x ``[..., hidden]`` and, in fp32, ``rsqrt(mean(x²) + eps)`` of every row."""
+    hidden = x.shape[-1]
+    rows = x.numel() // hidden
+    out, inverse = torch.empty_like(x), torch.empty(rows)
+    pointers = [t.data_ptr() for t in (x, weight, out, inverse)]
+    _library().rms_norm(*pointers, rows, hidden, eps, plus_one)
+    return out, inverse
+
+
+def rms_norm_backward(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, inverse: torch.Tensor, plus_one: bool
+) -> torch.Tensor:
+    """Gradient to x."""
+    out = torch.empty_like(x)
+    pointers = [t.data_ptr() for t in (grad, x, weight, inverse, out)]
+    _library().rms_norm_backward(*pointers, len(inverse), x.shape[-1], plus_one)
+    return out
+
+
+def rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+    """``x · cosine + roll(x) · sine`` of x ``[tokens, heads, dim]``; cosine, sine ``[tokens, dim]``."""
+    out = torch.empty_like(x)
+    _library().rotate(*(t.data_ptr() for t in (x, cosine, sine, out)), *x.shape)
+    return out
+
+
+def to_cells(x: torch.Tensor, group: AttentionGroup, start: int, end: int) -> torch.Tensor:
+    """Columns ``start:end`` of a rectangle, ``[rows, heads, end - start, dim]``, from x ``[tokens, heads, dim]``; cells without a token are 0."""
+    heads, dim = x.shape[1:]
+    out = x.new_empty(group.rows, heads, end - start, dim)
+    _move(_library().to_cells, x, out, group, start, end, heads, dim)
+    return out
+
+
+def from_cells(cells: torch.Tensor, group: AttentionGroup, start: int, end: int, out: torch.Tensor) -> None:
+    """The way back, into the group's tokens of ``out``."""
+    _move(_library().from_cells, cells, out, group, start, end, *out.shape[1:])
+
+
+def _move(function: Any, source: torch.Tensor, out: torch.Tensor, group: AttentionGroup, *sizes: int) -> None:
+    start, end, heads, dim = sizes
+    places = (group.scatter.data_ptr(), group.positions.data_ptr(), len(group.scatter))
+    function(source.data_ptr(), *places, out.data_ptr(), group.rows, group.width, start, end, heads, dim)
+
+
+def causal_softmax_(
+    logits: torch.Tensor, queries: int, offset: int, window: int | None, scale: float
+) -> None:
+    """Softmax of ``scale · logits`` in place: ``[batch, rounds of queries, keys]``, query i at place ``offset + i`` among the keys it may see."""
+    _library().causal_softmax(
+        logits.data_ptr(),
+        logits.shape[0] * logits.shape[1],
+        queries,
+        logits.shape[2],
+        offset,
+        window or NO_WINDOW,
+        scale,
+    )
+
+
+def causal_softmax_backward_(
+    grad: torch.Tensor, weights: torch.Tensor, queries: int, offset: int, window: int | None, scale: float
+) -> None:
+    """From the gradient of the weights to that of the logits, in place in ``grad``."""
+    _library().causal_softmax_backward(
+        grad.data_ptr(),
+        weights.data_ptr(),
+        grad.shape[0] * grad.shape[1],
+        queries,
+        grad.shape[2],
+        offset,
+        window or NO_WINDOW,
+        scale,
+    )

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaModel
+
+from sortal.backbone import fused, native, rotary
+from sortal.backbone.attention import packed_attention
+from sortal.backbone.lora import fuse
+from sortal.backbone.packing import Prefix, pack
+
+needs_compiler = pytest.mark.skipif(
+    native.state() != "compiled", reason=f"no compiled kernels: {native.state()}"
+)
+pytestmark = needs_compiler
+
+
+@pytest.fixture(autouse=True, scope="module", params=["this processor", "any processor"])
+def library(request, tmp_path_factory):
+    """What was built for this machine, and what a processor without AVX-512 would run."""
+    if request.param == "this processor":
+        yield native._library()
+        return
+    flags = [flag for flag in native.FLAGS if flag != "-march=native"]
+    found = native._loaded(native._compiled(native._compiler(), flags, tmp_path_factory.mktemp("native")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "_library", lambda: found)
+        yield found
+
+
+# Ends that fill no vector of 16, and more than one thread's share.
+SIZES = [(1, 8), (3, 16), (5, 75), (7, 576), (130, 1536)]
+
+
+def _random(*shape, seed=0, scale=1.0):
+    return (scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))).bfloat16()
+
+
+def _gradients(function, *inputs, direction):
+    """Output and gradients of the inputs, in the inputs' dtype."""
+    given = [t.detach().clone().requires_grad_() for t in inputs]
+    out = function(*given)
+    out.backward(direction.to(out.dtype))
+    return [out.detach(), *(t.grad for t in given)]
+
+
+def _without(monkeypatch, function, *arguments, **more):
+    """The same computed by torch's operators."""
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "_library", lambda: None)
+        return function(*arguments, **more)
+
+
+def _as_near_as_torch(ours, theirs, exact, floor=1e-3):
+    """Each is no farther from what float64 gives than torch's bf16 operators are, by norms, and ``floor`` of the norm."""
+    for mine, plain, true in zip(ours, theirs, exact, strict=True):
+        assert mine.dtype == torch.bfloat16
+        error, bound = (float((t.double() - true).norm()) for t in (mine, plain))
+        assert error <= 1.1 * bound + floor * float(true.norm())
+
+
+@pytest.mark.parametrize("shape", SIZES)
+def test_silu_mul_and_its_gradients_are_as_near_to_the_exact_values_as_torchs(monkeypatch, shape):
+    gate, up, direction = _random(*shape, scale=4), _random(*shape, seed=1), _random(*shape, seed=2)
+    assert native.ready(gate, up)
+    ours = _gradients(fused._SiluMul.apply, gate, up, direction=direction)
+    plain = _without(monkeypatch, _gradients, fused._SiluMul.apply, gate, up, direction=direction)
+    exact = _gradients(lambda g, u: F.silu(g) * u, gate.double(), up.double(), direction=direction)
+    _as_near_as_torch(ours, plain, exact)
+
+
+@pytest.mark.parametrize("plus_one", [False, True])
+@pytest.mark.parametrize("shape", SIZES)
+def test_rms_norm_and_its_gradient_are_as_near_to_the_exact_values_as_torchs(monkeypatch, shape, plus_one):
+    x, weight, direction = _random(*shape), _random(shape[-1], seed=1), _random(*shape, seed=2)
+
+    def norm(x):
+        return fused._RmsNorm.apply(x, weight, 1e-5, plus_one)
+
+    def formula(x):
+        wide = weight.double() + plus_one
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * wide
+
+    ours = _gradients(norm, x, direction=direction)
+    plain = _without(monkeypatch, _gradients, norm, x, direction=direction)
+    _as_near_as_torch(ours, plain, _gradients(formula, x.double(), direction=direction))
+
+
+def test_a_norm_does_not_touch_what_it_is_given(monkeypatch):
+    x, weight, direction = _random(4, 64), _random(64, seed=1), _random(4, 64, seed=2)
+    before = [t.clone() for t in (x, weight, direction)]
+    _gradients(lambda x: fused._RmsNorm.apply(x, weight, 1e-5, False), x, direction=direction)
+    assert all(map(torch.equal, (x, weight, direction), before))
+
+
+@pytest.mark.parametrize("dim", [8, 20, 64])
+def test_rotary_positions_and_their_gradients_are_as_near_to_the_exact_values_as_torchs(monkeypatch, dim):
+    x = _random(1, 7, 3 * dim).view(1, 7, 3, dim).transpose(1, 2)
+    cos, sin = _random(1, 7, dim, seed=1), _random(1, 7, dim, seed=2)
+    direction = _random(1, 7, 3, dim, seed=3).transpose(1, 2)
+
+    def turn(x):
+        return rotary.rotary(x, x, cos, sin.clone())[0]
+
+    def formula(x):
+        first, second = x.chunk(2, -1)
+        return x * cos.double() + torch.cat((-second, first), -1) * sin.double()
+
+    ours = _gradients(turn, x, direction=direction)
+    plain = _without(monkeypatch, _gradients, turn, x, direction=direction)
+    _as_near_as_torch(ours, plain, _gradients(formula, x.double(), direction=direction))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(1, 40) | st.sampled_from([64, 65, 150, 300]), min_size=1, max_size=5),
+    st.sampled_from([(4, 4), (4, 2), (6, 1)]),
+    st.sampled_from([8, 20, 64]),
+    st.sampled_from([None, 1, 3, 50, 1000]),
+)
+def test_attention_and_its_gradients_are_as_near_to_the_exact_values_as_torchs(sizes, heads, dim, window):
+    """Borders of examples, causality, windows, grouped heads, rows of one block and of many, padding cells."""
+    packed, tokens = pack([[0] * n for n in sizes]), sum(sizes)
+    inputs = [
+        _random(1, tokens, count, dim, seed=seed).transpose(1, 2)
+        for seed, count in enumerate((heads[0], heads[1], heads[1]))
+    ]
+    direction = _random(1, tokens, heads[0], dim, seed=5)
+
+    def attend(q, k, v):
+        return packed_attention(
+            nn.Module(), q, k, v, None, scaling=0.3, sliding_window=window, sortal_pack=packed
+        )[0]
+
+    assert native.ready(*(t.squeeze(0).transpose(0, 1) for t in inputs))
+    ours = _gradients(attend, *inputs, direction=direction)
+    plain = _without(pytest.MonkeyPatch(), _gradients, attend, *inputs, direction=direction)
+    exact = _gradients(attend, *(t.double() for t in inputs), direction=direction)
+    # Weights are kept for backward in bfloat16, steps of 2⁻⁸ below 1: where two keys share a query, that is seen in its gradient.
+    _as_near_as_torch(ours, plain, exact, floor=2**-7)
+
+
+def test_what_stands_before_every_example_is_seen_by_all():
+    sizes, p = [5, 9, 130], 3
+    whole = [_random(1, p + n, 2, 8, seed=n) for n in sizes]
+    start = whole[0][:, :p]
+    q, k, v = (torch.cat([x[:, p:] for x in whole], 1).transpose(1, 2) for _ in range(3))
+    layer = nn.Module()
+    layer.layer_idx = 0
+    packed = pack([[0] * n for n in sizes])
+    object.__setattr__(packed, "prefix", Prefix(p, {0: (start[0], start[0])}))
+    with torch.inference_mode():
+        out = packed_attention(layer, q, k, v, None, scaling=1.0, sortal_pack=packed)[0][0]
+    place = 0
+    for x, n in zip(whole, sizes, strict=True):
+        rows = torch.cat([start, x[:, p:]], 1).double()[0].transpose(0, 1)
+        hidden = torch.ones(n, p + n).triu(p + 1).bool()
+        logits = (rows[:, p:] @ rows.transpose(1, 2)).masked_fill(hidden, float("-inf"))
+        expected = (logits.softmax(-1) @ rows).transpose(0, 1)
+        torch.testing.assert_close(out[place : place + n].double(), expected, rtol=2e-2, atol=4e-2)
+        place += n
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38, -3e38])
+def test_what_is_no_number_does_not_become_one(value):
+    """A run that diverges must be seen to."""
+    gate, up = _random(2, 32), _random(2, 32, seed=1)
+    gate[1, 3] = value
+    expected = F.silu(gate.float()) * up.float()
+    found = native.silu_mul(gate, up)
+    assert torch.equal(found.isnan(), expected.bfloat16().isnan())
+    assert torch.equal(found.isinf(), expected.bfloat16().isinf())
+    normed, _ = native.rms_norm(gate, torch.ones(32).bfloat16(), 1e-5, False)
+    assert normed[0].isfinite().all()
+    if value != value:
+        assert normed[1].isnan().all()
+        logits = torch.zeros(1, 2, 20).bfloat16()
+        logits[0, 1, 3] = value
+        native.causal_softmax_(logits, 2, 18, None, 1.0)
+        assert logits[0, 0].isfinite().all()
+        assert logits[0, 1].isnan().all()
+
+
+def test_large_logits_neither_overflow_nor_vanish():
+    logits = torch.tensor([[[3e4, -3e4, 3e4, 1.0]]]).bfloat16()
+    native.causal_softmax_(logits, 1, 3, None, 1.0)
+    assert logits.flatten().tolist() == pytest.approx([0.5, 0.0, 0.5, 0.0], abs=1e-30)
+
+
+def test_a_step_of_a_decoder_is_as_near_to_the_exact_one_as_with_torchs_operators(monkeypatch):
+    config = LlamaConfig(
+        hidden_size=96, intermediate_size=200, num_hidden_layers=4, num_attention_heads=6, num_key_value_heads=2,
+        vocab_size=50, attn_implementation="sortal_packed",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = LlamaModel(config).bfloat16().requires_grad_(False)
+    exact_model = LlamaModel(config).double().requires_grad_(False)
+    exact_model.load_state_dict({name: value.double() for name, value in model.state_dict().items()})
+    fuse(model)
+    packed = pack([[1, 2, 3], [4] * 70, [5, 6]])
+    embedded = model.embed_tokens(packed.input_ids)
+    direction = _random(1, packed.tokens, 96, seed=3)
+
+    def states(model):
+        return lambda x: model(inputs_embeds=x, position_ids=packed.position_ids, sortal_pack=packed).last_hidden_state  # fmt: skip
+
+    ours = _gradients(states(model), embedded, direction=direction)
+    plain = _without(monkeypatch, _gradients, states(model), embedded, direction=direction)
+    exact = _gradients(states(exact_model), embedded.double(), direction=direction)
+    assert not torch.equal(ours[0], plain[0])  # they were used
+    _as_near_as_torch(ours, plain, exact)
+
+
+def test_other_tensors_are_left_to_torch():
+    x = _random(4, 6)
+    assert native.ready(x)
+    assert not native.ready(x.float())
+    assert not native.ready(x.t())
+    assert not native.ready(x, x[:0])
+
+
+def _state(**variables):
+    code = "from sortal.backbone import native; print(native.state())"
+    environment = {**os.environ, **variables}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    return found.stdout.strip() or found.stderr
+
+
+def test_a_machine_without_a_compiler_and_one_whose_compiler_fails_use_torch(tmp_path):
+    assert "off" in _state(SORTAL_NATIVE="0")
+    assert "no C compiler" in _state(CC="/nowhere/cc")
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o755)
+    assert "could not build" in _state(CC=str(broken), SORTAL_CACHE=str(tmp_path))
+    assert not list((tmp_path / "native").iterdir())
+
+
+def test_a_compiler_that_gets_the_numbers_wrong_is_not_believed(tmp_path):
+    source = native.SOURCE.read_text()
+    wrong = tmp_path / "wrong.c"
+    wrong.write_text(source.replace("x * sigmoid(x) * GET(u)", "x * sigmoid(x) + GET(u)"))
+    assert wrong.read_text() != source
+    compiler = tmp_path / "cc"
+    compiler.write_text(
+        f"#!/bin/sh\nexec {shutil.which('cc') or shutil.which('gcc')} "
+        f'$(for a in "$@"; do [ "$a" = "{native.SOURCE}" ] && echo {wrong} || echo "$a"; done)\n'
+    )
+    compiler.chmod(0o755)
+    assert "could not build" in _state(CC=str(compiler), SORTAL_CACHE=str(tmp_path))
+    assert _state(SORTAL_CACHE=str(tmp_path)) == "compiled"
+    assert [path.suffix for path in (tmp_path / "native").iterdir()] == [".so"]
+
+
+def test_threads_are_those_that_torch_was_given(library):
+    """Another OpenMP library would have threads of its own beside torch's."""
+    before = torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            assert library.threads() == count
+    finally:
+        torch.set_num_threads(before)
