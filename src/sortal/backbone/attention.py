@@ -16,7 +16,8 @@ from torch.nn.attention import varlen
 from transformers import AttentionInterface
 
 from sortal.backbone import native
-from sortal.backbone.native_attention import causal_attention
+from sortal.backbone.fused import computed
+from sortal.backbone.native_attention import CausalAttention
 from sortal.backbone.packing import Pack
 from sortal.backbone.rectangles import rectangle
 from sortal.backbone.tree_attention import tree_attention
@@ -70,7 +71,8 @@ def packed_attention(
         else:
             prefix.layers[number] = (k, v)
     if causal and softcap is None and native.ready(q, k, v):
-        return causal_attention(q, k, v, sortal_pack.groups, scale, sliding_window, before)[None], None
+        groups = sortal_pack.groups
+        return computed(CausalAttention, q, k, v, groups, scale, sliding_window, before)[None], None
     pieces = [
         rectangle(q, k, v, group, scale, sliding_window, softcap, causal=causal, before=before)
         for group in sortal_pack.groups

@@ -99,6 +99,7 @@ static inline floats sigmoid(floats x) { return inverted(1.0f + exponential(-x))
 #define GET(from) (left >= LANES ? load((from) + i) : load_some((from) + i, left))
 #define PUT(to, x) (left >= LANES ? store((to) + i, x) : put_some((to) + i, narrowed(x), left))
 
+/* What a thread takes at a time where there are no rows. */
 #define CHUNK 8192
 
 /* The first n lanes of x, and `other` in those behind. */
@@ -234,8 +235,8 @@ static inline void seen(int64_t query, int64_t keys, int64_t window, int64_t *fi
     *first = query + 1 - window > 0 ? query + 1 - window : 0;
 }
 
-/* logits [batch, queries, keys] to weights, in place: softmax of scale · logits over the keys at or before a query, at most window of them.
- * Query i of `repeats` equal rounds stands at offset + i among the keys. */
+/* logits [rows, keys] to weights, in place: softmax of scale · logits over the keys at or before a query, at most window of them.
+ * Row r holds query r % queries, which stands at offset + r % queries among the keys. */
 void causal_softmax(bf16 *logits, int64_t rows, int64_t queries, int64_t keys, int64_t offset, int64_t window, float scale) {
 #pragma omp parallel for schedule(static) if (rows * keys > ALONE / 4)
     for (int64_t r = 0; r < rows; r++) {

@@ -12,13 +12,15 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from sortal.backbone import native
-from sortal.backbone.fused import computed
 from sortal.backbone.packing import AttentionGroup
 from sortal.backbone.rectangles import block_size, blocks, in_every_row
 
 
-class _CausalAttention(torch.autograd.Function):
-    """q ``[tokens, heads, dim]``, k ``[tokens, kv_heads, dim]``, v ``[tokens, kv_heads, value_dim]`` → ``[tokens, heads, value_dim]``."""
+class CausalAttention(torch.autograd.Function):
+    """q ``[tokens, heads, dim]``, k ``[tokens, kv_heads, dim]``, v ``[tokens, kv_heads, value_dim]`` → ``[tokens, heads, value_dim]``.
+
+    Tensors are `native.ready` and in the pack's order. ``before``: keys and values ``[p, kv_heads, dim]`` that stand before every row; without gradients only.
+    """
 
     @staticmethod
     def forward(
@@ -31,6 +33,7 @@ class _CausalAttention(torch.autograd.Function):
         window: int | None,
         before: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> torch.Tensor:
+        """Group by group, block by block; states in cells and weights are kept for backward."""
         out = q.new_empty(len(q), q.shape[1], v.shape[2])
         p = len(before[0]) if before else 0
         kept: list[torch.Tensor] = []
@@ -55,6 +58,7 @@ class _CausalAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients to q, k and v, of the blocks in the order of forward."""
         grad = grad.contiguous()
         to_q, to_k, to_v = (grad.new_empty(shape) for shape in ctx.shapes)
         kept = iter(ctx.saved_tensors)
@@ -74,20 +78,3 @@ class _CausalAttention(torch.autograd.Function):
             native.from_cells(to_keys, group, 0, group.width, to_k)
             native.from_cells(to_values, group, 0, group.width, to_v)
         return to_q, to_k, to_v, None, None, None, None
-
-
-def causal_attention(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    groups: tuple[AttentionGroup, ...],
-    scale: float,
-    window: int | None,
-    before: tuple[torch.Tensor, torch.Tensor] | None = None,
-) -> torch.Tensor:
-    """Attention of all groups of a pack, tokens in the pack's order; tensors that are `native.ready`.
-
-    Args:
-        before: keys and values ``[p, kv_heads, dim]`` that stand before every row; without gradients only.
-    """
-    return computed(_CausalAttention, q, k, v, groups, scale, window, before)

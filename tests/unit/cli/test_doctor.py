@@ -14,7 +14,16 @@ def test_facts_as_one_line_of_json(capsys):
     assert main(["doctor", "--json"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     facts = json.loads(line)
-    assert {"python", "packages", "devices", "fast_bf16", "four_bit", "cache_dir", "advice"} <= set(facts)
+    assert {
+        "python",
+        "packages",
+        "devices",
+        "fast_bf16",
+        "native_kernels",
+        "four_bit",
+        "cache_dir",
+        "advice",
+    } <= set(facts)
     assert facts["free_memory_bytes"] > 0 < facts["free_disk_bytes"]
 
 
