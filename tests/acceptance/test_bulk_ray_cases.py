@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import signal
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,7 +30,9 @@ class Clusters:
 
     def command(self, *words: str | Path, workers: int, folder: Path) -> Command:
         env = {"SORTAL_TEST_MARK": self._mark}
-        return Command("predict", *words, *RAY, str(workers), folder=folder, env=env)
+        return Command(
+            "predict", *words, *RAY, str(workers), folder=folder, before=naming_threads_at_shutdown, env=env
+        )
 
     def processes(self) -> list[psutil.Process]:
         """The commands and everything they started, which inherits their environment."""
@@ -62,6 +65,19 @@ def _ended(process: psutil.Process) -> bool:
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return True
+
+
+def naming_threads_at_shutdown() -> None:
+    """A thread that asks Ray for anything after its shutdown ends the process there and then, with exit code 1."""
+    import ray
+
+    shutdown = ray.shutdown
+
+    def named() -> None:
+        print("at shutdown:", *(thread.name for thread in threading.enumerate()), file=sys.stderr)
+        shutdown()
+
+    ray.shutdown = named
 
 
 def scorers(command: Command) -> list[psutil.Process]:
@@ -113,6 +129,9 @@ def test_a_stopped_prediction_goes_on_with_the_other_engine(made, data, tmp_path
     command.send(signal.SIGTERM)
     assert command.wait() == 143, command.stderr
     assert "stopped by SIGTERM; " in command.stderr
+    (threads,) = (line for line in command.stderr.splitlines() if line.startswith("at shutdown:"))
+    assert "MainThread" in threads
+    assert "sortal-ray" not in threads
     assert not (tmp_path / "p.csv").exists()
     assert any(tmp_path.rglob("*.shard"))
     assert main([*words, str(tmp_path / "p.csv")]) == 0

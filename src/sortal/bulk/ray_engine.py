@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sortal.bulk.inputs import Input
 from sortal.bulk.plan import Plan, Rows, plan
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 # Bytes, for a cluster made for one prediction: the shards on their way are few, and bounded.
 _OBJECT_STORE = 256 << 20
 _POLL = 0.2
+_CALLBACKS = "custom_execution_callback_classes"
+# Seconds for Ray Data's threads to end on their own: one that asks Ray for anything after its shutdown ends the process with code 1.
+_PATIENCE = 20
 
 
 def ray_engine(
@@ -136,7 +139,7 @@ class RayEngine:
             return
         work = replace(job.work, folder=_everywhere(job.work.folder))
         job = replace(job, model_dir=_everywhere(job.model_dir), work=work)
-        with _a_block_per_shard():
+        with _executed(self.stop):
             rows = _dataset(job, finished, pending, self.crew)
         receipts: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
 
@@ -149,21 +152,26 @@ class RayEngine:
                 receipts.put(error)
 
         # In a thread, because a signal does not reach a main thread that waits inside Ray.
-        threading.Thread(target=drain, name="sortal-ray", daemon=True).start()
-        while True:
-            try:
-                receipt = receipts.get(timeout=_POLL)
-            except queue.Empty:
-                if self.stop.requested:
-                    raise StopAsked from None
-                continue
-            if receipt is None:
-                return
-            if isinstance(receipt, BaseException):
-                with _our_errors():
-                    raise receipt
-            yield receipt["input"], receipt["shard"]
-            view.advance(receipt["rows"], receipt["tokens"])
+        drawing = threading.Thread(target=drain, name="sortal-ray", daemon=True)
+        drawing.start()
+        try:
+            while True:
+                try:
+                    receipt = receipts.get(timeout=_POLL)
+                except queue.Empty:
+                    if self.stop.requested:
+                        raise StopAsked from None
+                    continue
+                if receipt is None:
+                    return
+                if isinstance(receipt, BaseException):
+                    with _our_errors():
+                        raise receipt
+                yield receipt["input"], receipt["shard"]
+                view.advance(receipt["rows"], receipt["tokens"])
+        finally:
+            if self.stop.requested:
+                drawing.join(_PATIENCE)
 
 
 def _dataset(job: Job, finished: frozenset[Place], pending: list[int], crew: Crew) -> Any:
@@ -191,17 +199,47 @@ def _dataset(job: Job, finished: frozenset[Place], pending: list[int], crew: Cre
 
 
 @contextmanager
-def _a_block_per_shard() -> Iterator[None]:
-    """A block is what Ray gives to an actor, and to another one when that dies: it must not hold more than a shard."""
+def _executed(stop: StopRequest) -> Iterator[None]:
+    """How data sets made in this block are executed.
+
+    A block is what Ray gives to an actor, and to another one when that dies: it does not hold more than a shard. No bars. And a stop
+    ends the execution, where Ray (2.60) takes callbacks.
+    """
     from ray.data import DataContext
 
     context = DataContext.get_current()
-    before = context.target_max_block_size, context.enable_progress_bars
-    context.target_max_block_size, context.enable_progress_bars = 1, False
+    ours: dict[str, Any] = {"target_max_block_size": 1, "enable_progress_bars": False}
+    if hasattr(context, _CALLBACKS):
+        ours[_CALLBACKS] = [*getattr(context, _CALLBACKS), _Ending]
+    before = {name: getattr(context, name) for name in ours}
+    _Ending.stop = stop
     try:
+        for name, value in ours.items():
+            setattr(context, name, value)
         yield
     finally:
-        context.target_max_block_size, context.enable_progress_bars = before
+        for name, value in before.items():
+            setattr(context, name, value)
+
+
+class _Ending:
+    """An execution callback, which Ray Data makes without arguments for every execution."""
+
+    stop: ClassVar[StopRequest | None] = None
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Raises what ends the execution and arrives where its rows are drawn."""
+        if self.stop is not None and self.stop.requested:
+            raise StopAsked
+
+    def before_execution_starts(self, executor: Any) -> None:
+        """Nothing."""
+
+    def after_execution_succeeds(self, executor: Any) -> None:
+        """Nothing."""
+
+    def after_execution_fails(self, executor: Any, error: Exception) -> None:
+        """Nothing."""
 
 
 def _everywhere(name: str) -> str:
