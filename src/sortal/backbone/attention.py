@@ -17,7 +17,7 @@ from transformers import AttentionInterface
 
 from sortal.backbone import native
 from sortal.backbone.fused import computed
-from sortal.backbone.native_attention import CausalAttention
+from sortal.backbone.native_attention import CausalAttention, TileAttention
 from sortal.backbone.packing import Pack
 from sortal.backbone.rectangles import rectangle
 from sortal.backbone.tree_attention import tree_attention
@@ -70,6 +70,9 @@ def packed_attention(
             before = prefix.layers[number]
         else:
             prefix.layers[number] = (k, v)
+    if softcap is None and before is None and native.tiles_ready(q, k, v):
+        texts = (sortal_pack.cu_seqlens, sortal_pack.max_length)
+        return computed(TileAttention, q, k, v, *texts, scale, sliding_window, causal)[None], None
     if causal and softcap is None and native.ready(q, k, v):
         groups = sortal_pack.groups
         return computed(CausalAttention, q, k, v, groups, scale, sliding_window, before)[None], None

@@ -282,5 +282,7 @@ void causal_softmax_backward(bf16 *grad, const bf16 *weights, int64_t rows, int6
     }
 }
 
+#include "native_tiles.h"
+
 /* How many threads a kernel may use. */
 int threads(void) { return omp_get_max_threads(); }

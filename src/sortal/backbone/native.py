@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sortal.backbone.packing import AttentionGroup
 
 SOURCE = Path(__file__).with_name("native.c")
+TILES = Path(__file__).with_name("native_tiles.h")
 # Not -ffast-math: it would drop NaNs and, in a shared library, flush small numbers to zero in the whole process.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-w")
 NO_WINDOW = 1 << 40
@@ -45,6 +46,12 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "causal_softmax": (_P, _N, _N, _N, _N, _N, _F),
     "causal_softmax_backward": (_P, _P, _N, _N, _N, _N, _N, _F),
 }
+# Those there are where the processor has a tile unit (AMX), which say whether there was memory.
+_SIZES = (_P, _N, _N, _N, _N, _N, _N, _I, _F)
+_TILE_FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "tile_attention": (_P, _P, _P, *_SIZES, _P),
+    "tile_attention_backward": (_P, _P, _P, _P, *_SIZES, _P, _P, _P),
+}
 
 
 def ready(*tensors: torch.Tensor) -> bool:
@@ -53,6 +60,12 @@ def ready(*tensors: torch.Tensor) -> bool:
         t.dtype == torch.bfloat16 and t.device.type == "cpu" and t.is_contiguous() and t.numel()
         for t in tensors
     ) and bool(_library())
+
+
+def tiles_ready(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
+    """Whether `tile_attention` may be given these: `ready`, a tile unit, and heads of a size that fills tiles."""
+    dims = {t.shape[-1] for t in (q, k, v)}
+    return ready(q, k, v) and len(dims) == 1 and dims.pop() % 32 == 0 and _library().has_tiles
 
 
 def state() -> str:
@@ -81,7 +94,7 @@ def _library() -> Any:
             ),
             "",
         )
-        text = SOURCE.read_bytes()
+        text = SOURCE.read_bytes() + TILES.read_bytes()
         key = hashlib.sha256(repr((text, FLAGS, compiler, processor)).encode()).hexdigest()[:16]
         path = cache_dir() / "native" / f"{key}.so"
         if not path.exists():
@@ -109,7 +122,7 @@ def _compiled(compiler: str, flags: Sequence[str], folder: Path) -> Path:
     """The library in ``folder``, linked without OpenMP: what torch has loaded has the threads that torch was given."""
     objects, library = folder / "native.o", folder / "native.so"
     for command in (
-        [compiler, *flags, "-c", str(SOURCE), "-o", str(objects)],
+        [compiler, *flags, f"-I{SOURCE.parent}", "-c", str(SOURCE), "-o", str(objects)],
         [compiler, "-shared", str(objects), "-o", str(library), "-lm"],
     ):
         subprocess.run(command, check=True, capture_output=True, timeout=120)
@@ -117,10 +130,14 @@ def _compiled(compiler: str, flags: Sequence[str], folder: Path) -> Path:
 
 
 def _loaded(path: Path) -> Any:
-    library = ctypes.CDLL(str(path))
+    library: Any = ctypes.CDLL(str(path))
     for name, types in _FUNCTIONS.items():
         function = getattr(library, name)
         function.argtypes, function.restype = types, None
+    library.has_tiles = bool(library.tiles())
+    if library.has_tiles:
+        for name, types in _TILE_FUNCTIONS.items():
+            getattr(library, name).argtypes = types
     return library
 
 
@@ -239,5 +256,67 @@ def causal_softmax_backward_(
         grad.shape[2],
         offset,
         window or NO_WINDOW,
+        scale,
+    )
+
+
+def tile_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    starts: torch.Tensor,
+    longest: int,
+    scale: float,
+    window: int | None,
+    causal: bool,
+) -> torch.Tensor:
+    """Attention inside texts: q ``[tokens, heads, dim]``, k, v ``[tokens, kv_heads, dim]`` → q's shape.
+
+    Args:
+        starts: int32 ``[texts + 1]``, where every text starts and the last ends; none is longer than ``longest``.
+
+    Raises:
+        MemoryError: there is none for what a core keeps.
+    """
+    out = torch.empty_like(q)
+    sizes = _sizes(q, k, starts, longest, scale, window, causal)
+    pointers = [t.data_ptr() for t in (q, k, v)]
+    if _library().tile_attention(*pointers, *sizes, out.data_ptr()):
+        raise MemoryError
+    return out
+
+
+def tile_attention_backward(
+    grad: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *how: Any
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients to q, k and v; ``how``: the other arguments of `tile_attention`, whose errors are these, too."""
+    found = (torch.empty_like(q), torch.empty_like(k), torch.empty_like(v))
+    pointers = [t.data_ptr() for t in (grad, q, k, v)]
+    if _library().tile_attention_backward(*pointers, *_sizes(q, k, *how), *(t.data_ptr() for t in found)):
+        raise MemoryError
+    return found
+
+
+def _sizes(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    starts: torch.Tensor,
+    longest: int,
+    scale: float,
+    window: int | None,
+    causal: bool,
+) -> tuple[Any, ...]:
+    assert starts.dtype == torch.int32
+    assert starts.is_contiguous()
+    _, heads, dim = q.shape
+    return (
+        starts.data_ptr(),
+        len(starts) - 1,
+        longest,
+        heads,
+        k.shape[1],
+        dim,
+        window or NO_WINDOW,
+        causal,
         scale,
     )

@@ -1,7 +1,7 @@
-"""Causal attention inside a pack with the kernels of `native`: matrix products are torch's, what stands between them is not.
+"""Attention inside a pack with the kernels of `native`: all of it in one pass on a processor with a tile unit, else what stands between products.
 
-Beside `rectangles`, whose blocks these are: tokens go to their cells and back in one pass each, scale, mask and softmax are one pass over the
-logits in place, and only the weights in bfloat16 are kept for backward.
+`TileAttention` is the former. `CausalAttention` leaves the products of `rectangles`' blocks to torch: tokens go to their cells and back in one
+pass each, scale, mask and softmax are one pass over the logits in place, and only the weights in bfloat16 are kept for backward.
 """
 
 from __future__ import annotations
@@ -78,3 +78,31 @@ class CausalAttention(torch.autograd.Function):
             native.from_cells(to_keys, group, 0, group.width, to_k)
             native.from_cells(to_values, group, 0, group.width, to_v)
         return to_q, to_k, to_v, None, None, None, None
+
+
+class TileAttention(torch.autograd.Function):
+    """Attention inside texts with `native.tile_attention`, whose arguments these are; nothing but them is kept for backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        starts: torch.Tensor,
+        longest: int,
+        scale: float,
+        window: int | None,
+        causal: bool,
+    ) -> torch.Tensor:
+        """q's shape."""
+        ctx.save_for_backward(q, k, v)
+        ctx.how = (starts, longest, scale, window, causal)
+        return native.tile_attention(q, k, v, *ctx.how)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients to q, k and v."""
+        found = native.tile_attention_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.how)
+        return *found, None, None, None, None, None

@@ -1,0 +1,339 @@
+/* Attention inside the texts of a pack on a processor with a tile unit (AMX): products of 32 × 32 × 32, two tiles by two.
+ *
+ * Included by native.c. What a text's rows of one key head need is packed once and stays in the core's cache; logits and weights never
+ * leave it, and backward computes them again (Dao, arXiv 2307.08691) — for 32 queries at a time over all of their keys, so that no
+ * running maximum is needed.
+ */
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__)
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define BLOCK 32
+#define TILE 512 /* elements of a tile: 16 rows of 32 */
+#define QUERIES 512 /* what a thread takes at a time of a text in forward */
+
+/* Compilers do not know that loading a tile reads memory. */
+#define FENCE __asm__ volatile("" ::: "memory")
+
+static inline int64_t blocks_of(int64_t n) { return (n + BLOCK - 1) / BLOCK; }
+
+/* Linux lends the tiles' state to a process that asks. */
+int tiles(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
+
+static void configure(void) {
+    struct { uint8_t palette, start, none[14]; uint16_t bytes[16]; uint8_t rows[16]; } all = {.palette = 1};
+    for (int i = 0; i < 8; i++) all.bytes[i] = 64, all.rows[i] = 16;
+    _tile_loadconfig(&all);
+}
+
+/* c [32 · m, 32 · n] = a [32 · m, 32 · k] · b in tiles of 32 × 16, of which tile (k, n) is at b + k · down + n · right; added to c where `add`. */
+static void product(const bf16 *a, int64_t lda, const bf16 *b, int64_t down, int64_t right, float *c, int64_t ldc, int64_t m, int64_t n,
+                    int64_t k, int add) {
+    FENCE;
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t j = 0; j < n; j++) {
+            float *to = c + i * BLOCK * ldc + j * BLOCK, *low = to + 16 * ldc;
+            if (add) {
+                _tile_loadd(0, to, ldc * 4);
+                _tile_loadd(1, to + 16, ldc * 4);
+                _tile_loadd(2, low, ldc * 4);
+                _tile_loadd(3, low + 16, ldc * 4);
+            } else {
+                _tile_zero(0);
+                _tile_zero(1);
+                _tile_zero(2);
+                _tile_zero(3);
+            }
+            for (int64_t l = 0; l < k; l++) {
+                const bf16 *rows = a + i * BLOCK * lda + l * BLOCK, *columns = b + l * down + 2 * j * right;
+                _tile_loadd(4, rows, lda * 2);
+                _tile_loadd(6, columns, 64);
+                _tile_loadd(7, columns + right, 64);
+                _tile_loadd(5, rows + 16 * lda, lda * 2);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_dpbf16ps(1, 4, 7);
+                _tile_dpbf16ps(2, 5, 6);
+                _tile_dpbf16ps(3, 5, 7);
+            }
+            _tile_stored(0, to, ldc * 4);
+            _tile_stored(1, to + 16, ldc * 4);
+            _tile_stored(2, low, ldc * 4);
+            _tile_stored(3, low + 16, ldc * 4);
+        }
+    }
+    FENCE;
+}
+
+/* 16 rows of 16 words: r[i][j] to r[j][i], by swapping ever larger blocks off the diagonal. */
+static inline void transpose(__m512i r[16]) {
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+#pragma GCC unroll 4
+    for (int step = 1; step < 16; step *= 2) {
+        __m512i by = _mm512_set1_epi32(step);
+        __mmask16 odd = _mm512_test_epi32_mask(lane, by);
+        __m512i left = _mm512_mask_add_epi32(lane, odd, lane, _mm512_set1_epi32(16 - step));
+        __m512i right = _mm512_mask_add_epi32(_mm512_add_epi32(lane, by), odd, lane, _mm512_set1_epi32(16));
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) {
+            if (i & step) continue;
+            __m512i a = r[i], b = r[i + step];
+            r[i] = _mm512_permutex2var_epi32(a, left, b);
+            r[i + step] = _mm512_permutex2var_epi32(a, right, b);
+        }
+    }
+}
+
+/* Rows of one head, `stride` apart, to 32 · blocks rows without gaps; those from `count` on are 0. */
+static void gather(const bf16 *x, int64_t stride, int64_t count, int64_t dim, int64_t blocks, bf16 *out) {
+    for (int64_t r = 0; r < count; r++) memcpy(out + r * dim, x + r * stride, dim * sizeof(bf16));
+    memset(out + count * dim, 0, (blocks * BLOCK - count) * dim * sizeof(bf16));
+}
+
+/* Right-hand tiles for products with the transpose of x [32 · blocks, dim]: tile (k, n) at k · 512 + n · 16 · dim. */
+static void transposed(const bf16 *x, int64_t dim, int64_t blocks, bf16 *out) {
+    for (int64_t n = 0; n < 2 * blocks; n++) {
+        for (int64_t k = 0; k < dim / BLOCK; k++, out += TILE) {
+            __m512i r[16];
+            for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_si512(x + (n * 16 + i) * dim + k * BLOCK);
+            transpose(r);
+            for (int i = 0; i < 16; i++) _mm512_storeu_si512(out + i * BLOCK, r[i]);
+        }
+    }
+}
+
+/* Right-hand tiles for products with x [32 · blocks, dim] itself: tile (k, n) at k · 32 · dim + n · 512. Words are pairs of rows. */
+static void paired(const bf16 *x, int64_t dim, int64_t blocks, bf16 *out) {
+    for (int64_t k = 0; k < blocks; k++) {
+        for (int64_t n = 0; n < dim / 16; n++) {
+            for (int i = 0; i < 16; i++, out += BLOCK) {
+                const bf16 *even = x + (k * BLOCK + 2 * i) * dim + n * 16;
+                __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)even));
+                __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(even + dim)));
+                _mm512_storeu_si512(out, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+            }
+        }
+    }
+}
+
+/* x [32, columns] in fp32, rows ld apart, to its transpose in bfloat16 [columns, 32]. */
+static void turned(const float *x, int64_t ld, int64_t columns, bf16 *out) {
+    for (int64_t c = 0; c < columns; c += 16) {
+        for (int half = 0; half < BLOCK; half += 16) {
+            __m512i r[16];
+            for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_si512(x + (half + i) * ld + c);
+            transpose(r);
+            for (int i = 0; i < 16; i++) store(out + (c + i) * BLOCK + half, (floats)r[i]);
+        }
+    }
+}
+
+/* Of 16 keys from `key` on, those that a query sees. */
+static inline __mmask16 among(int64_t key, int64_t first, int64_t last) {
+    int64_t from = first - key, to = last - key;
+    if (from >= 16 || to <= 0) return 0;
+    uint32_t below = to >= 16 ? 0xffffu : (1u << to) - 1u;
+    return (__mmask16)(from > 0 ? below & ~((1u << from) - 1u) : below);
+}
+
+static inline floats where(__mmask16 mask, floats x, float other) {
+    return (floats)_mm512_mask_mov_ps(_mm512_set1_ps(other), mask, (__m512)x);
+}
+
+static inline floats from_fp32(const float *x) { return (floats)_mm512_loadu_ps(x); }
+
+/* Keys, at places among a text's `length`, that a query sees; nothing for a query behind the text's end. */
+static inline void sight(int64_t query, int64_t length, int64_t window, int causal, int64_t *first, int64_t *last) {
+    *first = query + 1 - window > 0 ? query + 1 - window : 0;
+    *last = causal ? query + 1 : query + window < length ? query + window : length;
+    if (query >= length) *first = *last = 0;
+}
+
+/* Blocks of keys that any of the 32 queries from `query` on sees. */
+static inline void stretch(int64_t query, int64_t length, int64_t window, int causal, int64_t *first, int64_t *last) {
+    int64_t end = causal || query + BLOCK - 1 + window < length ? query + BLOCK - 1 + (causal ? 1 : window) : length;
+    *first = (query + 1 - window > 0 ? query + 1 - window : 0) / BLOCK;
+    *last = blocks_of(end < length ? end : length);
+}
+
+/* A row of logits to e^(scale · logit - highest) over the keys it sees, 0 elsewhere; what they sum to. */
+static inline float exponentials(float *row, int64_t columns, int64_t key, int64_t first, int64_t last, float scale) {
+    floats most = {0}, sum = {0};
+    most -= INFINITY;
+    for (int64_t i = 0; i < columns; i += 16) most = larger(where(among(key + i, first, last), from_fp32(row + i), -INFINITY), most);
+    float highest = largest(most) * scale;
+    for (int64_t i = 0; i < columns; i += 16) {
+        floats v = where(among(key + i, first, last), exponential(from_fp32(row + i) * scale - highest), 0.0f);
+        sum += v;
+        _mm512_storeu_ps(row + i, (__m512)v);
+    }
+    return total(sum);
+}
+
+static void *scratch(int64_t *place, char *base, int64_t bytes) {
+    void *at = base ? base + *place : NULL;
+    *place += (bytes + 63) / 64 * 64;
+    return at;
+}
+
+/* q, out [tokens, heads, dim], k, v [tokens, kv_heads, dim], text t the tokens starts[t]..starts[t + 1]; dim a multiple of 32. 0, or 1 for lack of memory. */
+int tile_attention(const bf16 *q, const bf16 *k, const bf16 *v, const int32_t *starts, int64_t texts, int64_t longest, int64_t heads,
+                   int64_t kv_heads, int64_t dim, int64_t window, int causal, float scale, bf16 *out) {
+    int64_t most = blocks_of(longest), deep = dim / BLOCK, group = heads / kv_heads, parts = (longest + QUERIES - 1) / QUERIES;
+    int failed = 0;
+#pragma omp parallel if (starts[texts] * heads * dim > ALONE)
+    {
+        char *base = NULL;
+        bf16 *rows, *keys, *values, *queries, *weights;
+        float *logits, *sums;
+        for (int pass = 0; pass < 2; pass++) {
+            int64_t place = 0;
+            rows = scratch(&place, base, most * BLOCK * dim * 2);
+            keys = scratch(&place, base, most * BLOCK * dim * 2);
+            values = scratch(&place, base, most * BLOCK * dim * 2);
+            queries = scratch(&place, base, BLOCK * dim * 2);
+            weights = scratch(&place, base, BLOCK * most * BLOCK * 2);
+            logits = scratch(&place, base, BLOCK * most * BLOCK * 4);
+            sums = scratch(&place, base, BLOCK * dim * 4);
+            if (!base) base = aligned_alloc(64, place);
+            if (!base) break;
+        }
+        if (!base) failed = 1;
+        configure();
+#pragma omp for schedule(dynamic) collapse(3)
+        for (int64_t t = 0; t < texts; t++)
+            for (int64_t h = 0; h < kv_heads; h++)
+                for (int64_t part = 0; part < parts; part++) {
+                    int64_t start = starts[t], length = starts[t + 1] - start, begin = part * QUERIES, first, last, unused;
+                    if (!base || begin >= length) continue;
+                    int64_t end = begin + QUERIES < length ? begin + QUERIES : length;
+                    stretch(begin, length, window, causal, &first, &unused);
+                    stretch((end - 1) / BLOCK * BLOCK, length, window, causal, &unused, &last);
+                    int64_t skip = first * BLOCK, count = (last * BLOCK < length ? last * BLOCK : length) - skip, its = last - first;
+                    gather(k + ((start + skip) * kv_heads + h) * dim, kv_heads * dim, count, dim, its, rows);
+                    transposed(rows, dim, its, keys);
+                    gather(v + ((start + skip) * kv_heads + h) * dim, kv_heads * dim, count, dim, its, rows);
+                    paired(rows, dim, its, values);
+                    for (int64_t g = 0; g < group; g++)
+                        for (int64_t query = begin; query < end; query += BLOCK) {
+                            int64_t near, far, here = end - query < BLOCK ? end - query : BLOCK;
+                            int64_t offset = (start + query) * heads * dim + (h * group + g) * dim;
+                            stretch(query, length, window, causal, &near, &far);
+                            int64_t columns = (far - near) * BLOCK, behind = (near - first) * BLOCK * dim;
+                            gather(q + offset, heads * dim, here, dim, 1, queries);
+                            product(queries, dim, keys + behind, TILE, 16 * dim, logits, columns, 1, far - near, deep, 0);
+                            float inverse[BLOCK];
+                            for (int64_t r = 0; r < BLOCK; r++) {
+                                int64_t low, high;
+                                sight(query + r, length, window, causal, &low, &high);
+                                float *row = logits + r * columns;
+                                inverse[r] = 1.0f / exponentials(row, columns, near * BLOCK, low, high, scale);
+                                for (int64_t i = 0; i < columns; i += 16) store(weights + r * columns + i, from_fp32(row + i));
+                            }
+                            product(weights, columns, values + behind, BLOCK * dim, TILE, sums, dim, 1, deep, far - near, 0);
+                            for (int64_t r = 0; r < here; r++)
+                                for (int64_t i = 0; i < dim; i += 16)
+                                    store(out + offset + r * heads * dim + i, from_fp32(sums + r * dim + i) * inverse[r]);
+                        }
+                }
+        _tile_release();
+        free(base);
+    }
+    return failed;
+}
+
+/* Gradients to q, k and v from that to what `tile_attention` gives. */
+int tile_attention_backward(const bf16 *grad, const bf16 *q, const bf16 *k, const bf16 *v, const int32_t *starts, int64_t texts,
+                            int64_t longest, int64_t heads, int64_t kv_heads, int64_t dim, int64_t window, int causal, float scale,
+                            bf16 *to_q, bf16 *to_k, bf16 *to_v) {
+    int64_t most = blocks_of(longest), deep = dim / BLOCK, group = heads / kv_heads;
+    int failed = 0;
+#pragma omp parallel if (starts[texts] * heads * dim > ALONE)
+    {
+        char *base = NULL;
+        bf16 *rows, *keys, *values, *pairs, *queries, *grads, *query_pairs, *grad_pairs, *narrow;
+        float *logits, *slopes, *sums, *key_sums, *value_sums;
+        for (int pass = 0; pass < 2; pass++) {
+            int64_t place = 0;
+            rows = scratch(&place, base, most * BLOCK * dim * 2);
+            keys = scratch(&place, base, most * BLOCK * dim * 2);
+            values = scratch(&place, base, most * BLOCK * dim * 2);
+            pairs = scratch(&place, base, most * BLOCK * dim * 2);
+            queries = scratch(&place, base, BLOCK * dim * 2);
+            grads = scratch(&place, base, BLOCK * dim * 2);
+            query_pairs = scratch(&place, base, BLOCK * dim * 2);
+            grad_pairs = scratch(&place, base, BLOCK * dim * 2);
+            narrow = scratch(&place, base, BLOCK * most * BLOCK * 2);
+            logits = scratch(&place, base, BLOCK * most * BLOCK * 4);
+            slopes = scratch(&place, base, BLOCK * most * BLOCK * 4);
+            sums = scratch(&place, base, BLOCK * dim * 4);
+            key_sums = scratch(&place, base, most * BLOCK * dim * 4);
+            value_sums = scratch(&place, base, most * BLOCK * dim * 4);
+            if (!base) base = aligned_alloc(64, place);
+            if (!base) break;
+        }
+        if (!base) failed = 1;
+        configure();
+#pragma omp for schedule(dynamic) collapse(2)
+        for (int64_t t = 0; t < texts; t++)
+            for (int64_t h = 0; h < kv_heads; h++) {
+                int64_t start = starts[t], length = starts[t + 1] - start, its = blocks_of(length);
+                if (!base) continue;
+                gather(k + (start * kv_heads + h) * dim, kv_heads * dim, length, dim, its, rows);
+                transposed(rows, dim, its, keys);
+                paired(rows, dim, its, pairs);
+                gather(v + (start * kv_heads + h) * dim, kv_heads * dim, length, dim, its, rows);
+                transposed(rows, dim, its, values);
+                memset(key_sums, 0, its * BLOCK * dim * sizeof(float));
+                memset(value_sums, 0, its * BLOCK * dim * sizeof(float));
+                for (int64_t g = 0; g < group; g++)
+                    for (int64_t query = 0; query < length; query += BLOCK) {
+                        int64_t near, far, here = length - query < BLOCK ? length - query : BLOCK;
+                        int64_t offset = (start + query) * heads * dim + (h * group + g) * dim;
+                        stretch(query, length, window, causal, &near, &far);
+                        int64_t columns = (far - near) * BLOCK, behind = near * BLOCK * dim;
+                        gather(q + offset, heads * dim, here, dim, 1, queries);
+                        gather(grad + offset, heads * dim, here, dim, 1, grads);
+                        product(queries, dim, keys + behind, TILE, 16 * dim, logits, columns, 1, far - near, deep, 0);
+                        product(grads, dim, values + behind, TILE, 16 * dim, slopes, columns, 1, far - near, deep, 0);
+                        for (int64_t r = 0; r < BLOCK; r++) { /* to weights, and to the gradient of the logits */
+                            int64_t low, high;
+                            sight(query + r, length, window, causal, &low, &high);
+                            float *weight = logits + r * columns, *slope = slopes + r * columns;
+                            float sum = exponentials(weight, columns, near * BLOCK, low, high, scale);
+                            float inverse = r < here ? 1.0f / sum : 0.0f;
+                            floats dot = {0};
+                            for (int64_t i = 0; i < columns; i += 16) dot += from_fp32(weight + i) * from_fp32(slope + i);
+                            float along = total(dot) * inverse;
+                            for (int64_t i = 0; i < columns; i += 16) {
+                                floats w = from_fp32(weight + i) * inverse, d = w * (from_fp32(slope + i) - along) * scale;
+                                _mm512_storeu_ps(weight + i, (__m512)w);
+                                _mm512_storeu_ps(slope + i, (__m512)d);
+                                store(narrow + r * columns + i, d);
+                            }
+                        }
+                        product(narrow, columns, pairs + behind, BLOCK * dim, TILE, sums, dim, 1, deep, far - near, 0);
+                        for (int64_t r = 0; r < here; r++)
+                            for (int64_t i = 0; i < dim; i += 16) store(to_q + offset + r * heads * dim + i, from_fp32(sums + r * dim + i));
+                        paired(queries, dim, 1, query_pairs);
+                        paired(grads, dim, 1, grad_pairs);
+                        turned(slopes, columns, columns, narrow);
+                        product(narrow, BLOCK, query_pairs, 0, TILE, key_sums + behind, dim, far - near, deep, 1, 1);
+                        turned(logits, columns, columns, narrow);
+                        product(narrow, BLOCK, grad_pairs, 0, TILE, value_sums + behind, dim, far - near, deep, 1, 1);
+                    }
+                for (int64_t r = 0; r < length; r++)
+                    for (int64_t i = 0; i < dim; i += 16) {
+                        int64_t at = ((start + r) * kv_heads + h) * dim + i;
+                        store(to_k + at, from_fp32(key_sums + r * dim + i));
+                        store(to_v + at, from_fp32(value_sums + r * dim + i));
+                    }
+            }
+        _tile_release();
+        free(base);
+    }
+    return failed;
+}
+#else
+int tiles(void) { return 0; }
+#endif
