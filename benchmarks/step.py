@@ -3,7 +3,7 @@
     python -m benchmarks.step --rounds 6
 
 The same optimiser steps (32 texts of the shop corpus each, LoRA r = 8 on all projections, same weights) run through four variants in turn,
-A B C D A B C D, in one process; on a CPU also with compiled kernels, on a GPU also as CUDA graphs. Reported: median seconds per step, real tokens per second, and utilisation: 4 · N · tokens / seconds over the
+A B C D A B C D, in one process; on a CPU also with compiled kernels and with attention in tiles where it has them, on a GPU also as CUDA graphs. Reported: median seconds per step, real tokens per second, and utilisation: 4 · N · tokens / seconds over the
 rate of a large matrix product measured in the same process. Writes benchmarks/results/step.json and step.md.
 """
 
@@ -36,6 +36,7 @@ from sortal.training.objective import Classification
 ROOT = Path(__file__).parents[1]
 VARIANTS = ("padded, SDPA, peft", "packed, peft", "packed, fused LoRA", "packed, fused LoRA, norms and MLP")
 COMPILED = "packed, fused LoRA, norms and MLP, compiled kernels"
+TILES = COMPILED + ", attention in tiles"
 GRAPHS = "packed, fused LoRA, norms and MLP, CUDA graphs"
 
 
@@ -54,9 +55,10 @@ def main() -> None:
     steps = [
         texts[i * arguments.batch_size : (i + 1) * arguments.batch_size] for i in range(arguments.rounds + 1)
     ]
-    names = (*VARIANTS, GRAPHS if device.type == "cuda" else COMPILED)
-    if native.state() != "compiled":
-        names = tuple(name for name in names if name != COMPILED)
+    library = native._library()
+    names = [*VARIANTS, GRAPHS] if device.type == "cuda" else list(VARIANTS)
+    if device.type == "cpu" and library:
+        names += [COMPILED, TILES] if library.has_tiles else [COMPILED]
     models = {name: network(name, path, encoder, config, device) for name in names}
     graphs = recorded(models[GRAPHS], steps, device) if GRAPHS in models else None
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -65,8 +67,11 @@ def main() -> None:
         for name, model in models.items():
             if name == GRAPHS:
                 taken, loss = replayed(graphs, round_number * len(rows), len(rows))
-            elif name == COMPILED:
+            elif name == TILES:
                 taken, loss = step(model, rows, device)
+            elif name == COMPILED:
+                with patch.object(library, "has_tiles", False):
+                    taken, loss = step(model, rows, device)
             else:
                 with patch.object(native, "_library", lambda: None):
                     taken, loss = step(model, rows, device)

@@ -69,14 +69,17 @@ def tiles_ready(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
 
 
 def state() -> str:
-    """``compiled``, or why it is not, as ``sortal doctor`` says it."""
+    """``compiled``, with what for, or why it is not, as ``sortal doctor`` says it."""
     if os.environ.get("SORTAL_NATIVE") == "0":
         return "off (SORTAL_NATIVE=0)"
     if not sys.platform.startswith("linux"):
         return "none (Linux only)"
     if _compiler() is None:
         return "none: no C compiler found; install gcc or clang to train faster on a CPU"
-    return "compiled" if _library() else "none: the C compiler could not build them"
+    library = _library()
+    if not library:
+        return "none: the C compiler could not build them"
+    return "compiled, attention in tiles" if library.has_tiles else "compiled"
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from sortal.backbone.native_attention import CausalAttention
 from sortal.backbone.packing import Prefix, pack
 
 needs_compiler = pytest.mark.skipif(
-    native.state() != "compiled", reason=f"no compiled kernels: {native.state()}"
+    not native.state().startswith("compiled"), reason=f"no compiled kernels: {native.state()}"
 )
 pytestmark = needs_compiler
 
@@ -299,7 +299,7 @@ def test_a_compiler_that_gets_the_numbers_wrong_is_not_believed(tmp_path):
     )
     compiler.chmod(0o755)
     assert "could not build" in _state(CC=str(compiler), SORTAL_CACHE=str(tmp_path))
-    assert _state(SORTAL_CACHE=str(tmp_path)) == "compiled"
+    assert _state(SORTAL_CACHE=str(tmp_path)) == native.state()
     assert [path.suffix for path in (tmp_path / "native").iterdir()] == [".so"]
 
 
