@@ -9,9 +9,11 @@ from typing import Any
 import psutil
 import torch
 
+from sortal.backbone.environment import cpu_flags
 from sortal.training.step_memory import StepMemory
 
 _CPU_CEILING = 2048  # measured: larger packs are no faster on a CPU and cost memory
+_TILE_CEILING = 4096  # with a tile unit what a microbatch costs by itself shows: Reuters' steps are 1.1 times as fast as with 2,048
 _CUDA_CEILING = 32768
 _LEAST = 256
 _ENOUGH = 1024  # tokens of a microbatch: fewer leave a device idle, or spend their time on de-quantising
@@ -132,4 +134,6 @@ def free_memory(device: torch.device) -> int:
 
 def ceiling(device: torch.device) -> int:
     """Tokens beyond which larger microbatches are no faster."""
-    return _CUDA_CEILING if device.type == "cuda" else _CPU_CEILING
+    if device.type == "cuda":
+        return _CUDA_CEILING
+    return _TILE_CEILING if "amx_bf16" in cpu_flags() else _CPU_CEILING

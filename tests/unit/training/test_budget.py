@@ -48,11 +48,13 @@ def test_the_budget_takes_half_of_the_free_memory(monkeypatch):
     assert default_max_tokens(LARGE, torch.float32, CPU) == 600
 
 
-def test_the_budget_has_a_floor_and_a_ceiling(monkeypatch):
+@pytest.mark.parametrize(("flags", "most"), [({"avx2"}, 2048), ({"avx512_bf16", "amx_bf16"}, 4096)])
+def test_the_budget_has_a_floor_and_a_ceiling_that_the_processor_sets(monkeypatch, flags, most):
+    monkeypatch.setattr(budget, "cpu_flags", lambda: frozenset(flags))
     _free(monkeypatch, 1)
     assert default_max_tokens(LARGE, torch.float32, CPU) == 256
     _free(monkeypatch, 1 << 50)
-    assert default_max_tokens(SMALL, torch.float32, CPU) == budget._CPU_CEILING
+    assert default_max_tokens(SMALL, torch.float32, CPU) == most
 
 
 CUDA = torch.device("cuda")
