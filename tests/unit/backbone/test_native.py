@@ -287,10 +287,19 @@ def test_a_machine_without_a_compiler_and_one_whose_compiler_fails_use_torch(tmp
     assert not list((tmp_path / "native").iterdir())
 
 
-def test_a_compiler_that_gets_the_numbers_wrong_is_not_believed(tmp_path):
-    source = native.SOURCE.read_text()
+@pytest.mark.parametrize(
+    ("right", "mistaken"),
+    [
+        ("x * sigmoid(x) * GET(u)", "x * sigmoid(x) + GET(u)"),
+        ("turned(slopes, columns, columns, narrow)", "turned(logits, columns, columns, narrow)"),
+    ],
+)
+def test_a_compiler_that_gets_the_numbers_wrong_is_not_believed(tmp_path, right, mistaken):
+    if right.startswith("turned") and not native._library().has_tiles:
+        pytest.skip("no tile unit (AMX) in this processor, or a library that does not use it")
+    source = native.SOURCE.read_text().replace('#include "native_tiles.h"', native.TILES.read_text())
     wrong = tmp_path / "wrong.c"
-    wrong.write_text(source.replace("x * sigmoid(x) * GET(u)", "x * sigmoid(x) + GET(u)"))
+    wrong.write_text(source.replace(right, mistaken))
     assert wrong.read_text() != source
     compiler = tmp_path / "cc"
     compiler.write_text(
@@ -299,7 +308,7 @@ def test_a_compiler_that_gets_the_numbers_wrong_is_not_believed(tmp_path):
     )
     compiler.chmod(0o755)
     assert "could not build" in _state(CC=str(compiler), SORTAL_CACHE=str(tmp_path))
-    assert _state(SORTAL_CACHE=str(tmp_path)) == native.state()
+    assert _state(SORTAL_CACHE=str(tmp_path)).startswith("compiled")
     assert [path.suffix for path in (tmp_path / "native").iterdir()] == [".so"]
 
 
