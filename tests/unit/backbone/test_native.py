@@ -196,6 +196,13 @@ def test_tiles_attend_within_long_texts(tiles, sizes, window, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(CausalAttention, "apply", None)  # it is not these that answer
         ours = _gradients(attend, *inputs, direction=direction)
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(3 if threads == 1 else 1)
+            again = _gradients(attend, *inputs, direction=direction)
+        finally:
+            torch.set_num_threads(threads)
+    assert all(map(torch.equal, ours, again))
     plain = _without(monkeypatch, _gradients, attend, *inputs, direction=direction)
     _as_near_as_torch(ours, plain, _gradients(attend, *(t.double() for t in inputs), direction=direction))
 
