@@ -9,6 +9,7 @@ All tensors here are bfloat16 on the CPU and contiguous (`ready`) unless said ot
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -100,8 +101,10 @@ def _library() -> Any:
         text = SOURCE.read_bytes() + TILES.read_bytes()
         key = hashlib.sha256(repr((text, FLAGS, compiler, processor)).encode()).hexdigest()[:16]
         path = cache_dir() / "native" / f"{key}.so"
-        if not path.exists():
-            _build(compiler, path)
+        if path.exists():
+            with contextlib.suppress(OSError):  # a file that was damaged is made anew
+                return _loaded(path)
+        _build(compiler, path)
         return _loaded(path)
     except (OSError, subprocess.SubprocessError):
         return None

@@ -319,6 +319,14 @@ def test_a_compiler_that_gets_the_numbers_wrong_is_not_believed(tmp_path, right,
     assert [path.suffix for path in (tmp_path / "native").iterdir()] == [".so"]
 
 
+def test_a_damaged_library_is_built_anew(tmp_path):
+    assert _state(SORTAL_CACHE=str(tmp_path)).startswith("compiled")
+    (built,) = (tmp_path / "native").iterdir()
+    built.write_bytes(b"no library")
+    assert _state(SORTAL_CACHE=str(tmp_path)).startswith("compiled")
+    assert built.stat().st_size > 1000
+
+
 def test_threads_are_those_that_torch_was_given(library):
     """Another OpenMP library would have threads of its own beside torch's."""
     before = torch.get_num_threads()
