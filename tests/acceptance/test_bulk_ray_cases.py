@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from commands import Command
+from sortal.bulk.ray_engine import ray_engine
 from sortal.cli.main import main
 from tiny_runs import rows, write_csv
 
@@ -69,6 +70,7 @@ def _ended(process: psutil.Process) -> bool:
 
 def naming_threads_at_shutdown() -> None:
     """A thread that asks Ray for anything after its shutdown ends the process there and then, with exit code 1."""
+    ray_engine(None, None)  # Ray is imported as the command would
     import ray
 
     shutdown = ray.shutdown

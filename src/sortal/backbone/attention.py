@@ -71,8 +71,9 @@ def packed_attention(
         else:
             prefix.layers[number] = (k, v)
     if softcap is None and before is None and native.tiles_ready(q, k, v):
-        texts = (sortal_pack.cu_seqlens, sortal_pack.max_length)
-        return computed(TileAttention, q, k, v, *texts, scale, sliding_window, causal)[None], None
+        starts, longest = sortal_pack.cu_seqlens, sortal_pack.max_length
+        texts = native.Texts(starts, longest, scale, sliding_window, causal)
+        return computed(TileAttention, q, k, v, texts)[None], None
     if causal and softcap is None and native.ready(q, k, v):
         groups = sortal_pack.groups
         return computed(CausalAttention, q, k, v, groups, scale, sliding_window, before)[None], None

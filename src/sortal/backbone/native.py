@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -61,6 +61,20 @@ def ready(*tensors: torch.Tensor) -> bool:
         t.dtype == torch.bfloat16 and t.device.type == "cpu" and t.is_contiguous() and t.numel()
         for t in tensors
     ) and bool(_library())
+
+
+class Texts(NamedTuple):
+    """Texts side by side, and what a token sees of its own.
+
+    starts: int32 ``[texts + 1]``, where every text starts and the last ends; none is longer than ``longest``.
+    scale: of the logits. window: most recent tokens that are seen, None for all; where not ``causal``, as many ahead.
+    """
+
+    starts: torch.Tensor
+    longest: int
+    scale: float
+    window: int | None
+    causal: bool
 
 
 def tiles_ready(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
@@ -177,7 +191,7 @@ def _tried_tiles(library: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
     tokens, dim = 40, 32
     q, k, v, grad = torch.arange(4 * tokens * dim).mul(0.7).sin().bfloat16().view(4, tokens, 1, dim)
     starts = torch.tensor([0, tokens], dtype=torch.int32)
-    sizes = _sizes(q, k, starts, tokens, 0.5, None, True)
+    sizes = _sizes(q, k, Texts(starts, tokens, 0.5, None, True))
     found = [torch.empty_like(q) for _ in range(4)]
     library.tile_attention(*(t.data_ptr() for t in (q, k, v)), *sizes, found[0].data_ptr())
     gradients = [t.data_ptr() for t in found[1:]]
@@ -286,63 +300,33 @@ def causal_softmax_backward_(
     )
 
 
-def tile_attention(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    starts: torch.Tensor,
-    longest: int,
-    scale: float,
-    window: int | None,
-    causal: bool,
-) -> torch.Tensor:
+def tile_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, texts: Texts) -> torch.Tensor:
     """Attention inside texts: q ``[tokens, heads, dim]``, k, v ``[tokens, kv_heads, dim]`` → q's shape.
-
-    Args:
-        starts: int32 ``[texts + 1]``, where every text starts and the last ends; none is longer than ``longest``.
 
     Raises:
         MemoryError: there is none for what a core keeps.
     """
     out = torch.empty_like(q)
-    sizes = _sizes(q, k, starts, longest, scale, window, causal)
     pointers = [t.data_ptr() for t in (q, k, v)]
-    if _library().tile_attention(*pointers, *sizes, out.data_ptr()):
+    if _library().tile_attention(*pointers, *_sizes(q, k, texts), out.data_ptr()):
         raise MemoryError
     return out
 
 
 def tile_attention_backward(
-    grad: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *how: Any
+    grad: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, texts: Texts
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients to q, k and v; ``how``: the other arguments of `tile_attention`, whose errors are these, too."""
+    """Gradients to q, k and v; raises as `tile_attention`."""
     found = (torch.empty_like(q), torch.empty_like(k), torch.empty_like(v))
     pointers = [t.data_ptr() for t in (grad, q, k, v)]
-    if _library().tile_attention_backward(*pointers, *_sizes(q, k, *how), *(t.data_ptr() for t in found)):
+    if _library().tile_attention_backward(*pointers, *_sizes(q, k, texts), *(t.data_ptr() for t in found)):
         raise MemoryError
     return found
 
 
-def _sizes(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    starts: torch.Tensor,
-    longest: int,
-    scale: float,
-    window: int | None,
-    causal: bool,
-) -> tuple[Any, ...]:
+def _sizes(q: torch.Tensor, k: torch.Tensor, texts: Texts) -> tuple[Any, ...]:
+    starts, longest, scale, window, causal = texts
     assert starts.dtype == torch.int32
     assert starts.is_contiguous()
-    _, heads, dim = q.shape
-    return (
-        starts.data_ptr(),
-        len(starts) - 1,
-        longest,
-        heads,
-        k.shape[1],
-        dim,
-        window or NO_WINDOW,
-        causal,
-        scale,
-    )
+    count = (starts.data_ptr(), len(starts) - 1, longest)
+    return *count, q.shape[1], k.shape[1], q.shape[2], window or NO_WINDOW, causal, scale

@@ -85,24 +85,16 @@ class TileAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        starts: torch.Tensor,
-        longest: int,
-        scale: float,
-        window: int | None,
-        causal: bool,
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, texts: native.Texts
     ) -> torch.Tensor:
         """q's shape."""
         ctx.save_for_backward(q, k, v)
-        ctx.how = (starts, longest, scale, window, causal)
-        return native.tile_attention(q, k, v, *ctx.how)
+        ctx.texts = texts
+        return native.tile_attention(q, k, v, texts)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients to q, k and v."""
-        found = native.tile_attention_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.how)
-        return *found, None, None, None, None, None
+        q, k, v = ctx.saved_tensors
+        return *native.tile_attention_backward(grad.contiguous(), q, k, v, ctx.texts), None

@@ -213,7 +213,8 @@ def test_tiles_take_heads_that_fill_them_and_see_what_is_no_number(tiles):
     assert not native.tiles_ready(*(t[..., :20].contiguous() for t in x))
     assert not native.tiles_ready(*x[:2], x[2][..., :32].contiguous())
     x[1][8, 1, 3] = float("nan")
-    out = native.tile_attention(*x, torch.tensor([0, 4, 40], dtype=torch.int32), 36, 0.1, None, True)
+    texts = native.Texts(torch.tensor([0, 4, 40], dtype=torch.int32), 36, 0.1, None, True)
+    out = native.tile_attention(*x, texts)
     nan = out.isnan().any(-1)
     assert nan[8:, 2:].all()  # it is seen by those behind it, in the heads of its group
     assert nan.sum() == 32 * 2
