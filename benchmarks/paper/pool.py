@@ -30,7 +30,8 @@ def train_all(sets: Mapping[Path, Mapping[str, Any]], arguments: Any) -> None:
         cell
         for folder, settings in sets.items()
         for cell in plan(_of_runs(settings), arguments.methods, arguments.seeds, folder)
-        if cell.status != "finished" and cell.config.method != "ensemble"  # which waits for others
+        # sums and blends wait for others: the comparison makes them of what is trained here
+        if cell.status != "finished" and cell.config.method != "ensemble" and cell.config.blend == "none"
     ]
     cells.sort(key=lambda cell: (cell.seed, -_length(cell)))
     context = multiprocessing.get_context("spawn")

@@ -10,12 +10,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.speed.train import linear_weights
 from sortal.training.budget import peak_memory
 
 ALONE = 32
@@ -24,20 +26,30 @@ BATCH = 32
 Ask = Callable[[list[str]], list[str]]
 
 
-def sortal(folder: Path, weights: str = "saved") -> Ask:
-    """The likeliest label of every text."""
+@dataclass(frozen=True)
+class Side:
+    """ask: the likeliest label of every text. tokens: that it reads of a text, padding left out."""
+
+    ask: Ask
+    tokens: Callable[[list[str]], int]
+    linear_weights: int
+
+
+def sortal(folder: Path, weights: str = "saved") -> Side:
+    """A run's model folder."""
     from sortal import load
 
-    classifier = load(folder, weights=weights)
+    classifier: Any = load(folder, weights=weights)
+    scorer = classifier.scorer
 
     def ask(texts: list[str]) -> list[str]:
         return [classifier.classes_[best] for best in classifier.predict_proba(texts).argmax(1)]
 
-    return ask
+    return Side(ask, lambda texts: int(scorer.encode(texts).lengths.sum()), linear_weights(scorer.model))
 
 
-def pipeline(folder: Path) -> Ask:
-    """The same by ``pipeline("text-classification")``, in batches."""
+def pipeline(folder: Path) -> Side:
+    """The same model by ``pipeline("text-classification")``, in batches."""
     import transformers
 
     classify: Any = transformers.pipeline(
@@ -46,15 +58,20 @@ def pipeline(folder: Path) -> Ask:
         batch_size=BATCH,
         device=0 if torch.cuda.is_available() else "cpu",
     )
-    return lambda texts: [answer["label"] for answer in classify(texts, truncation=True)]
+    return Side(
+        lambda texts: [answer["label"] for answer in classify(texts, truncation=True)],
+        lambda texts: sum(map(len, classify.tokenizer(texts, truncation=True)["input_ids"])),
+        linear_weights(classify.model),
+    )
 
 
 SIDES = {"sortal": sortal, "int8": partial(sortal, weights="int8"), "pipeline": pipeline}
 
 
 def main() -> None:
-    side, folder, texts = sys.argv[1], Path(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text())
-    ask = SIDES[side](folder)
+    name, folder, texts = sys.argv[1], Path(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text())
+    side = SIDES[name](folder)
+    ask = side.ask
     ask(texts[:BATCH])  # warm-up
     began, cpu = time.perf_counter(), time.process_time()
     labels = ask(texts)
@@ -73,6 +90,8 @@ def main() -> None:
                 "one_text_seconds": statistics.median(alone),
                 "one_text_cpu_seconds": statistics.median(alone_cpu),
                 "labels": labels,
+                "tokens": side.tokens(texts),
+                "linear_weights": side.linear_weights,
                 "peak_memory_bytes": peak_memory(
                     torch.device("cuda" if torch.cuda.is_available() else "cpu")
                 ),

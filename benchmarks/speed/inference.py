@@ -27,10 +27,13 @@ def inference(name: str, model_dir: str | None, arguments: Any, children: Childr
     texts.write_text(json.dumps(rows.test))
     places = {"sortal": folder, "int8": folder, "pipeline": exported}
     turns: dict[str, list[dict[str, Any]]] = {side: [] for side in places}
+    peaks = []
     for turn in range(arguments.repeats):
         for side, place in places.items():
             kept = work / f"{exported.stem}-{side}-{arguments.texts}-{arguments.threads}-{turn}.json"
             turns[side].append(children.once(kept, ["-m", ANSWER, side, str(place), str(texts)]))
+        peak = work / f"peak-{arguments.threads}-{turn}.json"
+        peaks.append(children.once(peak, ["-m", "benchmarks.speed.peak"]))
     labels = {side: found[0]["labels"] for side, found in turns.items()}
     theirs = labels.pop("pipeline")
     for found in turns.values():
@@ -44,6 +47,7 @@ def inference(name: str, model_dir: str | None, arguments: Any, children: Childr
         },
         "short_run": model_dir is None,
         "turns": turns,
+        "peak": peaks,
     }
 
 

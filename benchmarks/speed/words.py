@@ -31,9 +31,17 @@ def page(found: dict[str, Any]) -> str:
             lines += [training_row(case, side, rate) for side in case["turns"]]
         lines += ["", *memory(found["training"])]
     if found["inference"]:
+        rates = [answer_rate(one) for one in found["inference"]]
+        if all(rates):
+            shown = " and ".join(f"{rate / 1e9:,.0f}" for rate in rates if rate)
+            lines += [
+                f"Answers' share of the rate is 2 · N · tokens read / seconds over {shown} GFLOP/s, the bf16 matrix product measured in the same turns. "
+                "What the peer leaves of it bounds any ratio of sides that compute every token they read.",
+                "",
+            ]
         lines += [
-            "| rows | side | texts/s | one text, ms | in CPU ms | peak memory | equal labels | × the peer | × in CPU seconds |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| rows | side | texts/s | tokens per text | of the rate | one text, ms | in CPU ms | peak memory | equal labels | × the peer | × in CPU seconds |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for one in found["inference"]:
             lines += [answer_row(one, side) for side in one["turns"]]
@@ -159,13 +167,26 @@ def spread(ratios: list[float]) -> str:
     return f"{statistics.median(ratios):.1f} ({min(ratios):.1f} – {max(ratios):.1f})"
 
 
+def answer_rate(found: dict[str, Any]) -> float | None:
+    """Operations a second that the machine could do; None where that was not measured."""
+    return statistics.median(one["flops"] for one in found["peak"]) if "peak" in found else None
+
+
 def answer_row(found: dict[str, Any], side: str) -> str:
     turns, peer = found["turns"][side], found["turns"]["pipeline"]
     seconds = statistics.median(turn["seconds"] for turn in turns)
+    read, share = "–", "–"
+    if rate := answer_rate(found):
+        # 8-bit weights are no parameters: N is that of the other sides
+        weights = max(turn["linear_weights"] for each in found["turns"].values() for turn in each)
+        read = f"{turns[0]['tokens'] / found['texts']:.1f}"
+        share = f"{200 * weights * turns[0]['tokens'] / seconds / rate:.0f} %"
     cells = [
         found["set"],
         SIDES[side],
         f"{found['texts'] / seconds:.1f}",
+        read,
+        share,
         *(f"{1000 * statistics.median(turn[key] for turn in turns):.0f}" for key in ALONE),
         f"{max(turn['peak_memory_bytes'] for turn in turns) / 1e9:.2f} GB",
     ]

@@ -36,6 +36,7 @@ def read(
     label_delimiter: str | None = None,
     label_spelling: Spelling | None = None,
     level_columns: Sequence[str] = (),
+    level_spellings: Sequence[Spelling] = (),
     id: str | None = None,
     group: str | None = None,
     task: Literal["auto", "single", "multi"] = "auto",
@@ -53,6 +54,7 @@ def read(
         label_delimiter: separates several labels in one cell; None infers it, ``""`` never splits.
         label_spelling: of the file that this one is read like (`Schema`); None infers it.
         level_columns: one column per level of a tree of labels, the top one first; a row's label is its last name.
+        level_spellings: as label_spelling, of each level column; empty infers them.
         id: column with a row id; default the 1-based row number.
         group: column whose equal values stay in one split.
         task: single-label, multi-label, or inferred and said.
@@ -97,8 +99,12 @@ def read(
         names: tuple[str, ...] | None = None
         parent_of: dict[str, str | None] | None = None
         if level_columns and chosen.label_columns:
-            levels, parent_of = interpret_levels(book, records.name, chosen.label_columns, say)
-            schema = replace(schema, level_columns=chosen.label_columns, task="single")
+            levels, parent_of, spellings = interpret_levels(
+                book, records.name, chosen.label_columns, say, level_spellings
+            )
+            schema = replace(
+                schema, level_columns=chosen.label_columns, level_spellings=spellings, task="single"
+            )
             table = table.append_column("labels", _label_column(spool, levels, book))
         elif chosen.label or chosen.label_columns:
             labels, schema, names = _labels(
@@ -107,7 +113,10 @@ def read(
             table = table.append_column("labels", _label_column(spool, labels, book))
         else:
             schema = replace(
-                schema, level_columns=tuple(level_columns), task=None if task == "auto" else task
+                schema,
+                level_columns=tuple(level_columns),
+                level_spellings=tuple(level_spellings),
+                task=None if task == "auto" else task,
             )
     _warn_of_repeated_ids(table, chosen, records.name, say)
     return Dataset(table, records.name, schema, names, parent_of=parent_of)

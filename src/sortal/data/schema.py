@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sortal.data.canonical import Spelling
 
 Task = Literal["single", "multi"]
-_TUPLES = ("text", "label_columns", "level_columns")
+_TUPLES = ("text", "label_columns", "level_columns", "level_spellings")
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Schema:
     """The resolved reading of a file. ``read(other_file, **schema.arguments())`` reads another file the same way.
 
     ``label_delimiter`` is None when cells hold lists, and ``""`` when a cell is one label as it stands. ``label_spelling`` is what all labels
-    of the file together are: "1.0" is "1" where all are numbers, also in a file that has no others.
+    of the file together are: "1.0" is "1" where all are numbers, also in a file that has no others. ``level_spellings`` says the same of
+    each level column; empty in schemas saved before it was kept.
     """
 
     text: tuple[str, ...] = ("text",)
@@ -29,11 +30,13 @@ class Schema:
     task: Task | None = None
     level_columns: tuple[str, ...] = ()
     label_spelling: Spelling | None = None
+    level_spellings: tuple[Spelling, ...] = ()
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments for `sortal.data.reading.read`; without ``group``, which only matters for splitting."""
         names = (
-            "text", "text_template", "label", "label_columns", "label_delimiter", "label_spelling", "level_columns", "id",
+            "text", "text_template", "label", "label_columns", "label_delimiter", "label_spelling", "level_columns",
+            "level_spellings", "id",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names} | {"task": self.task or "auto"}
 

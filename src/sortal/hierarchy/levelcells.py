@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sortal.data.canonical import canonical_names
+from sortal.data.canonical import Spelling, canonical_names, spelling_of
 from sortal.data.labelcells import CellBook, Labels
 from sortal.data.problems import RowProblems
 from sortal.data.records import Say
@@ -17,17 +17,26 @@ _FIX = "fill in the levels from the top, each name under one parent; names that 
 
 
 def interpret_levels(
-    book: CellBook, source: str, columns: Sequence[str], say: Say
-) -> tuple[list[Labels], dict[str, str | None]]:
-    """Label per distinct row of level cells, and the parent of every node; the label is the last name of the row.
+    book: CellBook, source: str, columns: Sequence[str], say: Say, spellings: Sequence[Spelling] = ()
+) -> tuple[list[Labels], dict[str, str | None], tuple[Spelling, ...]]:
+    """Label per distinct row of level cells, the parent of every node, and the columns' spellings; the label is the last name of the row.
 
     A row may end early, above the last level; its cells after that are empty.
+
+    Args:
+        spellings: of the file that is read alike, per column; those of another number of columns say nothing, and are inferred.
 
     Raises:
         DataError: naming row and column of the first five rows without a label, with an empty level above a filled one, or with a name
             that stands under another parent, or on another level, in an earlier row.
     """
-    cells = [_named(book, source, level, column, say) for level, column in enumerate(columns)]
+    counts = [_counts(book, level) for level in range(len(columns))]
+    found = tuple(spellings) if len(spellings) == len(columns) else tuple(map(spelling_of, counts))
+    cells = []
+    for level, (column, spelling) in enumerate(zip(columns, found, strict=True)):
+        names = canonical_names(counts[level], f"{source}, column {column!r}", say, spelling=spelling)
+        ways = (row[level] for row in book.cells)
+        cells.append([None if _empty(cell) else names[type(cell), cell] for cell in ways])
     _, first = np.unique(book.code_array, return_index=True)
     tree, labels, bad = _Growing(columns), [], {}
     for code, way in enumerate(zip(*cells, strict=True)):
@@ -39,7 +48,7 @@ def interpret_levels(
         for row, line, code in book.rows_of(list(bad)):
             problems.add(row, bad[code], line)
         problems.raise_if_any()
-    return labels, tree.parent_of
+    return labels, tree.parent_of, found
 
 
 @dataclass
@@ -80,15 +89,13 @@ def _gap(way: Sequence[str | None], columns: Sequence[str]) -> str:
     return ""
 
 
-def _named(book: CellBook, source: str, level: int, column: str, say: Say) -> list[str | None]:
-    """Name in one column per distinct row, None where the cell is empty."""
-    cells = [row[level] for row in book.cells]
+def _counts(book: CellBook, level: int) -> dict[tuple[type, object], int]:
+    """Rows of every distinct cell in one column, the empty ones left out."""
     counts: dict[tuple[type, object], int] = {}
-    for cell, count in zip(cells, book.counts().tolist(), strict=True):
-        if not _empty(cell):
+    for row, count in zip(book.cells, book.counts().tolist(), strict=True):
+        if not _empty(cell := row[level]):
             counts[type(cell), cell] = counts.get((type(cell), cell), 0) + count
-    names = canonical_names(counts, f"{source}, column {column!r}", say)
-    return [None if _empty(cell) else names[type(cell), cell] for cell in cells]
+    return counts
 
 
 def _empty(cell: object) -> bool:

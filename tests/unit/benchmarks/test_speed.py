@@ -129,10 +129,10 @@ def test_the_page_compares_the_same_steps_and_leaves_out_the_first():
         ],
         "inference": [
             {
-                "set": "set", "texts": 10, "equal_labels": {"sortal": 9}, "short_run": False,
+                "set": "set", "texts": 10, "equal_labels": {"sortal": 9}, "short_run": False, "peak": [{"flops": 1e12}],
                 "turns": {
-                    "sortal": [{"seconds": 2.0, "cpu_seconds": 1.0, "one_text_seconds": 0.1, "one_text_cpu_seconds": 0.08, "peak_memory_bytes": 1e9}],
-                    "pipeline": [{"seconds": 9.0, "cpu_seconds": 8.0, "one_text_seconds": 0.2, "one_text_cpu_seconds": 0.2, "peak_memory_bytes": 2e9}],
+                    "sortal": [{"seconds": 2.0, "cpu_seconds": 1.0, "one_text_seconds": 0.1, "one_text_cpu_seconds": 0.08, "peak_memory_bytes": 1e9, "tokens": 300, "linear_weights": 10**9}],
+                    "pipeline": [{"seconds": 9.0, "cpu_seconds": 8.0, "one_text_seconds": 0.2, "one_text_cpu_seconds": 0.2, "peak_memory_bytes": 2e9, "tokens": 300, "linear_weights": 0}],
                 },
             }
         ],
@@ -154,9 +154,12 @@ def test_the_page_compares_the_same_steps_and_leaves_out_the_first():
         in shown
     )
     assert "| large | transformers + peft + Trainer | text + EOS | out of memory |" in shown
+    # 300 tokens in 2 s, of 2 · 10⁹ operations each: 30 %
     assert (
-        "| set | Sortal | 5.0 | 100 | 80 | 1.00 GB | 9 of 10 | 4.5 (4.5 – 4.5) | 8.0 (8.0 – 8.0) |" in shown
+        "| set | Sortal | 5.0 | 30.0 | 30 % | 100 | 80 | 1.00 GB | 9 of 10 | 4.5 (4.5 – 4.5) | 8.0 (8.0 – 8.0) |"
+        in shown
     )
+    assert "| set | pipeline, batches of 32 | 1.1 | 30.0 | 7 % | 200 | 200 | 2.00 GB |" in shown
 
 
 def test_halves_that_were_measured_apart_each_name_their_command():

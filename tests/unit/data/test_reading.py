@@ -128,8 +128,37 @@ def test_another_file_with_some_of_the_labels_spells_them_as_the_first(write, he
     assert third.labels == [*first.labels[:2], ("new",)], "a label that is new changes no other"
 
 
+def test_another_file_with_some_of_the_levels_spells_each_as_the_first(write, heard):
+    rows = ["1.0,True,x", "1.0,Unknown,y", "new,False,z"]
+    levels = ("section", "class", "group")
+    header = "text,section,class,group\n"
+    first = read(
+        write("train.csv", header + "".join(f"t,{row}\n" for row in rows)), level_columns=levels, say=heard
+    )
+    again = Schema.from_json(json.loads(json.dumps(first.schema.to_json())))
+    second = read(write("test.csv", f"{header}u,1.0,True,\nu,1.0,,\n"), **again.arguments(), say=heard)
+    assert second.labels == [("True",), ("1.0",)]
+    assert second.parent_of == {"1.0": None, "True": "1.0"}
+    whole = read(write("whole.csv", f"{header}u,1.0,True,\n"), level_columns=levels, say=heard)
+    assert whole.labels == [("true",)], "alone, the columns hold numbers and booleans"
+    unread = read(write("u.csv", f"{header}u,1.0,True,\n"), **again.arguments(), need_labels=False, say=heard)
+    assert unread.schema.level_spellings == first.schema.level_spellings == ("names", "names", "names")
+
+
 def test_schema_survives_json():
-    schema = Schema(("a", "b"), "{a} {b}", None, ("x", "y"), None, "id", "g", "multi")
+    schema = Schema(
+        ("a", "b"),
+        "{a} {b}",
+        None,
+        ("x", "y"),
+        None,
+        "id",
+        "g",
+        "multi",
+        ("s", "c"),
+        None,
+        ("numbers", "names"),
+    )
     assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
     assert "group" not in schema.arguments()
 
