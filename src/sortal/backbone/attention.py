@@ -70,9 +70,9 @@ def packed_attention(
             before = prefix.layers[number]
         else:
             prefix.layers[number] = (k, v)
-    if softcap is None and before is None and native.tiles_ready(q, k, v):
+    if softcap is None and native.tiles_ready(q, k, v, *(before or ())):
         starts, longest = sortal_pack.cu_seqlens, sortal_pack.max_length
-        texts = native.Texts(starts, longest, scale, sliding_window, causal)
+        texts = native.Texts(starts, longest, scale, sliding_window, causal, before)
         return computed(TileAttention, q, k, v, texts)[None], None
     if causal and softcap is None and native.ready(q, k, v):
         groups = sortal_pack.groups

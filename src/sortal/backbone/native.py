@@ -50,7 +50,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
 # Those there are where the processor has a tile unit (AMX), which say whether there was memory.
 _SIZES = (_P, _N, _N, _N, _N, _N, _N, _I, _F)
 _TILE_FUNCTIONS: dict[str, tuple[Any, ...]] = {
-    "tile_attention": (_P, _P, _P, *_SIZES, _P),
+    "tile_attention": (_P, _P, _P, _P, _P, _N, *_SIZES, _P),
     "tile_attention_backward": (_P, _P, _P, _P, *_SIZES, _P, _P, _P),
 }
 
@@ -68,6 +68,7 @@ class Texts(NamedTuple):
 
     starts: int32 ``[texts + 1]``, where every text starts and the last ends; none is longer than ``longest``.
     scale: of the logits. window: most recent tokens that are seen, None for all; where not ``causal``, as many ahead.
+    before: contiguous keys and values ``[p, kv_heads, dim]`` that stand before every text, in a forward without backward.
     """
 
     starts: torch.Tensor
@@ -75,12 +76,13 @@ class Texts(NamedTuple):
     scale: float
     window: int | None
     causal: bool
+    before: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
-def tiles_ready(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
-    """Whether `tile_attention` may be given these: `ready`, a tile unit, and heads of a size that fills tiles."""
-    dims = {t.shape[-1] for t in (q, k, v)}
-    return ready(q, k, v) and len(dims) == 1 and dims.pop() % 32 == 0 and _library().has_tiles
+def tiles_ready(*tensors: torch.Tensor) -> bool:
+    """Whether `tile_attention` may be given these queries, keys and values: `ready`, a tile unit, and heads of a size that fills tiles."""
+    dims = {t.shape[-1] for t in tensors}
+    return ready(*tensors) and len(dims) == 1 and dims.pop() % 32 == 0 and _library().has_tiles
 
 
 def state() -> str:
@@ -191,9 +193,16 @@ def _tried_tiles(library: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
     tokens, dim = 40, 32
     q, k, v, grad = torch.arange(4 * tokens * dim).mul(0.7).sin().bfloat16().view(4, tokens, 1, dim)
     starts = torch.tensor([0, tokens], dtype=torch.int32)
-    sizes = _sizes(q, k, Texts(starts, tokens, 0.5, None, True))
+    texts = Texts(starts, tokens, 0.5, None, True)
+    sizes = _sizes(q, k, texts)
     found = [torch.empty_like(q) for _ in range(4)]
-    library.tile_attention(*(t.data_ptr() for t in (q, k, v)), *sizes, found[0].data_ptr())
+    _tile_attention(library, q, k, v, texts, found[0])
+    p = 8  # the same with the first keys before the text
+    behind = texts._replace(
+        starts=starts - starts.new_tensor([0, p]), longest=tokens - p, before=(k[:p], v[:p])
+    )
+    found_behind = torch.empty_like(q[p:])
+    _tile_attention(library, q[p:], k[p:], v[p:], behind, found_behind)
     gradients = [t.data_ptr() for t in found[1:]]
     library.tile_attention_backward(*(t.data_ptr() for t in (grad, q, k, v)), *sizes, *gradients)
     wide = [t.float().transpose(0, 1).requires_grad_() for t in (q, k, v)]
@@ -201,7 +210,8 @@ def _tried_tiles(library: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
     hidden = torch.ones(tokens, tokens).triu(1).bool()
     out = logits.masked_fill(hidden, float("-inf")).softmax(-1) @ wide[2]
     exact = [out.detach(), *torch.autograd.grad(out, wide, grad.float().transpose(0, 1))]
-    return [(ours.transpose(0, 1), theirs) for ours, theirs in zip(found, exact, strict=True)]
+    pairs = [*zip(found, exact, strict=True), (found_behind, exact[0][:, p:])]
+    return [(ours.transpose(0, 1), theirs) for ours, theirs in pairs]
 
 
 def silu_mul(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
@@ -307,10 +317,18 @@ def tile_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, texts: Tex
         MemoryError: there is none for what a core keeps.
     """
     out = torch.empty_like(q)
-    pointers = [t.data_ptr() for t in (q, k, v)]
-    if _library().tile_attention(*pointers, *_sizes(q, k, texts), out.data_ptr()):
+    if _tile_attention(_library(), q, k, v, texts, out):
         raise MemoryError
     return out
+
+
+def _tile_attention(
+    library: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, texts: Texts, out: torch.Tensor
+) -> int:
+    p, before = (len(texts.before[0]), texts.before) if texts.before else (0, (k, v))
+    pointers = [t.data_ptr() for t in (q, k, v, *before)]
+    failed: int = library.tile_attention(*pointers, p, *_sizes(q, k, texts), out.data_ptr())
+    return failed
 
 
 def tile_attention_backward(
@@ -325,7 +343,7 @@ def tile_attention_backward(
 
 
 def _sizes(q: torch.Tensor, k: torch.Tensor, texts: Texts) -> tuple[Any, ...]:
-    starts, longest, scale, window, causal = texts
+    starts, longest, scale, window, causal, _ = texts
     assert starts.dtype == torch.int32
     assert starts.is_contiguous()
     count = (starts.data_ptr(), len(starts) - 1, longest)

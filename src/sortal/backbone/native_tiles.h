@@ -84,10 +84,18 @@ static inline void transpose(__m512i r[16]) {
     }
 }
 
-/* Rows of one head, `stride` apart, to 32 · blocks rows without gaps; those from `count` on are 0. */
-static void gather(const bf16 *x, int64_t stride, int64_t count, int64_t dim, int64_t blocks, bf16 *out) {
-    for (int64_t r = 0; r < count; r++) memcpy(out + r * dim, x + r * stride, dim * sizeof(bf16));
+/* `count` rows of one head, `stride` apart, to 32 · blocks rows without gaps; those behind are 0. From row `skip` on, of p rows of `before` and then x's. */
+static void gather_behind(const bf16 *before, int64_t p, const bf16 *x, int64_t stride, int64_t skip, int64_t count, int64_t dim,
+                          int64_t blocks, bf16 *out) {
+    for (int64_t r = 0; r < count; r++) {
+        const bf16 *row = skip + r < p ? before + (skip + r) * stride : x + (skip + r - p) * stride;
+        memcpy(out + r * dim, row, dim * sizeof(bf16));
+    }
     memset(out + count * dim, 0, (blocks * BLOCK - count) * dim * sizeof(bf16));
+}
+
+static void gather(const bf16 *x, int64_t stride, int64_t count, int64_t dim, int64_t blocks, bf16 *out) {
+    gather_behind(NULL, 0, x, stride, 0, count, dim, blocks, out);
 }
 
 /* Right-hand tiles for products with the transpose of x [32 · blocks, dim]: tile (k, n) at k · 512 + n · 16 · dim. */
@@ -176,10 +184,11 @@ static void *scratch(int64_t *place, char *base, int64_t bytes) {
     return at;
 }
 
-/* q, out [tokens, heads, dim], k, v [tokens, kv_heads, dim], text t the tokens starts[t]..starts[t + 1]; dim a multiple of 32. 0, or 1 for lack of memory. */
-int tile_attention(const bf16 *q, const bf16 *k, const bf16 *v, const int32_t *starts, int64_t texts, int64_t longest, int64_t heads,
+/* q, out [tokens, heads, dim], k, v [tokens, kv_heads, dim], text t the tokens starts[t]..starts[t + 1]; dim a multiple of 32. Before every text
+ * stand the p keys and values [p, kv_heads, dim] of before_k and before_v. 0, or 1 for lack of memory. */
+int tile_attention(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *before_k, const bf16 *before_v, int64_t p, const int32_t *starts, int64_t texts, int64_t longest, int64_t heads,
                    int64_t kv_heads, int64_t dim, int64_t window, int causal, float scale, bf16 *out) {
-    int64_t most = blocks_of(longest), deep = dim / BLOCK, group = heads / kv_heads, parts = (longest + QUERIES - 1) / QUERIES;
+    int64_t most = blocks_of(p + longest), deep = dim / BLOCK, group = heads / kv_heads, parts = (longest + QUERIES - 1) / QUERIES;
     int failed = 0;
 #pragma omp parallel if (starts[texts] * heads * dim > ALONE)
     {
@@ -204,28 +213,29 @@ int tile_attention(const bf16 *q, const bf16 *k, const bf16 *v, const int32_t *s
         for (int64_t t = 0; t < texts; t++)
             for (int64_t h = 0; h < kv_heads; h++)
                 for (int64_t part = 0; part < parts; part++) {
-                    int64_t start = starts[t], length = starts[t + 1] - start, begin = part * QUERIES, first, last, unused;
-                    if (!base || begin >= length) continue;
-                    int64_t end = begin + QUERIES < length ? begin + QUERIES : length;
-                    stretch(begin, length, window, causal, &first, &unused);
-                    stretch((end - 1) / BLOCK * BLOCK, length, window, causal, &unused, &last);
+                    int64_t start = starts[t], own = starts[t + 1] - start, length = p + own, begin = part * QUERIES, first, last, unused;
+                    if (!base || begin >= own) continue;
+                    int64_t end = begin + QUERIES < own ? begin + QUERIES : own;
+                    stretch(p + begin, length, window, causal, &first, &unused);
+                    stretch(p + (end - 1) / BLOCK * BLOCK, length, window, causal, &unused, &last);
                     int64_t skip = first * BLOCK, count = (last * BLOCK < length ? last * BLOCK : length) - skip, its = last - first;
-                    gather(k + ((start + skip) * kv_heads + h) * dim, kv_heads * dim, count, dim, its, rows);
+                    int64_t stride = kv_heads * dim, at = start * stride + h * dim;
+                    gather_behind(before_k + h * dim, p, k + at, stride, skip, count, dim, its, rows);
                     transposed(rows, dim, its, keys);
-                    gather(v + ((start + skip) * kv_heads + h) * dim, kv_heads * dim, count, dim, its, rows);
+                    gather_behind(before_v + h * dim, p, v + at, stride, skip, count, dim, its, rows);
                     paired(rows, dim, its, values);
                     for (int64_t g = 0; g < group; g++)
                         for (int64_t query = begin; query < end; query += BLOCK) {
                             int64_t near, far, here = end - query < BLOCK ? end - query : BLOCK;
                             int64_t offset = (start + query) * heads * dim + (h * group + g) * dim;
-                            stretch(query, length, window, causal, &near, &far);
+                            stretch(p + query, length, window, causal, &near, &far);
                             int64_t columns = (far - near) * BLOCK, behind = (near - first) * BLOCK * dim;
                             gather(q + offset, heads * dim, here, dim, 1, queries);
                             product(queries, dim, keys + behind, TILE, 16 * dim, logits, columns, 1, far - near, deep, 0);
                             float inverse[BLOCK];
                             for (int64_t r = 0; r < BLOCK; r++) {
                                 int64_t low, high;
-                                sight(query + r, length, window, causal, &low, &high);
+                                sight(p + query + r, length, window, causal, &low, &high);
                                 float *row = logits + r * columns;
                                 inverse[r] = 1.0f / exponentials(row, columns, near * BLOCK, low, high, scale);
                                 for (int64_t i = 0; i < columns; i += 16) store(weights + r * columns + i, from_fp32(row + i));

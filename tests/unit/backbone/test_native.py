@@ -155,23 +155,32 @@ def test_attention_and_its_gradients_are_as_near_to_the_exact_values_as_torchs(
     _as_near_as_torch(ours, plain, exact, floor=2**-7)
 
 
-def test_what_stands_before_every_example_is_seen_by_all():
-    sizes, p = [5, 9, 130], 3
-    whole = [_random(1, p + n, 2, 8, seed=n) for n in sizes]
-    start = whole[0][:, :p]
-    q, k, v = (torch.cat([x[:, p:] for x in whole], 1).transpose(1, 2) for _ in range(3))
+@pytest.mark.parametrize("dim", [8, 64])  # blocks of rectangles, and tiles where there are some
+@pytest.mark.parametrize("p", [3, 32, 41])
+@pytest.mark.parametrize("window", [None, 20, 70])
+def test_what_stands_before_every_example_is_seen_by_all(dim, p, window):
+    sizes, heads, kv_heads = [5, 9, 130, 530], 4, 2  # the last is more than what a thread takes of a text
+    start = [_random(p, kv_heads, dim, seed=seed) for seed in (1, 2)]
+    q, k, v = (_random(1, sum(sizes), n, dim, seed=n).transpose(1, 2) for n in (heads, kv_heads, kv_heads))
     layer = nn.Module()
     layer.layer_idx = 0
     packed = pack([[0] * n for n in sizes])
-    object.__setattr__(packed, "prefix", Prefix(p, {0: (start[0], start[0])}))
+    object.__setattr__(packed, "prefix", Prefix(p, {0: tuple(start)}))
     with torch.inference_mode():
-        out = packed_attention(layer, q, k, v, None, scaling=1.0, sortal_pack=packed)[0][0]
+        out = packed_attention(layer, q, k, v, None, scaling=0.3, sliding_window=window, sortal_pack=packed)[
+            0
+        ][0]
     place = 0
-    for x, n in zip(whole, sizes, strict=True):
-        rows = torch.cat([start, x[:, p:]], 1).double()[0].transpose(0, 1)
-        hidden = torch.ones(n, p + n).triu(p + 1).bool()
-        logits = (rows[:, p:] @ rows.transpose(1, 2)).masked_fill(hidden, float("-inf"))
-        expected = (logits.softmax(-1) @ rows).transpose(0, 1)
+    for n in sizes:
+        queries, own_keys, own_values = (t[0, :, place : place + n].double() for t in (q, k, v))
+        keys, values = (
+            torch.cat([first.transpose(0, 1).double(), own], 1).repeat_interleave(heads // kv_heads, 0)
+            for first, own in zip(start, (own_keys, own_values), strict=True)
+        )
+        seen = torch.ones(n, p + n).tril(p)
+        hidden = ~(seen if window is None else seen.triu(p + 1 - window)).bool()
+        logits = (0.3 * queries @ keys.transpose(1, 2)).masked_fill(hidden, float("-inf"))
+        expected = (logits.softmax(-1) @ values).transpose(0, 1)
         torch.testing.assert_close(out[place : place + n].double(), expected, rtol=2e-2, atol=4e-2)
         place += n
 
