@@ -28,6 +28,7 @@ from sortal.backbone.cache import cache_dir
 
 if TYPE_CHECKING:
     from sortal.backbone.packing import AttentionGroup
+    from sortal.backbone.trees import TreeGroup
 
 SOURCE = Path(__file__).with_name("native.c")
 TILES = Path(__file__).with_name("native_tiles.h")
@@ -52,6 +53,8 @@ _SIZES = (_P, _N, _N, _N, _N, _N, _N, _I, _F)
 _TILE_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "tile_attention": (_P, _P, _P, _P, _P, _N, *_SIZES, _P),
     "tile_attention_backward": (_P, _P, _P, _P, *_SIZES, _P, _P, _P),
+    "tile_tree_attention": (_P, _P, _P, _P, _P, _N, _P, _P, _N, _N, _P, _P, _N, _N, _N, _N, _F, _P),
+    "tile_tree_attention_backward": (*[_P] * 6, _N, _P, _P, *[_N] * 5, _F, *[_P] * 5),
 }
 
 
@@ -203,14 +206,34 @@ def _tried_tiles(library: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
     )
     found_behind = torch.empty_like(q[p:])
     _tile_attention(library, q[p:], k[p:], v[p:], behind, found_behind)
+    # ... and as a row below a prompt, whose gradients are only those of the row's queries
+    cells, lengths = torch.arange(p, tokens), torch.tensor([tokens - p])
+    found_row, row_grad, shared = torch.empty_like(q), grad.clone(), torch.zeros(2, p, 1, dim)
+    row_grad[:p] = 0
+    states = [t.data_ptr() for t in (q, k, v, k, v)]
+    row = (p, cells.data_ptr(), lengths.data_ptr(), 1, tokens - p)
+    library.tile_tree_attention(
+        *states, *row, cells.data_ptr(), None, tokens - p, 1, 1, dim, 0.5, found_row.data_ptr()
+    )
+    to_row = [torch.empty_like(q) for _ in range(3)]
+    library.tile_tree_attention_backward(
+        row_grad.data_ptr(), *states, *row, 1, 1, dim, 0.5, *(t.data_ptr() for t in (*to_row, *shared))
+    )
     gradients = [t.data_ptr() for t in found[1:]]
     library.tile_attention_backward(*(t.data_ptr() for t in (grad, q, k, v)), *sizes, *gradients)
     wide = [t.float().transpose(0, 1).requires_grad_() for t in (q, k, v)]
     logits = 0.5 * wide[0] @ wide[1].transpose(1, 2)
     hidden = torch.ones(tokens, tokens).triu(1).bool()
     out = logits.masked_fill(hidden, float("-inf")).softmax(-1) @ wide[2]
-    exact = [out.detach(), *torch.autograd.grad(out, wide, grad.float().transpose(0, 1))]
-    pairs = [*zip(found, exact, strict=True), (found_behind, exact[0][:, p:])]
+    exact = [out.detach(), *torch.autograd.grad(out, wide, grad.float().transpose(0, 1), retain_graph=True)]
+    of_row = torch.autograd.grad(out, wide, row_grad.float().transpose(0, 1))
+    pairs = [
+        *zip(found, exact, strict=True),
+        (found_behind, exact[0][:, p:]),
+        (found_row[p:], exact[0][:, p:]),
+    ]
+    pairs += [(ours[p:], theirs[:, p:]) for ours, theirs in zip(to_row, of_row, strict=True)]
+    pairs += [(ours, theirs[:, :p]) for ours, theirs in zip(shared, of_row[1:], strict=True)]
     return [(ours.transpose(0, 1), theirs) for ours, theirs in pairs]
 
 
@@ -310,13 +333,15 @@ def causal_softmax_backward_(
     )
 
 
-def tile_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, texts: Texts) -> torch.Tensor:
-    """Attention inside texts: q ``[tokens, heads, dim]``, k, v ``[tokens, kv_heads, dim]`` → q's shape.
+def tile_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, texts: Texts, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Attention inside texts: q ``[tokens, heads, dim]``, k, v ``[tokens, kv_heads, dim]`` → q's shape, in ``out`` where it is given.
 
     Raises:
         MemoryError: there is none for what a core keeps.
     """
-    out = torch.empty_like(q)
+    out = torch.empty_like(q) if out is None else out
     if _tile_attention(_library(), q, k, v, texts, out):
         raise MemoryError
     return out
@@ -340,6 +365,69 @@ def tile_attention_backward(
     if _library().tile_attention_backward(*pointers, *_sizes(q, k, texts), *(t.data_ptr() for t in found)):
         raise MemoryError
     return found
+
+
+def tile_tree_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    prompt: tuple[torch.Tensor, torch.Tensor],
+    group: TreeGroup,
+    scale: float,
+    out: torch.Tensor,
+) -> None:
+    """Attention of a group's rows below ``prompt``, keys and values ``[p, kv_heads, dim]``, into their tokens of ``out``; no gradients.
+
+    Args:
+        q: ``[tokens, heads, dim]``; k, v: ``[places, kv_heads, dim]``, to which ``group.key_gather`` points, or the group's cells.
+
+    Raises:
+        MemoryError: as `tile_attention`.
+    """
+    cells, visible = group.cells, group.visible
+    places = cells.gather if group.key_gather is None else group.key_gather
+    for indices in (cells.gather, group.lengths, places):
+        assert indices.dtype == torch.int64
+        assert indices.is_contiguous()
+    assert visible is None or visible.is_contiguous()
+    failed = _library().tile_tree_attention(
+        *(t.data_ptr() for t in (q, k, v, *prompt)),
+        len(prompt[0]),
+        *(cells.gather.data_ptr(), group.lengths.data_ptr(), cells.rows, cells.width),
+        *(places.data_ptr(), None if visible is None else visible.data_ptr(), group.keys),
+        *(q.shape[1], k.shape[1], q.shape[2], scale, out.data_ptr()),
+    )
+    if failed:
+        raise MemoryError
+
+
+def tile_tree_attention_backward(
+    grad: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    prompt: tuple[torch.Tensor, torch.Tensor],
+    group: TreeGroup,
+    scale: float,
+    to: Sequence[torch.Tensor],
+    to_prompt: Sequence[torch.Tensor],
+) -> None:
+    """Gradients to q, k and v at the tokens of a group whose rows are chains, into ``to``; those to the prompt's keys and values, in fp32, are added.
+
+    Raises:
+        MemoryError: as `tile_attention`.
+    """
+    assert group.visible is None
+    cells, gradients = group.cells, (*to, *to_prompt)
+    failed = _library().tile_tree_attention_backward(
+        *(t.data_ptr() for t in (grad, q, k, v, *prompt)),
+        len(prompt[0]),
+        *(cells.gather.data_ptr(), group.lengths.data_ptr(), cells.rows, cells.width),
+        *(q.shape[1], k.shape[1], q.shape[2], scale),
+        *(t.data_ptr() for t in gradients),
+    )
+    if failed:
+        raise MemoryError
 
 
 def _sizes(q: torch.Tensor, k: torch.Tensor, texts: Texts) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """Attention inside a pack with the kernels of `native`: all of it in one pass on a processor with a tile unit, else what stands between products.
 
-`TileAttention` is the former. `CausalAttention` leaves the products of `rectangles`' blocks to torch: tokens go to their cells and back in one
+`TileAttention` is the former, and `TileTreeAttention` for rows below a prompt. `CausalAttention` leaves the products of `rectangles`' blocks to torch: tokens go to their cells and back in one
 pass each, scale, mask and softmax are one pass over the logits in place, and only the weights in bfloat16 are kept for backward.
 """
 
@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from sortal.backbone import native
 from sortal.backbone.packing import AttentionGroup
 from sortal.backbone.rectangles import block_size, blocks, in_every_row
+from sortal.backbone.trees import TreePack
 
 
 class CausalAttention(torch.autograd.Function):
@@ -98,3 +99,55 @@ class TileAttention(torch.autograd.Function):
         """Gradients to q, k and v."""
         q, k, v = ctx.saved_tensors
         return *native.tile_attention_backward(grad.contiguous(), q, k, v, ctx.texts), None
+
+
+def tree_in_tiles(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    prompt: tuple[torch.Tensor, torch.Tensor],
+    pack: TreePack,
+    scale: float,
+) -> torch.Tensor:
+    """Attention over a `TreePack` whose prompt has keys and values ``[p, kv_heads, dim]``, in the pack or in memory; q's shape."""
+    out, p = torch.empty_like(q), pack.prompt_tokens
+    if p:
+        native.tile_attention(q[:p], *prompt, _alone(p, scale), out[:p])
+    for group in pack.groups:
+        native.tile_tree_attention(q, k, v, prompt, group, scale, out)
+    return out
+
+
+class TileTreeAttention(torch.autograd.Function):
+    """`tree_in_tiles` of a pack that holds its prompt and rows that are chains, with gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, pack: TreePack, scale: float
+    ) -> torch.Tensor:
+        """q's shape."""
+        ctx.save_for_backward(q, k, v)
+        ctx.pack, ctx.scale, p = pack, scale, pack.prompt_tokens
+        return tree_in_tiles(q, k, v, (k[:p], v[:p]), pack, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients to q, k and v; the prompt's are summed over rows in fp32."""
+        q, k, v = ctx.saved_tensors
+        grad, p = grad.contiguous(), ctx.pack.prompt_tokens
+        to = to_q, to_k, to_v = tuple(map(torch.empty_like, (q, k, v)))
+        to_prompt = [torch.zeros_like(t[:p], dtype=torch.float32) for t in (k, v)]
+        for group in ctx.pack.groups:
+            prompt = (k[:p], v[:p])
+            native.tile_tree_attention_backward(grad, q, k, v, prompt, group, ctx.scale, to, to_prompt)
+        own = native.tile_attention_backward(grad[:p], q[:p], k[:p], v[:p], _alone(p, ctx.scale))
+        to_q[:p] = own[0]
+        for whole, of_rows, of_prompt in zip((to_k, to_v), to_prompt, own[1:], strict=True):
+            whole[:p] = of_rows + of_prompt
+        return to_q, to_k, to_v, None, None
+
+
+def _alone(p: int, scale: float) -> native.Texts:
+    """A prompt as the only text."""
+    return native.Texts(torch.tensor([0, p], dtype=torch.int32), p, scale, None, True)

@@ -12,6 +12,7 @@
 #define BLOCK 32
 #define TILE 512 /* elements of a tile: 16 rows of 32 */
 #define QUERIES 512 /* what a thread takes at a time of a text in forward */
+#define PARTS 8 /* of the rows below a prompt, in backward: what a thread takes at a time of them */
 
 /* Compilers do not know that loading a tile reads memory. */
 #define FENCE __asm__ volatile("" ::: "memory")
@@ -164,18 +165,36 @@ static inline void stretch(int64_t query, int64_t length, int64_t window, int ca
     *last = blocks_of(end < length ? end : length);
 }
 
+/* What a row sees of keys from `key` on: those from first to last. */
+static inline void see(__mmask16 *seen, int64_t columns, int64_t key, int64_t first, int64_t last) {
+    for (int64_t i = 0; i < columns; i += 16) seen[i / 16] = among(key + i, first, last);
+}
+
 /* A row of logits to e^(scale · logit - highest) over the keys it sees, 0 elsewhere; what they sum to. */
-static inline float exponentials(float *row, int64_t columns, int64_t key, int64_t first, int64_t last, float scale) {
+static inline float exponentials(float *row, int64_t columns, const __mmask16 *seen, float scale) {
     floats most = {0}, sum = {0};
     most -= INFINITY;
-    for (int64_t i = 0; i < columns; i += 16) most = larger(where(among(key + i, first, last), from_fp32(row + i), -INFINITY), most);
+    for (int64_t i = 0; i < columns; i += 16) most = larger(where(seen[i / 16], from_fp32(row + i), -INFINITY), most);
     float highest = largest(most) * scale;
     for (int64_t i = 0; i < columns; i += 16) {
-        floats v = where(among(key + i, first, last), exponential(from_fp32(row + i) * scale - highest), 0.0f);
+        floats v = where(seen[i / 16], exponential(from_fp32(row + i) * scale - highest), 0.0f);
         sum += v;
         _mm512_storeu_ps(row + i, (__m512)v);
     }
     return total(sum);
+}
+
+/* A row's exponentials to weights, and its weights' gradients to those of the logits, these in bfloat16, too. */
+static inline void slopes_of(float *weight, float *slope, int64_t columns, float inverse, float scale, bf16 *narrow) {
+    floats dot = {0};
+    for (int64_t i = 0; i < columns; i += 16) dot += from_fp32(weight + i) * from_fp32(slope + i);
+    float along = total(dot) * inverse;
+    for (int64_t i = 0; i < columns; i += 16) {
+        floats w = from_fp32(weight + i) * inverse, d = w * (from_fp32(slope + i) - along) * scale;
+        _mm512_storeu_ps(weight + i, (__m512)w);
+        _mm512_storeu_ps(slope + i, (__m512)d);
+        store(narrow + i, d);
+    }
 }
 
 static void *scratch(int64_t *place, char *base, int64_t bytes) {
@@ -195,6 +214,7 @@ int tile_attention(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *befo
         char *base = NULL;
         bf16 *rows, *keys, *values, *queries, *weights;
         float *logits, *sums;
+        __mmask16 *seen;
         for (int pass = 0; pass < 2; pass++) {
             int64_t place = 0;
             rows = scratch(&place, base, most * BLOCK * dim * 2);
@@ -204,6 +224,7 @@ int tile_attention(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *befo
             weights = scratch(&place, base, BLOCK * most * BLOCK * 2);
             logits = scratch(&place, base, BLOCK * most * BLOCK * 4);
             sums = scratch(&place, base, BLOCK * dim * 4);
+            seen = scratch(&place, base, most * BLOCK / 16 * sizeof *seen);
             if (!base) base = aligned_alloc(64, place);
             if (!base) break;
         }
@@ -237,7 +258,8 @@ int tile_attention(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *befo
                                 int64_t low, high;
                                 sight(p + query + r, length, window, causal, &low, &high);
                                 float *row = logits + r * columns;
-                                inverse[r] = 1.0f / exponentials(row, columns, near * BLOCK, low, high, scale);
+                                see(seen, columns, near * BLOCK, low, high);
+                                inverse[r] = 1.0f / exponentials(row, columns, seen, scale);
                                 for (int64_t i = 0; i < columns; i += 16) store(weights + r * columns + i, from_fp32(row + i));
                             }
                             product(weights, columns, values + behind, BLOCK * dim, TILE, sums, dim, 1, deep, far - near, 0);
@@ -263,6 +285,7 @@ int tile_attention_backward(const bf16 *grad, const bf16 *q, const bf16 *k, cons
         char *base = NULL;
         bf16 *rows, *keys, *values, *pairs, *queries, *grads, *query_pairs, *grad_pairs, *narrow;
         float *logits, *slopes, *sums, *key_sums, *value_sums;
+        __mmask16 *seen;
         for (int pass = 0; pass < 2; pass++) {
             int64_t place = 0;
             rows = scratch(&place, base, most * BLOCK * dim * 2);
@@ -279,6 +302,7 @@ int tile_attention_backward(const bf16 *grad, const bf16 *q, const bf16 *k, cons
             sums = scratch(&place, base, BLOCK * dim * 4);
             key_sums = scratch(&place, base, most * BLOCK * dim * 4);
             value_sums = scratch(&place, base, most * BLOCK * dim * 4);
+            seen = scratch(&place, base, most * BLOCK / 16 * sizeof *seen);
             if (!base) base = aligned_alloc(64, place);
             if (!base) break;
         }
@@ -310,17 +334,9 @@ int tile_attention_backward(const bf16 *grad, const bf16 *q, const bf16 *k, cons
                             int64_t low, high;
                             sight(query + r, length, window, causal, &low, &high);
                             float *weight = logits + r * columns, *slope = slopes + r * columns;
-                            float sum = exponentials(weight, columns, near * BLOCK, low, high, scale);
-                            float inverse = r < here ? 1.0f / sum : 0.0f;
-                            floats dot = {0};
-                            for (int64_t i = 0; i < columns; i += 16) dot += from_fp32(weight + i) * from_fp32(slope + i);
-                            float along = total(dot) * inverse;
-                            for (int64_t i = 0; i < columns; i += 16) {
-                                floats w = from_fp32(weight + i) * inverse, d = w * (from_fp32(slope + i) - along) * scale;
-                                _mm512_storeu_ps(weight + i, (__m512)w);
-                                _mm512_storeu_ps(slope + i, (__m512)d);
-                                store(narrow + r * columns + i, d);
-                            }
+                            see(seen, columns, near * BLOCK, low, high);
+                            float sum = exponentials(weight, columns, seen, scale);
+                            slopes_of(weight, slope, columns, r < here ? 1.0f / sum : 0.0f, scale, narrow + r * columns);
                         }
                         product(narrow, columns, pairs + behind, BLOCK * dim, TILE, sums, dim, 1, deep, far - near, 0);
                         for (int64_t r = 0; r < here; r++)
@@ -342,6 +358,223 @@ int tile_attention_backward(const bf16 *grad, const bf16 *q, const bf16 *k, cons
         _tile_release();
         free(base);
     }
+    return failed;
+}
+/* Of 16 keys from `key` on, those marked in `marks` [n]. */
+static inline __mmask16 marked(const uint8_t *marks, int64_t n, int64_t key) {
+    __mmask16 there = among(key, 0, n);
+    return _mm_mask_test_epi8_mask(there, _mm_maskz_loadu_epi8(there, marks + key), _mm_set1_epi8(-1));
+}
+
+/* Attention of rows below a prompt that all of them see. q, out [tokens, heads, dim], k, v [places, kv_heads, dim], the prompt's [p, kv_heads, dim].
+ * Row r has the queries cells[r · width] and on, lengths[r] of them, and the keys at places[r · keys] and on. Query i sees those marked in
+ * visible [rows, width, keys]; where that is none, the keys are the queries' own tokens, and it sees those up to itself. */
+int tile_tree_attention(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *prompt_k, const bf16 *prompt_v, int64_t p,
+                        const int64_t *cells, const int64_t *lengths, int64_t rows, int64_t width, const int64_t *places,
+                        const uint8_t *visible, int64_t keys, int64_t heads, int64_t kv_heads, int64_t dim, float scale, bf16 *out) {
+    int64_t shared = blocks_of(p), most = blocks_of(keys), deep = dim / BLOCK, group = heads / kv_heads, stride = kv_heads * dim;
+    int64_t whole = shared * BLOCK * dim, wide = (shared + most) * BLOCK;
+    bf16 *prompt = aligned_alloc(64, (2 * kv_heads * whole + TILE) * sizeof(bf16)); /* keys and values of every head */
+    int failed = !prompt;
+    if (failed) return failed;
+#pragma omp parallel if (rows * width * heads * dim > ALONE)
+    {
+        char *base = NULL;
+        bf16 *lines, *own_keys, *own_values, *queries, *weights;
+        float *logits, *sums;
+        __mmask16 *seen;
+        for (int pass = 0; pass < 2; pass++) {
+            int64_t place = 0;
+            lines = scratch(&place, base, (shared > most ? shared : most) * BLOCK * dim * 2);
+            own_keys = scratch(&place, base, most * BLOCK * dim * 2);
+            own_values = scratch(&place, base, most * BLOCK * dim * 2);
+            queries = scratch(&place, base, BLOCK * dim * 2);
+            weights = scratch(&place, base, BLOCK * wide * 2);
+            logits = scratch(&place, base, BLOCK * wide * 4);
+            sums = scratch(&place, base, BLOCK * dim * 4);
+            seen = scratch(&place, base, wide / 16 * sizeof *seen);
+            if (!base) base = aligned_alloc(64, place);
+            if (!base) break;
+        }
+        if (!base) failed = 1;
+        configure();
+#pragma omp for schedule(dynamic)
+        for (int64_t h = 0; h < kv_heads; h++) {
+            if (!base) continue;
+            gather(prompt_k + h * dim, stride, p, dim, shared, lines);
+            transposed(lines, dim, shared, prompt + 2 * h * whole);
+            gather(prompt_v + h * dim, stride, p, dim, shared, lines);
+            paired(lines, dim, shared, prompt + (2 * h + 1) * whole);
+        }
+        if (base) see(seen, shared * BLOCK, 0, 0, p);
+#pragma omp for schedule(dynamic) collapse(2)
+        for (int64_t h = 0; h < kv_heads; h++)
+            for (int64_t r = 0; r < rows; r++) {
+                if (failed) continue;
+                const bf16 *shared_keys = prompt + 2 * h * whole, *shared_values = shared_keys + whole;
+                const int64_t *place = places + r * keys;
+                int64_t count = visible ? keys : lengths[r], its = blocks_of(count), columns = (shared + its) * BLOCK;
+                for (int64_t i = 0; i < count; i++) memcpy(lines + i * dim, k + place[i] * stride + h * dim, dim * sizeof(bf16));
+                memset(lines + count * dim, 0, (its * BLOCK - count) * dim * sizeof(bf16));
+                transposed(lines, dim, its, own_keys);
+                for (int64_t i = 0; i < count; i++) memcpy(lines + i * dim, v + place[i] * stride + h * dim, dim * sizeof(bf16));
+                paired(lines, dim, its, own_values);
+                for (int64_t m = 0; m < lengths[r] * group; m += BLOCK) { /* the heads that share a key head are rows of one product */
+                    int64_t here = lengths[r] * group - m < BLOCK ? lengths[r] * group - m : BLOCK;
+                    int64_t at[BLOCK];
+                    for (int64_t j = 0; j < here; j++) {
+                        at[j] = cells[r * width + (m + j) / group] * heads * dim + (h * group + (m + j) % group) * dim;
+                        memcpy(queries + j * dim, q + at[j], dim * sizeof(bf16));
+                    }
+                    memset(queries + here * dim, 0, (BLOCK - here) * dim * sizeof(bf16));
+                    product(queries, dim, shared_keys, TILE, 16 * dim, logits, columns, 1, shared, deep, 0);
+                    product(queries, dim, own_keys, TILE, 16 * dim, logits + shared * BLOCK, columns, 1, its, deep, 0);
+                    float inverse[BLOCK];
+                    for (int64_t j = 0; j < here; j++) {
+                        int64_t query = (m + j) / group;
+                        __mmask16 *own = seen + shared * BLOCK / 16;
+                        if (visible)
+                            for (int64_t i = 0; i < its * BLOCK; i += 16) own[i / 16] = marked(visible + (r * width + query) * keys, keys, i);
+                        else
+                            see(own, its * BLOCK, 0, 0, query + 1);
+                        inverse[j] = 1.0f / exponentials(logits + j * columns, columns, seen, scale);
+                        for (int64_t i = 0; i < columns; i += 16) store(weights + j * columns + i, from_fp32(logits + j * columns + i));
+                    }
+                    memset(weights + here * columns, 0, (BLOCK - here) * columns * sizeof(bf16));
+                    product(weights, columns, shared_values, BLOCK * dim, TILE, sums, dim, 1, deep, shared, 0);
+                    product(weights + shared * BLOCK, columns, own_values, BLOCK * dim, TILE, sums, dim, 1, deep, its, 1);
+                    for (int64_t j = 0; j < here; j++)
+                        for (int64_t i = 0; i < dim; i += 16) store(out + at[j] + i, from_fp32(sums + j * dim + i) * inverse[j]);
+                }
+            }
+        _tile_release();
+        free(base);
+    }
+    free(prompt);
+    return failed;
+}
+/* Gradients from that to what `tile_tree_attention` gives to queries that are also the keys of their row, without marks: to q, k and v at the
+ * rows' tokens, and added to those of the prompt's keys and values, in fp32 [p, kv_heads, dim]. */
+int tile_tree_attention_backward(const bf16 *grad, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *prompt_k, const bf16 *prompt_v,
+                                 int64_t p, const int64_t *cells, const int64_t *lengths, int64_t rows, int64_t width, int64_t heads,
+                                 int64_t kv_heads, int64_t dim, float scale, bf16 *to_q, bf16 *to_k, bf16 *to_v, float *to_prompt_k,
+                                 float *to_prompt_v) {
+    int64_t shared = blocks_of(p), most = blocks_of(width), deep = dim / BLOCK, group = heads / kv_heads, stride = kv_heads * dim;
+    int64_t whole = shared * BLOCK * dim, wide = (shared + most) * BLOCK;
+    bf16 *prompt = aligned_alloc(64, (3 * kv_heads * whole + TILE) * sizeof(bf16)); /* keys, their pairs and values of every head */
+    /* The prompt's gradients by head and part of the rows: the same sums in the same order with any number of threads. */
+    float *all_sums = calloc(2 * kv_heads * PARTS * whole + TILE, sizeof(float));
+    int failed = !prompt || !all_sums;
+    const int begin = !failed;
+#pragma omp parallel if (begin && rows * width * heads * dim > ALONE)
+    {
+        char *base = NULL;
+        bf16 *lines, *own_keys, *own_pairs, *own_values, *queries, *grads, *query_pairs, *grad_pairs, *narrow;
+        float *logits, *slopes, *sums, *key_sums, *value_sums;
+        __mmask16 *seen;
+        for (int pass = 0; pass < 2 && begin; pass++) {
+            int64_t place = 0;
+            lines = scratch(&place, base, (shared > most ? shared : most) * BLOCK * dim * 2);
+            own_keys = scratch(&place, base, most * BLOCK * dim * 2);
+            own_pairs = scratch(&place, base, most * BLOCK * dim * 2);
+            own_values = scratch(&place, base, most * BLOCK * dim * 2);
+            queries = scratch(&place, base, BLOCK * dim * 2);
+            grads = scratch(&place, base, BLOCK * dim * 2);
+            query_pairs = scratch(&place, base, BLOCK * dim * 2);
+            grad_pairs = scratch(&place, base, BLOCK * dim * 2);
+            narrow = scratch(&place, base, BLOCK * wide * 2);
+            logits = scratch(&place, base, BLOCK * wide * 4);
+            slopes = scratch(&place, base, BLOCK * wide * 4);
+            sums = scratch(&place, base, BLOCK * dim * 4);
+            key_sums = scratch(&place, base, most * BLOCK * dim * 4);
+            value_sums = scratch(&place, base, most * BLOCK * dim * 4);
+            seen = scratch(&place, base, wide / 16 * sizeof *seen);
+            if (!base) base = aligned_alloc(64, place);
+            if (!base) break;
+        }
+        if (!base) failed = 1;
+        configure();
+#pragma omp for schedule(dynamic)
+        for (int64_t h = 0; h < kv_heads; h++) {
+            if (!base) continue;
+            bf16 *to = prompt + 3 * h * whole;
+            gather(prompt_k + h * dim, stride, p, dim, shared, lines);
+            transposed(lines, dim, shared, to);
+            paired(lines, dim, shared, to + whole);
+            gather(prompt_v + h * dim, stride, p, dim, shared, lines);
+            transposed(lines, dim, shared, to + 2 * whole);
+        }
+        if (base) see(seen, shared * BLOCK, 0, 0, p);
+#pragma omp for schedule(dynamic) collapse(2)
+        for (int64_t h = 0; h < kv_heads; h++)
+            for (int64_t part = 0; part < PARTS; part++) {
+                const bf16 *shared_keys = prompt + 3 * h * whole, *shared_pairs = shared_keys + whole, *shared_values = shared_pairs + whole;
+                float *prompt_key_sums = all_sums + 2 * (h * PARTS + part) * whole, *prompt_value_sums = prompt_key_sums + whole;
+                for (int64_t r = part * rows / PARTS; r < (part + 1) * rows / PARTS && !failed; r++) {
+                    int64_t count = lengths[r], start = cells[r * width], its = blocks_of(count), columns = (shared + its) * BLOCK;
+                    int64_t own = shared * BLOCK, at[BLOCK];
+                    gather(k + start * stride + h * dim, stride, count, dim, its, lines);
+                    transposed(lines, dim, its, own_keys);
+                    paired(lines, dim, its, own_pairs);
+                    gather(v + start * stride + h * dim, stride, count, dim, its, lines);
+                    transposed(lines, dim, its, own_values);
+                    memset(key_sums, 0, its * BLOCK * dim * sizeof(float));
+                    memset(value_sums, 0, its * BLOCK * dim * sizeof(float));
+                    for (int64_t m = 0; m < count * group; m += BLOCK) {
+                        int64_t here = count * group - m < BLOCK ? count * group - m : BLOCK;
+                        for (int64_t j = 0; j < here; j++) {
+                            at[j] = (start + (m + j) / group) * heads * dim + (h * group + (m + j) % group) * dim;
+                            memcpy(queries + j * dim, q + at[j], dim * sizeof(bf16));
+                            memcpy(grads + j * dim, grad + at[j], dim * sizeof(bf16));
+                        }
+                        memset(queries + here * dim, 0, (BLOCK - here) * dim * sizeof(bf16));
+                        memset(grads + here * dim, 0, (BLOCK - here) * dim * sizeof(bf16));
+                        product(queries, dim, shared_keys, TILE, 16 * dim, logits, columns, 1, shared, deep, 0);
+                        product(queries, dim, own_keys, TILE, 16 * dim, logits + own, columns, 1, its, deep, 0);
+                        product(grads, dim, shared_values, TILE, 16 * dim, slopes, columns, 1, shared, deep, 0);
+                        product(grads, dim, own_values, TILE, 16 * dim, slopes + own, columns, 1, its, deep, 0);
+                        for (int64_t j = 0; j < BLOCK; j++) {
+                            float *weight = logits + j * columns, *slope = slopes + j * columns;
+                            see(seen + own / 16, its * BLOCK, 0, 0, (m + j) / group + 1);
+                            float inverse = 1.0f / exponentials(weight, columns, seen, scale);
+                            slopes_of(weight, slope, columns, j < here ? inverse : 0.0f, scale, narrow + j * columns);
+                        }
+                        product(narrow, columns, shared_pairs, BLOCK * dim, TILE, sums, dim, 1, deep, shared, 0);
+                        product(narrow + own, columns, own_pairs, BLOCK * dim, TILE, sums, dim, 1, deep, its, 1);
+                        for (int64_t j = 0; j < here; j++)
+                            for (int64_t i = 0; i < dim; i += 16) store(to_q + at[j] + i, from_fp32(sums + j * dim + i));
+                        paired(queries, dim, 1, query_pairs);
+                        paired(grads, dim, 1, grad_pairs);
+                        turned(slopes, columns, columns, narrow);
+                        product(narrow, BLOCK, query_pairs, 0, TILE, prompt_key_sums, dim, shared, deep, 1, 1);
+                        product(narrow + own * BLOCK, BLOCK, query_pairs, 0, TILE, key_sums, dim, its, deep, 1, 1);
+                        turned(logits, columns, columns, narrow);
+                        product(narrow, BLOCK, grad_pairs, 0, TILE, prompt_value_sums, dim, shared, deep, 1, 1);
+                        product(narrow + own * BLOCK, BLOCK, grad_pairs, 0, TILE, value_sums, dim, its, deep, 1, 1);
+                    }
+                    for (int64_t i = 0; i < count; i++)
+                        for (int64_t d = 0; d < dim; d += 16) {
+                            int64_t to = (start + i) * stride + h * dim + d;
+                            store(to_k + to, from_fp32(key_sums + i * dim + d));
+                            store(to_v + to, from_fp32(value_sums + i * dim + d));
+                        }
+                }
+            }
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < p; i++)
+            for (int64_t h = 0; h < kv_heads && !failed; h++)
+                for (int64_t part = 0; part < PARTS; part++) {
+                    const float *from = all_sums + 2 * (h * PARTS + part) * whole + i * dim;
+                    for (int64_t d = 0; d < dim; d++) {
+                        to_prompt_k[i * stride + h * dim + d] += from[d];
+                        to_prompt_v[i * stride + h * dim + d] += from[whole + d];
+                    }
+                }
+        _tile_release();
+        free(base);
+    }
+    free(prompt);
+    free(all_sums);
     return failed;
 }
 #else

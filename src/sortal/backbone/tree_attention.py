@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from sortal.backbone import native
+from sortal.backbone.fused import computed
+from sortal.backbone.native_attention import TileTreeAttention, tree_in_tiles
 from sortal.backbone.packing import AttentionGroup
 from sortal.backbone.rectangles import rectangle
 from sortal.backbone.trees import TreeGroup, TreePack
@@ -38,9 +41,6 @@ def tree_attention(
     p, memory = pack.prompt_tokens, pack.memory
     prompt = (k[:p], v[:p])
     joined: list[torch.Tensor] = []
-    if p:
-        cells = torch.arange(p, device=q.device)
-        joined.append(rectangle(q, k, v, AttentionGroup(1, p, cells, cells, cells), scale, window, softcap))
     keys, values, key_positions = k, v, pack.position_ids[0]
     if memory is not None:
         if p:
@@ -53,6 +53,15 @@ def tree_attention(
             key_positions = torch.cat([memory.positions, key_positions])
         if memory.grow:
             memory.rows[layer] = (keys, values)
+    states = (q, keys, values, *prompt)
+    if window is None and softcap is None and native.tiles_ready(*states):
+        if not torch.is_grad_enabled():
+            return tree_in_tiles(q, keys, values, prompt, pack, scale)
+        if memory is None and all(group.visible is None for group in pack.groups):
+            return computed(TileTreeAttention, q, k, v, pack, scale)
+    if p:
+        cells = torch.arange(p, device=q.device)
+        joined.append(rectangle(q, k, v, AttentionGroup(1, p, cells, cells, cells), scale, window, softcap))
     pieces = [
         _group(q, keys, values, prompt, group, pack, key_positions, scale, window, softcap)
         for group in pack.groups

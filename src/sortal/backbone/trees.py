@@ -72,13 +72,15 @@ class Memory:
 class TreeGroup:
     """Rows of similar length as a rectangle of ``width`` queries and ``keys`` keys.
 
-    cells: where every query cell is in the pack, and back (see `AttentionGroup`).
+    cells: where every query cell is in the pack, and back (see `AttentionGroup`); the first ones of every row are real.
+    lengths: int64 ``[rows]``, how many.
     key_gather: int64 ``[rows * keys]``, positions in ``[memory rows | pack]``; None when keys are the queries' own cells.
     visible: bool ``[rows, width, keys]``; None is causal.
     """
 
     cells: AttentionGroup
     keys: int
+    lengths: torch.Tensor
     key_gather: torch.Tensor | None = None
     visible: torch.Tensor | None = None
 
@@ -86,7 +88,7 @@ class TreeGroup:
         """The same group with its tensors on ``device``."""
         gather = None if self.key_gather is None else self.key_gather.to(device)
         visible = None if self.visible is None else self.visible.to(device)
-        return TreeGroup(self.cells.to(device), self.keys, gather, visible)
+        return TreeGroup(self.cells.to(device), self.keys, self.lengths.to(device), gather, visible)
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def _group(rows: list[TreeRow], lengths: Ints, starts: Ints, offset: int) -> Tre
         torch.from_numpy(gather.ravel()[scatter]),
     )
     if offset == 0 and all(row.visible is None and row.kept is None for row in rows):
-        return TreeGroup(cells, width)
+        return TreeGroup(cells, width, torch.from_numpy(lengths))
     kept = [np.zeros(0, np.int64) if row.kept is None else row.kept for row in rows]
     keys = max(len(k) for k in kept) + width
     key_gather = np.repeat(offset + starts[:, None], keys, axis=1)
@@ -198,4 +200,10 @@ def _group(rows: list[TreeRow], lengths: Ints, starts: Ints, offset: int) -> Tre
             else row.visible
         )
         visible[i, m:, c] = True
-    return TreeGroup(cells, keys, torch.from_numpy(key_gather.ravel()), torch.from_numpy(visible))
+    return TreeGroup(
+        cells,
+        keys,
+        torch.from_numpy(lengths),
+        torch.from_numpy(key_gather.ravel()),
+        torch.from_numpy(visible),
+    )
