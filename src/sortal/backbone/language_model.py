@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from sortal.backbone import attention
+from sortal.backbone import attention, native
 from sortal.backbone.last_layer import last_layer_at
 from sortal.backbone.trees import Memory, TreeRow, tree_pack
 from sortal.errors import ModelError
@@ -106,10 +106,15 @@ class LanguageModel(nn.Module):
         )
         cuts = bounds.tolist()
         for number, start in enumerate(range(0, len(states), LOGIT_ROWS)):
-            logits = self.logits(states[start : start + LOGIT_ROWS])
+            logits = self.inner.get_output_embeddings()(states[start : start + LOGIT_ROWS])
             edges = slice(cuts[number], cuts[number + 1])
             at = parents[edges] - start
-            found[edges] = logits[at, tokens[edges]] - logits.logsumexp(-1)[at]
+            if native.ready(logits) and not _transforms(self.inner.config):
+                whole = native.log_sum_exp(logits)  # without a copy of all logits in fp32
+            else:
+                logits = _transformed(logits.float(), self.inner.config)
+                whole = logits.logsumexp(-1)
+            found[edges] = logits[at, tokens[edges]].float() - whole[at]
         return found
 
     def _packed(
@@ -208,6 +213,14 @@ def packed_states(model: Any, pack: Any, read: torch.Tensor | None = None) -> to
 def output_logits(model: Any, states: torch.Tensor) -> torch.Tensor:
     """What the model's own forward makes of final states: its output projection and the few transforms that exist."""
     return _transformed(model.get_output_embeddings()(states).float(), model.config)
+
+
+_TRANSFORMS = ("logit_scale", "logits_scaling", "final_logit_softcapping")
+
+
+def _transforms(config: Any) -> bool:
+    """Whether `_transformed` changes anything."""
+    return any(getattr(config, name, None) for name in _TRANSFORMS)
 
 
 def _transformed(logits: torch.Tensor, config: Any) -> torch.Tensor:

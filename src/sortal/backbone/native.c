@@ -166,6 +166,20 @@ void rms_norm_backward(const bf16 *grad, const bf16 *x, const bf16 *weight, cons
     }
 }
 
+/* The logarithm of what e^x sums to, of every row of x [rows, columns]. */
+void log_sum_exp(const bf16 *x, float *out, int64_t rows, int64_t columns) {
+#pragma omp parallel for schedule(static) if (rows * columns > ALONE)
+    for (int64_t r = 0; r < rows; r++) {
+        const bf16 *from = x + r * columns;
+        floats most = {0}, sum = {0};
+        most -= INFINITY;
+        EACH(columns) most = larger(left >= LANES ? load(from + i) : only(left, load_some(from + i, left), -INFINITY), most);
+        float highest = largest(most);
+        EACH(columns) sum += only(left, exponential(GET(from) - highest), 0.0f);
+        out[r] = highest + logf(total(sum));
+    }
+}
+
 /* x [tokens, heads, dim]; cosine, sine [tokens, dim], the sign of the formula within the sine. */
 void rotate(const bf16 *x, const bf16 *cosine, const bf16 *sine, bf16 *out, int64_t tokens, int64_t heads, int64_t dim) {
     int64_t half = dim / 2;

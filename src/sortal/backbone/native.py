@@ -42,6 +42,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "silu_mul_backward": (_P, _P, _P, _P, _P, _N),
     "rms_norm": (_P, _P, _P, _P, _N, _N, _F, _I),
     "rms_norm_backward": (_P, _P, _P, _P, _P, _N, _N, _I),
+    "log_sum_exp": (_P, _P, _N, _N),
     "rotate": (_P, _P, _P, _P, _N, _N, _N),
     "to_cells": (_P, _P, _P, _N, _P, _N, _N, _N, _N, _N, _N),
     "from_cells": (_P, _P, _P, _N, _P, _N, _N, _N, _N, _N, _N),
@@ -273,6 +274,13 @@ def rms_norm_backward(
     out = torch.empty_like(x)
     pointers = [t.data_ptr() for t in (grad, x, weight, inverse, out)]
     _library().rms_norm_backward(*pointers, len(inverse), x.shape[-1], plus_one)
+    return out
+
+
+def log_sum_exp(x: torch.Tensor) -> torch.Tensor:
+    """``log Σ exp`` of every row of x ``[rows, columns]``, fp32 ``[rows]``."""
+    out = torch.empty(len(x))
+    _library().log_sum_exp(x.data_ptr(), out.data_ptr(), *x.shape)
     return out
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import AttentionInterface, AutoModelForCausalLM, CohereConfig, Gemma2Config, GraniteConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from sortal.backbone import attention, language_model, loading
+from sortal.backbone import attention, language_model, loading, native
 from sortal.backbone.language_model import LanguageModel, enable_trees
 from sortal.backbone.lora import add_lora
 from sortal.backbone.trees import Memory, TreeRow, tree_pack
@@ -140,13 +142,29 @@ def test_no_more_than_a_chunk_of_positions_has_logits_at_one_time(plain, monkeyp
     model = plain["llama"]
     monkeypatch.setattr(language_model, "LOGIT_ROWS", 4)
     sizes = []
-    real = LanguageModel.logits
-    monkeypatch.setattr(
-        LanguageModel, "logits", lambda self, states: sizes.append(len(states)) or real(self, states)
-    )
+    head = model.inner.get_output_embeddings()
+    counting = head.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     model.token_logprobs(_states(10), torch.arange(10))
     model.edge_logprobs(_states(10), torch.arange(10), torch.arange(10))
+    counting.remove()
     assert sizes == [4, 4, 2] * 2
+
+
+@pytest.mark.parametrize(
+    "name", ["llama", "gemma2"]
+)  # one whose logits are those of its projection, and one that caps them
+def test_edges_have_the_same_log_probabilities_with_compiled_kernels_and_without(plain, monkeypatch, name):
+    inner = copy.deepcopy(plain["llama"].inner) if name == "llama" else _made(name)
+    model = LanguageModel(inner.bfloat16(), shares=False)
+    states, parents = _states(10)[:, : inner.config.hidden_size].bfloat16(), torch.tensor([0, 0, 3, 3, 3, 9])
+    tokens = torch.tensor([5, 9, 0, 17, 80, 3])
+    with torch.inference_mode():
+        found = model.edge_logprobs(states, parents, tokens)
+        exact = model.logits(states).double().log_softmax(-1)[parents, tokens]
+        monkeypatch.setattr(native, "ready", lambda *t: False)
+        other = model.edge_logprobs(states, parents, tokens)
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=3e-5)
+    torch.testing.assert_close(other.double(), exact, rtol=0, atol=3e-5)
 
 
 def test_token_logprobs_without_a_gradient_keep_no_graph(plain):

@@ -229,6 +229,16 @@ def test_tiles_take_heads_that_fill_them_and_see_what_is_no_number(tiles):
     assert nan.sum() == 32 * 2
 
 
+@pytest.mark.parametrize("columns", [1, 15, 16, 75, 49_152])
+def test_log_sum_exp_is_the_exact_one(columns):
+    x = _random(5, columns, scale=6) - 40  # all below 0, where lanes behind the last column would show
+    x[1, 0], x[2, -1] = float("nan"), -float("inf")
+    found, exact = native.log_sum_exp(x), x.double().logsumexp(-1)
+    assert found[1].isnan()
+    kept = [0, 3, 4] if columns == 1 else [0, 2, 3, 4]
+    torch.testing.assert_close(found[kept].double(), exact[kept], rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38, -3e38])
 def test_what_is_no_number_does_not_become_one(value):
     """A run that diverges must be seen to."""
