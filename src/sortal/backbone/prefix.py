@@ -29,16 +29,7 @@ def read_prefix(base: Any, ids: Sequence[int]) -> Prefix | None:
     token_states(base, replace(pack([list(ids)]), prefix=reading))
     if len(reading.layers) != base.config.num_hidden_layers:
         return None
-    return Prefix(
-        len(ids),
-        {
-            number: (
-                k.clone(memory_format=torch.contiguous_format),
-                v.clone(memory_format=torch.contiguous_format),
-            )
-            for number, (k, v) in reading.layers.items()
-        },
-    )
+    return Prefix(len(ids), {number: (k.clone(), v.clone()) for number, (k, v) in reading.layers.items()})
 
 
 def behind(prefix: Prefix, sequences: Sequence[Sequence[int]]) -> Pack:
