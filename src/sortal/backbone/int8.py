@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sortal.backbone import native
 from sortal.backbone.merging import call_directly
 from sortal.backbone.packed_weights import plain_linears, unpacked
 from sortal.errors import ConfigError
@@ -65,6 +66,8 @@ class _Activations:
 
 
 def _rounded(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if native.ready(x):
+        return native.to_bytes(x.view(-1, x.shape[-1]))
     rows = x.reshape(-1, x.shape[-1]).to(torch.float32, copy=True)
     highest = torch.maximum(rows.amax(1, keepdim=True), -rows.amin(1, keepdim=True))
     # A little larger, so that no rounding of the scale itself makes a value overflow; then exact in the products' dtype.
@@ -79,7 +82,8 @@ def _forward(self: Any, x: torch.Tensor) -> torch.Tensor:
     rows, row_scale = activations.rounded(x)
     out = torch.ops.onednn.qlinear_pointwise(
         rows, 1.0, _ZERO, self.weight, scale, zero, None, 1.0, 0, x.dtype, "none", [], ""
-    ).mul_(row_scale)
+    )
+    out = native.scale_rows_(out, row_scale) if native.ready(out, row_scale) else out.mul_(row_scale)
     if self.bias is not None:
         out += self.bias
     return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]

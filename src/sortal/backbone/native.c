@@ -19,6 +19,7 @@ typedef float floats __attribute__((vector_size(64)));
 typedef uint32_t words __attribute__((vector_size(64)));
 typedef int32_t masks __attribute__((vector_size(64)));
 typedef uint16_t halves __attribute__((vector_size(32)));
+typedef uint8_t bytes __attribute__((vector_size(16)));
 
 static inline floats widened(halves x) { return (floats)(__builtin_convertvector(x, words) << 16); }
 
@@ -163,6 +164,41 @@ void rms_norm_backward(const bf16 *grad, const bf16 *x, const bf16 *weight, cons
         EACH(hidden) dot += GET(g) * (GET(weight) + one) * GET(from);
         float along = total(dot) / (float)hidden * factor * factor * factor;
         EACH(hidden) PUT(to, GET(g) * (GET(weight) + one) * factor - GET(from) * along);
+    }
+}
+
+/* Rows of x [rows, columns] as integers from 1 to 255 and a scale each: x is (out - 128) · scale, rounded. A row that holds no number gets no scale. */
+void to_bytes(const bf16 *x, uint8_t *out, bf16 *scales, int64_t rows, int64_t columns) {
+#pragma omp parallel for schedule(static) if (rows * columns > ALONE)
+    for (int64_t r = 0; r < rows; r++) {
+        const bf16 *from = x + r * columns;
+        floats most = {0}, wrong = {0};
+        EACH(columns) {
+            floats v = GET(from);
+            most = larger(most, larger(v, -v));
+            wrong += v * 0.0f;
+        }
+        /* A little larger, so that no rounding of the scale itself makes a value overflow. */
+        float scale = largest(most) * ((1.0f + 1.0f / 256.0f) / 127.0f);
+        scale = total(wrong) == 0.0f ? (scale < 1e-30f ? 1e-30f : scale) : NAN;
+        halves rounded = narrowed((floats){0} + scale);
+        scales[r] = rounded[0];
+        float inverse = 1.0f / widened(rounded)[0];
+        EACH(columns) {
+            floats shifted = GET(from) * inverse + 12582912.0f; /* 1.5 · 2^23: the nearest integer is in the lowest bits */
+            bytes found = __builtin_convertvector((words)shifted & 0xffu, bytes) ^ 0x80;
+            memcpy(out + r * columns + i, &found, left < LANES ? left : LANES);
+        }
+    }
+}
+
+/* x [rows, columns] times a factor per row, in place. */
+void scale_rows(bf16 *x, const bf16 *factors, int64_t rows, int64_t columns) {
+#pragma omp parallel for schedule(static) if (rows * columns > ALONE)
+    for (int64_t r = 0; r < rows; r++) {
+        bf16 *at = x + r * columns;
+        floats factor = widened((halves){0} + factors[r]);
+        EACH(columns) PUT(at, GET(at) * factor);
     }
 }
 

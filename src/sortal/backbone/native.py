@@ -42,6 +42,8 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "silu_mul_backward": (_P, _P, _P, _P, _P, _N),
     "rms_norm": (_P, _P, _P, _P, _N, _N, _F, _I),
     "rms_norm_backward": (_P, _P, _P, _P, _P, _N, _N, _I),
+    "to_bytes": (_P, _P, _P, _N, _N),
+    "scale_rows": (_P, _P, _N, _N),
     "log_sum_exp": (_P, _P, _N, _N),
     "rotate": (_P, _P, _P, _P, _N, _N, _N),
     "to_cells": (_P, _P, _P, _N, _P, _N, _N, _N, _N, _N, _N),
@@ -275,6 +277,19 @@ def rms_norm_backward(
     pointers = [t.data_ptr() for t in (grad, x, weight, inverse, out)]
     _library().rms_norm_backward(*pointers, len(inverse), x.shape[-1], plus_one)
     return out
+
+
+def to_bytes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of x ``[rows, columns]`` as uint8 around 128 and a scale each, bfloat16 ``[rows, 1]``: x is ``(bytes - 128) · scale``, rounded."""
+    rows, scales = torch.empty(x.shape, dtype=torch.uint8), x.new_empty(len(x), 1)
+    _library().to_bytes(x.data_ptr(), rows.data_ptr(), scales.data_ptr(), *x.shape)
+    return rows, scales
+
+
+def scale_rows_(x: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """x ``[rows, columns]`` times ``factors`` ``[rows, 1]``, in place."""
+    _library().scale_rows(x.data_ptr(), factors.data_ptr(), *x.shape)
+    return x
 
 
 def log_sum_exp(x: torch.Tensor) -> torch.Tensor:

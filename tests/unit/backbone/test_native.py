@@ -14,7 +14,7 @@ from torch import nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaModel
 
-from sortal.backbone import fused, native, rotary
+from sortal.backbone import fused, int8, native, rotary
 from sortal.backbone.attention import packed_attention
 from sortal.backbone.lora import fuse
 from sortal.backbone.native_attention import CausalAttention
@@ -227,6 +227,35 @@ def test_tiles_take_heads_that_fill_them_and_see_what_is_no_number(tiles):
     nan = out.isnan().any(-1)
     assert nan[8:, 2:].all()  # it is seen by those behind it, in the heads of its group
     assert nan.sum() == 32 * 2
+
+
+@pytest.mark.parametrize("columns", [1, 15, 16, 75, 1536])
+def test_rows_become_the_bytes_that_torch_would_make_of_them(columns, monkeypatch):
+    x = _random(9, columns, scale=3)
+    x[1] *= 1000
+    x[2] = 0
+    found, scales = native.to_bytes(x)
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "ready", lambda *t: False)
+        expected, theirs = int8._rounded(x)
+    assert torch.equal(scales, theirs)
+    # A product that is rounded once and not twice may lie on the other side of a half.
+    away = (found.int() - expected.int()).abs()
+    assert away.max() <= 1
+    assert away.float().mean() < 0.01
+    halves = (x.double() / scales.double() - (found.double() - 128)).abs()
+    assert halves.max() <= 0.5 + 1e-5
+    for wrong in (float("nan"), float("inf")):
+        x[4, columns // 2] = wrong
+        assert native.to_bytes(x)[1].isnan().flatten().tolist() == [i == 4 for i in range(9)]
+
+
+@pytest.mark.parametrize("columns", [1, 15, 16, 75, 1536])
+def test_rows_are_scaled_in_place(columns):
+    x, factors = _random(9, columns), _random(9, 1, seed=1)
+    expected = x * factors
+    assert native.scale_rows_(x, factors) is x
+    assert torch.equal(x, expected)
 
 
 @pytest.mark.parametrize("columns", [1, 15, 16, 75, 49_152])
