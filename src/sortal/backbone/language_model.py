@@ -106,13 +106,14 @@ class LanguageModel(nn.Module):
         )
         cuts = bounds.tolist()
         for number, start in enumerate(range(0, len(states), LOGIT_ROWS)):
-            logits = self.inner.get_output_embeddings()(states[start : start + LOGIT_ROWS])
+            part = states[start : start + LOGIT_ROWS]
             edges = slice(cuts[number], cuts[number + 1])
             at = parents[edges] - start
-            if native.ready(logits) and not _transforms(self.inner.config):
+            if native.ready(part) and not _transforms(self.inner.config):
+                logits = self.inner.get_output_embeddings()(part)
                 whole = native.log_sum_exp(logits)  # without a copy of all logits in fp32
             else:
-                logits = _transformed(logits.float(), self.inner.config)
+                logits = self.logits(part)
                 whole = logits.logsumexp(-1)
             found[edges] = logits[at, tokens[edges]].float() - whole[at]
         return found
