@@ -26,7 +26,7 @@ def _figures(sets: Mapping[str, Study]) -> list[str]:
     values = {name: {entry["method"]: entry["value"] for entry in sets[name]["methods"]} for name in sets}
     methods = sorted(_methods(sets), key=lambda method: -_mean(values, method))
     seeds = sorted({entry["runs"] for found in sets.values() for entry in found["methods"]})
-    about = f"Accuracy, or micro-F1 of sets with several labels per text; the mean over {seeds[-1]} training run{'s' * (seeds[-1] > 1)} of what is trained in steps. Bold: the highest of a set, and what is not told apart from it."
+    about = f"Accuracy, or micro-F1 of sets with several labels per text; the mean over {'up to ' * (seeds[-1] > 2)}{seeds[-1]} training run{'s' * (seeds[-1] > 1)} of what is trained in steps. Bold: the highest of a set, and what is not told apart from it."
     rows = []
     for method in methods:
         cells = []

@@ -109,7 +109,7 @@ class LanguageModel(nn.Module):
             part = states[start : start + LOGIT_ROWS]
             edges = slice(cuts[number], cuts[number + 1])
             at = parents[edges] - start
-            if native.ready(part) and not _transforms(self.inner.config):
+            if native.ready(part) and _transformed(part, self.inner.config) is part:  # logits as they come
                 logits = self.inner.get_output_embeddings()(part)
                 whole = native.log_sum_exp(logits)  # without a copy of all logits in fp32
             else:
@@ -214,14 +214,6 @@ def packed_states(model: Any, pack: Any, read: torch.Tensor | None = None) -> to
 def output_logits(model: Any, states: torch.Tensor) -> torch.Tensor:
     """What the model's own forward makes of final states: its output projection and the few transforms that exist."""
     return _transformed(model.get_output_embeddings()(states).float(), model.config)
-
-
-_TRANSFORMS = ("logit_scale", "logits_scaling", "final_logit_softcapping")
-
-
-def _transforms(config: Any) -> bool:
-    """Whether `_transformed` changes anything."""
-    return any(getattr(config, name, None) for name in _TRANSFORMS)
 
 
 def _transformed(logits: torch.Tensor, config: Any) -> torch.Tensor:

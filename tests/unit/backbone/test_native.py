@@ -14,7 +14,7 @@ from torch import nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaModel
 
-from sortal.backbone import fused, int8, native, rotary
+from sortal.backbone import attention, fused, int8, native, rotary
 from sortal.backbone.attention import packed_attention
 from sortal.backbone.lora import fuse
 from sortal.backbone.native_attention import CausalAttention
@@ -166,7 +166,9 @@ def test_what_stands_before_every_example_is_seen_by_all(dim, p, window):
     layer.layer_idx = 0
     packed = pack([[0] * n for n in sizes])
     object.__setattr__(packed, "prefix", Prefix(p, {0: tuple(start)}))
-    with torch.inference_mode():
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        if dim == 64 and native._library().has_tiles:
+            patch.setattr(attention, "CausalAttention", None)  # it is not its blocks that answer
         out = packed_attention(layer, q, k, v, None, scaling=0.3, sliding_window=window, sortal_pack=packed)[
             0
         ][0]
