@@ -55,7 +55,7 @@ def main() -> None:
     steps = [
         texts[i * arguments.batch_size : (i + 1) * arguments.batch_size] for i in range(arguments.rounds + 1)
     ]
-    library = native._library()
+    library = native.library()
     names = [*VARIANTS, GRAPHS] if device.type == "cuda" else list(VARIANTS)
     if device.type == "cpu" and library:
         names += [COMPILED, TILES] if library.has_tiles else [COMPILED]
@@ -73,7 +73,7 @@ def main() -> None:
                 with patch.object(library, "has_tiles", False):
                     taken, loss = step(model, rows, device)
             else:
-                with patch.object(native, "_library", lambda: None):
+                with patch.object(native, "library", lambda: None):
                     taken, loss = step(model, rows, device)
             if round_number:  # the first round warms up
                 seconds[name].append(taken)

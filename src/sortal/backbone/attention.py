@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.attention import varlen
 from transformers import AttentionInterface
 
-from sortal.backbone import native
+from sortal.backbone import native, native_tiles
 from sortal.backbone.fused import computed
 from sortal.backbone.native_attention import CausalAttention, TileAttention
 from sortal.backbone.packing import Pack
@@ -70,9 +70,9 @@ def packed_attention(
             before = prefix.layers[number]
         else:
             prefix.layers[number] = (k, v)
-    if softcap is None and native.tiles_ready(q, k, v, *(before or ())):
+    if softcap is None and native_tiles.ready(q, k, v, *(before or ())):
         starts, longest = sortal_pack.cu_seqlens, sortal_pack.max_length
-        texts = native.Texts(starts, longest, scale, sliding_window, causal, before)
+        texts = native_tiles.Texts(starts, longest, scale, sliding_window, causal, before)
         return computed(TileAttention, q, k, v, texts)[None], None
     if causal and softcap is None and native.ready(q, k, v):
         groups = sortal_pack.groups

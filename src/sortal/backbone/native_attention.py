@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from sortal.backbone import native
+from sortal.backbone import native, native_tiles
 from sortal.backbone.packing import AttentionGroup
 from sortal.backbone.rectangles import block_size, blocks, in_every_row
 from sortal.backbone.trees import TreePack
@@ -82,23 +82,23 @@ class CausalAttention(torch.autograd.Function):
 
 
 class TileAttention(torch.autograd.Function):
-    """Attention inside texts with `native.tile_attention`, whose arguments these are; nothing but them is kept for backward."""
+    """Attention inside texts with `native_tiles.attention`, whose arguments these are; nothing but them is kept for backward."""
 
     @staticmethod
     def forward(
-        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, texts: native.Texts
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, texts: native_tiles.Texts
     ) -> torch.Tensor:
         """q's shape."""
         ctx.save_for_backward(q, k, v)
         ctx.texts = texts
-        return native.tile_attention(q, k, v, texts)
+        return native_tiles.attention(q, k, v, texts)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients to q, k and v."""
         q, k, v = ctx.saved_tensors
-        return *native.tile_attention_backward(grad.contiguous(), q, k, v, ctx.texts), None
+        return *native_tiles.attention_backward(grad.contiguous(), q, k, v, ctx.texts), None
 
 
 def tree_in_tiles(
@@ -112,9 +112,9 @@ def tree_in_tiles(
     """Attention over a `TreePack` whose prompt has keys and values ``[p, kv_heads, dim]``, in the pack or in memory; q's shape."""
     out, p = torch.empty_like(q), pack.prompt_tokens
     if p:
-        native.tile_attention(q[:p], *prompt, _alone(p, scale), out[:p])
+        native_tiles.attention(q[:p], *prompt, _alone(p, scale), out[:p])
     for group in pack.groups:
-        native.tile_tree_attention(q, k, v, prompt, group, scale, out)
+        native_tiles.tree_attention(q, k, v, prompt, group, scale, out)
     return out
 
 
@@ -140,14 +140,14 @@ class TileTreeAttention(torch.autograd.Function):
         to_prompt = [torch.zeros_like(t[:p], dtype=torch.float32) for t in (k, v)]
         for group in ctx.pack.groups:
             prompt = (k[:p], v[:p])
-            native.tile_tree_attention_backward(grad, q, k, v, prompt, group, ctx.scale, to, to_prompt)
-        own = native.tile_attention_backward(grad[:p], q[:p], k[:p], v[:p], _alone(p, ctx.scale))
+            native_tiles.tree_attention_backward(grad, q, k, v, prompt, group, ctx.scale, to, to_prompt)
+        own = native_tiles.attention_backward(grad[:p], q[:p], k[:p], v[:p], _alone(p, ctx.scale))
         to_q[:p] = own[0]
         for whole, of_rows, of_prompt in zip((to_k, to_v), to_prompt, own[1:], strict=True):
             whole[:p] = of_rows + of_prompt
         return to_q, to_k, to_v, None, None
 
 
-def _alone(p: int, scale: float) -> native.Texts:
+def _alone(p: int, scale: float) -> native_tiles.Texts:
     """A prompt as the only text."""
-    return native.Texts(torch.tensor([0, p], dtype=torch.int32), p, scale, None, True)
+    return native_tiles.Texts(torch.tensor([0, p], dtype=torch.int32), p, scale, None, True)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from sortal.backbone import native
+from sortal.backbone import native_tiles
 from sortal.backbone.fused import computed
 from sortal.backbone.native_attention import TileTreeAttention, tree_in_tiles
 from sortal.backbone.packing import AttentionGroup
@@ -54,7 +54,7 @@ def tree_attention(
         if memory.grow:
             memory.rows[layer] = (keys, values)
     states = (q, keys, values, *prompt)
-    if window is None and softcap is None and native.tiles_ready(*states):
+    if window is None and softcap is None and native_tiles.ready(*states):
         if not torch.is_grad_enabled():
             return tree_in_tiles(q, keys, values, prompt, pack, scale)
         if memory is None and all(group.visible is None for group in pack.groups):

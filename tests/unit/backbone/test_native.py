@@ -14,7 +14,7 @@ from torch import nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaModel
 
-from sortal.backbone import attention, fused, int8, native, rotary
+from sortal.backbone import attention, fused, int8, native, native_tiles, rotary
 from sortal.backbone.attention import packed_attention
 from sortal.backbone.lora import fuse
 from sortal.backbone.native_attention import CausalAttention
@@ -30,12 +30,12 @@ pytestmark = needs_compiler
 def library(request, tmp_path_factory):
     """What was built for this machine, and what a processor without AVX-512 would run."""
     if request.param == "this processor":
-        yield native._library()
+        yield native.library()
         return
     flags = [flag for flag in native.FLAGS if flag != "-march=native"]
     found = native._loaded(native._compiled(native._compiler(), flags, tmp_path_factory.mktemp("native")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "_library", lambda: found)
+        patch.setattr(native, "library", lambda: found)
         yield found
 
 
@@ -58,7 +58,7 @@ def _gradients(function, *inputs, direction):
 def _without(monkeypatch, function, *arguments, **more):
     """The same computed by torch's operators."""
     with monkeypatch.context() as patch:
-        patch.setattr(native, "_library", lambda: None)
+        patch.setattr(native, "library", lambda: None)
         return function(*arguments, **more)
 
 
@@ -167,7 +167,7 @@ def test_what_stands_before_every_example_is_seen_by_all(dim, p, window):
     packed = pack([[0] * n for n in sizes])
     object.__setattr__(packed, "prefix", Prefix(p, {0: tuple(start)}))
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
-        if dim == 64 and native._library().has_tiles:
+        if dim == 64 and native.library().has_tiles:
             patch.setattr(attention, "CausalAttention", None)  # it is not its blocks that answer
         out = packed_attention(layer, q, k, v, None, scaling=0.3, sliding_window=window, sortal_pack=packed)[
             0
@@ -220,12 +220,12 @@ def test_tiles_attend_within_long_texts(tiles, sizes, window, monkeypatch):
 
 def test_tiles_take_heads_that_fill_them_and_see_what_is_no_number(tiles):
     x = [_random(40, n, 64, seed=n) for n in (4, 2, 2)]
-    assert native.tiles_ready(*x)
-    assert not native.tiles_ready(*(t[..., :20].contiguous() for t in x))
-    assert not native.tiles_ready(*x[:2], x[2][..., :32].contiguous())
+    assert native_tiles.ready(*x)
+    assert not native_tiles.ready(*(t[..., :20].contiguous() for t in x))
+    assert not native_tiles.ready(*x[:2], x[2][..., :32].contiguous())
     x[1][8, 1, 3] = float("nan")
-    texts = native.Texts(torch.tensor([0, 4, 40], dtype=torch.int32), 36, 0.1, None, True)
-    out = native.tile_attention(*x, texts)
+    texts = native_tiles.Texts(torch.tensor([0, 4, 40], dtype=torch.int32), 36, 0.1, None, True)
+    out = native_tiles.attention(*x, texts)
     nan = out.isnan().any(-1)
     assert nan[8:, 2:].all()  # it is seen by those behind it, in the heads of its group
     assert nan.sum() == 32 * 2
@@ -353,7 +353,7 @@ def test_a_machine_without_a_compiler_and_one_whose_compiler_fails_use_torch(tmp
     ],
 )
 def test_a_compiler_that_gets_the_numbers_wrong_is_not_believed(tmp_path, right, mistaken):
-    if right.startswith("turned") and not native._library().has_tiles:
+    if right.startswith("turned") and not native.library().has_tiles:
         pytest.skip("no tile unit (AMX) in this processor, or a library that does not use it")
     source = native.SOURCE.read_text().replace('#include "native_tiles.h"', native.TILES.read_text())
     wrong = tmp_path / "wrong.c"

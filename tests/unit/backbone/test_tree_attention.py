@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sortal.backbone import native
+from sortal.backbone import native_tiles
 from sortal.backbone import tree_attention as module
 from sortal.backbone.tree_attention import _PromptAndOwn, tree_attention
 from sortal.backbone.trees import Memory, TreeRow, tree_pack
@@ -137,7 +137,7 @@ def _in_tiles(q, k, v, pack):
 
 @pytest.fixture(scope="module")
 def tiles():
-    if not native.tiles_ready(torch.zeros(1, 1, 32, dtype=torch.bfloat16)):
+    if not native_tiles.ready(torch.zeros(1, 1, 32, dtype=torch.bfloat16)):
         pytest.skip("no compiled attention in tiles on this machine")
 
 
@@ -189,7 +189,7 @@ def test_gradients_of_tiles_are_as_near_to_the_exact_ones_as_torchs(tiles, sizes
             if attention == "tiles":
                 patch.setattr(module, "_group", None)
             else:
-                patch.setattr(native, "tiles_ready", lambda *t: False)
+                patch.setattr(native_tiles, "ready", lambda *t: False)
             out = tree_attention(*own, pack, layer=0, scale=0.3, window=None, softcap=None)
         out.backward(direction.to(dtype))
         return [out.detach(), *(t.grad for t in own)]
