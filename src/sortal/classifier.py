@@ -15,11 +15,13 @@ from sortal.backbone.collector import paused
 from sortal.config_unseen import UnseenLabels, check_unseen_labels
 from sortal.data.dataset import Dataset
 from sortal.data.fields import text_of
+from sortal.data.groups import group_column
 from sortal.data.labels import LabelSpace
 from sortal.data.reading import read
 from sortal.data.schema import Schema
 from sortal.data.textcells import clean
 from sortal.errors import DataError
+from sortal.evaluation.clusters import Clusters
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.frequency import LabelFrequencies
 from sortal.evaluation.metrics import evaluate
@@ -121,13 +123,18 @@ class Classifier:
             n_resamples=n_resamples,
             seed=seed,
             frequencies=self.frequencies,
+            clusters=Clusters.of(dataset.groups),
         )
         return metrics if left_out is None else {**metrics, "left_out": left_out_figures(left_out, metrics)}
 
     def read(self, source: str | Path, *, need_labels: bool = True, **overrides: Any) -> Dataset:
-        """Read a file with the columns this classifier was trained on; ``overrides`` are arguments of `sortal.data.reading.read`."""
+        """Read a file with the columns this classifier was trained on; ``overrides`` are arguments of `sortal.data.reading.read`.
+
+        With labels, also the groups of rows where the file has their column: figures depend on them.
+        """
         schema = Schema.from_json(self.meta["schema"])
-        arguments = schema.arguments() | {"task": self.label_space.task} | overrides
+        group = group_column(schema, source) if need_labels and "group" not in overrides else None
+        arguments = schema.arguments() | {"task": self.label_space.task, "group": group} | overrides
         return in_space(read(source, need_labels=need_labels, **arguments), self.label_space)
 
     def _checked(self, texts: Sequence[Text]) -> list[str]:

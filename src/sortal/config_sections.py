@@ -65,7 +65,7 @@ class DataConfig(Section):
     id: str | None = Field(None, description="column with a row id; default: the row number")
     group: str | None = Field(
         None,
-        description="column whose equal values stay in one split, so that no customer, thread or author is in training and in test",
+        description="column whose equal values stay in one split, so that no customer, thread or author is in training and in test; intervals and tests draw its groups, not rows",
     )
     task: Task = Field(
         "auto", description="one label per row, any number, or auto: inferred from the labels, and said"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sortal.config import applies
-from sortal.evaluation.words import calibration, left_out
+from sortal.evaluation.words import calibration, left_out, test_rows
 from sortal.markdown import safe, table
 
 _LOADING = {
@@ -105,7 +105,7 @@ def _decision(decision: Mapping[str, Any]) -> str:
 
 def _figures(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"Measured on {metrics['n']:,} test rows, seed {meta['seed']}. Intervals: {metrics['interval_method']}.",
+        f"Measured on {test_rows(metrics['n'], metrics.get('groups'))}, seed {meta['seed']}. Intervals: {metrics['interval_method']}.",
         "",
         "| figure | value | 95 % interval |",
         "|---|---|---|",

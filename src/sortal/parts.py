@@ -13,8 +13,8 @@ from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.delimiters import GUESSED
 from sortal.data.duplicates import overlap
-from sortal.data.files import open_source, part_files
-from sortal.data.groups import dependent_rows, shared_groups
+from sortal.data.files import part_files
+from sortal.data.groups import dependent_rows, group_column, shared_groups
 from sortal.data.labels import LabelSpace
 from sortal.data.reading import read
 from sortal.data.records import only_warnings
@@ -124,8 +124,8 @@ def read_parts(config: RunConfig, say: Say, data: Mapping[str, Dataset] | None =
         for warning in (overlap(train, part).warning, shared_groups(train, part)):
             if warning:
                 say(warning)
-    if warning := dependent_rows(parts["test"]):
-        say(warning)
+    if sentence := dependent_rows(parts["test"]):
+        say(sentence)
     if space.tree is not None:
         sizes = (
             f"{name}: {len(space.tree.at_level(k)):,}" for k, name in enumerate(space.tree.levels, start=1)
@@ -162,7 +162,4 @@ def _delimiter(config: RunConfig) -> str | None:
 def _read_like(train: Dataset, source: str, space: LabelSpace, say: Say) -> Dataset:
     """Another file with the columns of the training file."""
     arguments = train.schema.arguments() | {"task": space.task, "say": only_warnings(say)}
-    group = train.schema.group
-    if group is not None and group in open_source(source, lambda line: None).all_columns():
-        arguments["group"] = group
-    return read(source, **arguments)
+    return read(source, **arguments, group=group_column(train.schema, source))

@@ -10,6 +10,7 @@ import numpy as np
 
 from sortal.classifier import Classifier
 from sortal.config import RunConfig
+from sortal.evaluation.clusters import Clusters
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
 from sortal.evaluation.predictions import write_predictions
@@ -60,8 +61,13 @@ def evaluate_test(
     gold = space.encode(rows)
     probabilities = decision.probabilities(scores)
     decided = decision.decide(probabilities)
-    write_predictions(folder.predictions, rows.ids, probabilities, decided, space, gold=gold)
-    resampling = {"n_resamples": config.n_resamples, "seed": config.seed}
+    groups = rows.groups
+    write_predictions(folder.predictions, rows.ids, probabilities, decided, space, gold=gold, groups=groups)
+    resampling: dict[str, Any] = {
+        "n_resamples": config.n_resamples,
+        "seed": config.seed,
+        "clusters": Clusters.of(groups),
+    }
     metrics = evaluate(scores, gold, decision, space, frequencies=classifier.frequencies, **resampling)
     if (left_out := parts.left_out.get("test")) is not None:
         metrics["left_out"] = left_out_figures(left_out, metrics)
@@ -86,7 +92,15 @@ def keep_dev(classifier: Classifier, scores: Scores, parts: Parts, folder: RunFo
     space, decision = classifier.label_space, classifier.decision
     probabilities = decision.probabilities(scores)
     gold, decided = space.encode(parts.dev), decision.decide(probabilities)
-    write_predictions(folder.dev_predictions, parts.dev.ids, probabilities, decided, space, gold=gold)
+    write_predictions(
+        folder.dev_predictions,
+        parts.dev.ids,
+        probabilities,
+        decided,
+        space,
+        gold=gold,
+        groups=parts.dev.groups,
+    )
 
 
 def seconds_alone(scorer: Scorer, parts: Parts) -> float | None:

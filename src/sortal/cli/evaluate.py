@@ -39,6 +39,13 @@ def command(
             help="single-label: column of further right labels of a row, for figures of main and further labels",
         ),
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COL",
+            help="column of what rows belong to (author, patient, document): intervals draw its groups, not rows",
+        ),
+    ] = None,
     unseen_labels: Annotated[
         str,
         typer.Option(help="error | drop: labels that the model was not trained on"),
@@ -56,6 +63,8 @@ def command(
         overrides["text"] = tuple(text)
     if label:
         overrides["label"] = label
+    if group:
+        overrides["group"] = group
     metrics = evaluate(
         model_dir,
         data,
@@ -88,6 +97,7 @@ def evaluate(
     from sortal.config_unseen import check_unseen_labels
     from sortal.data.furtherlabels import read_further_labels
     from sortal.errors import ConfigError
+    from sortal.evaluation.clusters import Clusters
     from sortal.evaluation.further import evaluate_further, refuse_multi
     from sortal.evaluation.metrics import evaluate as figures
     from sortal.evaluation.predictions import write_predictions
@@ -129,6 +139,7 @@ def evaluate(
                 further = [further[place] for place in np.searchsorted(whole.rows, rows.rows)]
     gold = classifier.label_space.encode(rows)
     scores = classifier.scorer.score(rows.iter_texts(), TerminalProgress())
+    clusters = Clusters.of(rows.groups)
     metrics = figures(
         scores,
         gold,
@@ -136,10 +147,11 @@ def evaluate(
         classifier.label_space,
         seed=seed,
         frequencies=classifier.frequencies,
+        clusters=clusters,
     )
     if further is not None:
         _warn_of_unknown(further, classifier.classes_, also_label or "")
-        more = evaluate_further(scores, gold, further, classifier.label_space, seed=seed)
+        more = evaluate_further(scores, gold, further, classifier.label_space, seed=seed, clusters=clusters)
         intervals = metrics["intervals"] | more.pop("intervals")
         metrics = {**metrics, "also_label": also_label, **more, "intervals": intervals}
     metrics = {"data": data, "model": model_dir, "split": Path(data).name, **metrics}
@@ -175,6 +187,7 @@ def evaluate(
             decided,
             classifier.label_space,
             gold=gold,
+            groups=rows.groups,
         )
         write_json(folder / "metrics.json", metrics)
         output.say(f"written to {folder}")
@@ -195,6 +208,7 @@ def _without_twins(
 ) -> dict[str, Any]:
     """``without_twins`` of metrics.json; empty, which is said, where the rows the model was made with cannot be had."""
     from sortal.checks.twins import context_of, find_twins, write_twins
+    from sortal.evaluation.clusters import Clusters
     from sortal.evaluation.without_rows import without_rows
     from sortal.run_parts import parts_behind
 
@@ -209,4 +223,6 @@ def _without_twins(
         if len(twins.rows):
             write_twins(out / "twins.csv", twins, context)
     space = parts.label_space
-    return twins.counts() | without_rows([(gold, decided)], len(space), space.task, twins.rows, seed=seed)
+    return twins.counts() | without_rows(
+        [(gold, decided)], len(space), space.task, twins.rows, seed=seed, clusters=Clusters.of(rows.groups)
+    )

@@ -58,7 +58,10 @@ def command(
     ] = None,
     id: Annotated[str | None, Option(metavar="COL", help="row id column")] = None,
     group: Annotated[
-        str | None, Option(metavar="COL", help="rows with one value here stay in one split")
+        str | None,
+        Option(
+            metavar="COL", help="rows with one value here stay in one split, and intervals draw them together"
+        ),
     ] = None,
     task: Annotated[str | None, Option(help="auto | single | multi")] = None,
     unseen_labels: Annotated[

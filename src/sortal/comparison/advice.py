@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sortal.comparison.units import clock
 from sortal.evaluation.comparison import MIN_ROWS, PairComparison
+from sortal.evaluation.words import too_few
 
 
 def advise(
@@ -14,6 +15,7 @@ def advise(
     pairs: Sequence[PairComparison],
     n: int,
     devices: int = 1,
+    groups: int | None = None,
 ) -> list[str]:
     """Sentences on quality and on cost.
 
@@ -23,13 +25,15 @@ def advise(
         pairs: every two methods, tested.
         n: test rows.
         devices: kinds of devices that the runs were made on.
+        groups: that the rows fall into; None where every row stands alone.
     """
     if not values:
         return ["No run has finished: there is nothing to recommend."]
     if len(values) == 1:
         return [f"Only {next(iter(values))} has finished runs: there is nothing to compare it with."]
-    if n < MIN_ROWS:
-        return [f"{n} test rows are too few to recommend anything: give at least {MIN_ROWS}."]
+    if (groups or n) < MIN_ROWS:
+        return [f"{too_few(n, groups)} to recommend anything: give at least {MIN_ROWS}."]
+    rows = f"{n:,} rows" if groups is None else f"{n:,} rows of {groups:,} groups"
     best = max(values, key=lambda name: values[name])
     beaten: list[str] = []
     level: list[str] = []
@@ -44,9 +48,9 @@ def advise(
     if not level:
         quality = f"{lead}, and is better than {listed(beaten)} beyond chance."
     elif beaten:
-        quality = f"{lead}, and is better than {listed(beaten)} beyond chance, but not told apart from {listed(level)} by these {n:,} rows."
+        quality = f"{lead}, and is better than {listed(beaten)} beyond chance, but not told apart from {listed(level)} by these {rows}."
     else:
-        quality = f"No method is the best beyond chance: {lead}, and is not told apart from {listed(level)} by these {n:,} rows."
+        quality = f"No method is the best beyond chance: {lead}, and is not told apart from {listed(level)} by these {rows}."
     if devices > 1:
         return [
             quality,

@@ -25,8 +25,10 @@ from sortal.comparison.twins import without_twins
 from sortal.comparison.units import clock
 from sortal.comparison.worker import Process, failure, last_line, start_cell, stop_cells
 from sortal.errors import ConfigError, DataError, LockedError, RunFolderError
+from sortal.evaluation.clusters import Clusters
 from sortal.evaluation.comparison import MIN_ROWS
 from sortal.evaluation.label_metrics import LABEL_METRICS
+from sortal.evaluation.words import too_few
 from sortal.parts import read_parts
 from sortal.provenance import command_line
 from sortal.training.atomic import is_leftover, remove_leftovers, write_json, write_text
@@ -98,10 +100,10 @@ def compare(
             raise DataError(
                 "there are no test rows to compare on", "give --test FILE, or a test_size above 0"
             )
-        if len(parts.test) < MIN_ROWS:
-            say(
-                f"warning: {len(parts.test)} test rows are too few for intervals and tests: {MIN_ROWS} are needed"
-            )
+        clusters = Clusters.of(parts.test.groups)
+        n, groups = len(parts.test), None if clusters is None else clusters.count
+        if (groups or n) < MIN_ROWS:
+            say(f"warning: {too_few(n, groups)} for intervals and tests: {MIN_ROWS} are needed")
         for cell in cells:
             if (cell.folder.path / LOCK_NAME).exists():
                 _wait_for(cell.folder.path)  # half of its files may be gone while it ends
@@ -118,9 +120,9 @@ def compare(
             found, pairs = summaries(runs, records, metric, n_resamples, seed=0)
             values = {summary.method: summary.value for summary in found}
             seconds = {s.method: s.cost["train_seconds"] for s in found if "train_seconds" in s.cost}
-            n = len(parts.test)
             devices = len({record["device"] for record in records if "device" in record})
-            advice, wrong = advise(values, seconds, pairs, n, devices), mistakes(runs, parts, metric)
+            advice = advise(values, seconds, pairs, n, devices, groups)
+            wrong = mistakes(runs, parts, metric)
             clean = without_twins(twins, n, runs, metric, n_resamples, seed=0)
             comparison = Comparison(
                 metric, n, records, found, pairs, advice, wrong, most_jobs, clean, left_out

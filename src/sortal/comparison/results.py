@@ -14,6 +14,7 @@ from sortal.comparison.cells import Cell
 from sortal.comparison.mistakes import Mistakes
 from sortal.comparison.names import is_seedless
 from sortal.comparison.twins import WithoutTwins
+from sortal.evaluation.clusters import Clusters, independent
 from sortal.evaluation.comparison import MIN_ROWS, PairComparison
 from sortal.evaluation.intervals import percentile_interval, unanimous_interval
 from sortal.evaluation.label_metrics import SHARES, LabelMetrics
@@ -39,7 +40,7 @@ COST = (
 class MethodSummary:
     """Means over a method's finished runs.
 
-    value, interval: the compared metric, its 95 % bootstrap interval over rows (and seeds, from two runs on); None below 30 rows.
+    value, interval: the compared metric, its 95 % bootstrap interval over rows or their groups (and seeds, from two runs on); None below 30 of them.
     quality, cost: other figures by name (`QUALITY`, `COST`); what a method does not have is left out.
     """
 
@@ -69,6 +70,11 @@ class Comparison:
     jobs: int = 1
     without_twins: WithoutTwins | None = None
     left_out: dict[str, int] | None = None
+
+    @property
+    def groups(self) -> int | None:
+        """That the test rows fall into; None where every row stands alone, or nothing was compared."""
+        return self.pairs[0].groups if self.pairs else None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
@@ -179,12 +185,15 @@ def _value(
         if run.gold is not None  # a run's test rows have labels
     ]
     points = run_values(systems, metric)
-    if systems[0].n < MIN_ROWS:
+    clusters = Clusters.of(runs[0].groups)
+    alone = independent(systems[0].n, clusters)
+    if alone < MIN_ROWS:
         return float(points.mean()), None
     if metric in SHARES[systems[0].task] and (points == points[0]).all() and points[0] in (0.0, 1.0):
-        return float(points[0]), unanimous_interval(points[0] == 1.0, systems[0].n)
+        return float(points[0]), unanimous_interval(points[0] == 1.0, alone)
     nothing = np.zeros(1), np.zeros((1, n_resamples))
-    draws = resampled_difference((points, resample_runs(systems, metric, n_resamples, seed)), nothing, seed)
+    resampled = resample_runs(systems, metric, n_resamples, seed, clusters)
+    draws = resampled_difference((points, resampled), nothing, seed)
     # A normal-tailed part for seeds may reach beyond what a share can be.
     return float(points.mean()), percentile_interval(draws.clip(0.0, 1.0))
 

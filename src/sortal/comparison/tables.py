@@ -14,7 +14,7 @@ from sortal.comparison.names import is_seedless
 from sortal.comparison.results import Comparison, MethodSummary
 from sortal.comparison.units import clock, count, size
 from sortal.evaluation.significance import OF_SEEDS
-from sortal.evaluation.words import left_out, twins
+from sortal.evaluation.words import left_out, test_rows, twins
 from sortal.markdown import safe, table
 
 _SIGNS = {"waiting": "·", "running": "▶", "finished": "✓", "failed": "✗", "stopped": "…"}
@@ -56,7 +56,8 @@ def cells_table(
 def quality_table(found: Comparison) -> Table:
     """How good every method is, best first; means over its runs."""
     return _filled(
-        f"{found.n:,} test rows; {found.metric} with 95 % intervals; means over runs", quality_rows(found)
+        f"{test_rows(found.n, found.groups)}; {found.metric} with 95 % intervals; means over runs",
+        quality_rows(found),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sortal.checks.twins import Twins
+from sortal.evaluation.clusters import Clusters, independent
 from sortal.evaluation.comparison import MIN_ROWS
 from sortal.evaluation.predictions import Predictions
 from sortal.evaluation.without_rows import without_rows
@@ -17,7 +18,7 @@ class WithoutTwins:
     """The compared metric on the test rows that have no twin; everything is empty where no row has one.
 
     n: rows that remain; rows: those with a twin, equal and near of them; near_checked: whether near-duplicates were looked for.
-    values, intervals: method → the mean over its runs and its 95 % interval over rows, None with fewer than 30 rows; added,
+    values, intervals: method → the mean over its runs and its 95 % interval over rows, None with fewer than 30 rows or groups; added,
     added_intervals: what the twins add to it.
     """
 
@@ -46,12 +47,19 @@ def without_twins(
 ) -> WithoutTwins:
     """Of the finished runs of ``methods``, in whose ``n`` test rows ``twins`` were found."""
     found = {}
-    n_resamples = n_resamples if n - len(twins.rows) >= MIN_ROWS else 0
     for name, runs in methods.items() if len(twins.rows) else ():
         first = runs[0]
+        clusters = Clusters.of(first.groups)
+        enough = min(n - len(twins.rows), independent(n, clusters)) >= MIN_ROWS
         answers = [(run.gold, run.predicted) for run in runs if run.gold is not None]
         found[name] = without_rows(
-            answers, len(first.names), first.task, twins.rows, n_resamples=n_resamples, seed=seed
+            answers,
+            len(first.names),
+            first.task,
+            twins.rows,
+            n_resamples=n_resamples if enough else 0,
+            seed=seed,
+            clusters=clusters,
         )
     found = {name: one for name, one in found.items() if one["figures"]}
     return WithoutTwins(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sortal.data.dataset import Dataset
+from sortal.data.files import open_source
 from sortal.data.problems import counted, listed
+from sortal.data.schema import Schema
 
 
 def shared_groups(train: Dataset, other: Dataset) -> str:
@@ -19,13 +23,20 @@ def shared_groups(train: Dataset, other: Dataset) -> str:
     )
 
 
+def group_column(schema: Schema, source: str | Path) -> str | None:
+    """The column that named the groups of the training rows, where ``source`` has it, too."""
+    if schema.group is None or schema.group not in open_source(source, lambda line: None).all_columns():
+        return None
+    return schema.group
+
+
 def dependent_rows(test: Dataset) -> str:
-    """A warning that rows of one group are no independent rows; "" where every row has a group of its own."""
+    """What groups of test rows mean for the figures; "" where every row has a group of its own."""
     known = [group for group in test.groups or () if group is not None]
     groups = len(set(known))
     if groups == len(known):
         return ""
     return (
-        f"warning: {len(known):,} test rows are of {counted(groups, 'group')} ({test.schema.group}): intervals and tests take rows for independent, "
-        "and claim too much where rows of a group are alike."
+        f"{len(known):,} test rows are of {counted(groups, 'group')} ({test.schema.group}), whose rows may be alike: "
+        "intervals and tests draw groups, not rows"
     )

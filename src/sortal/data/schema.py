@@ -33,7 +33,7 @@ class Schema:
     level_spellings: tuple[Spelling, ...] = ()
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments for `sortal.data.reading.read`; without ``group``, which only matters for splitting."""
+        """Keyword arguments for `sortal.data.reading.read`; without ``group``, a column that other files need not have."""
         names = (
             "text", "text_template", "label", "label_columns", "label_delimiter", "label_spelling", "level_columns",
             "level_spellings", "id",

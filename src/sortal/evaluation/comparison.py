@@ -8,6 +8,7 @@ from typing import Any
 
 from sortal.evaluation.mcnemar import McNemar
 from sortal.evaluation.power import ALPHA
+from sortal.evaluation.words import too_few
 
 MIN_ROWS = 30
 
@@ -21,6 +22,7 @@ class PairComparison:
         b: name of the second.
         metric: what is compared; higher is better.
         n: test rows.
+        groups: that these rows fall into, each drawn and exchanged as a whole; None where every row stands alone.
         runs_a: training runs of the first method.
         runs_b: of the second.
         value_a: mean metric over the runs of the first.
@@ -53,6 +55,7 @@ class PairComparison:
     power: str = ""
     notes: tuple[str, ...] = ()
     p_holm: float | None = None
+    groups: int | None = None
 
     @property
     def winner(self) -> str | None:
@@ -64,11 +67,9 @@ class PairComparison:
     @property
     def verdict(self) -> str:
         """The result as a sentence."""
-        if self.n < MIN_ROWS:
-            return (
-                f"{self.n} test rows are too few to compare {self.a} and {self.b}: "
-                f"at least {MIN_ROWS} are needed"
-            )
+        if (self.groups or self.n) < MIN_ROWS:
+            few = too_few(self.n, self.groups)
+            return f"{few} to compare {self.a} and {self.b}: at least {MIN_ROWS} are needed"
         if self.p_holm is None:
             return f"{self.a} and {self.b} are not judged before all pairs are known"
         sign = -1 if self.winner == self.b else 1
@@ -81,6 +82,7 @@ class PairComparison:
             # Not chance in itself: fewer methods, more seeds or more rows can tell.
             p += f" ({_p(self.p)} before the correction for all pairs)"
         figures = f"{sign * 100 * self.difference:+.1f} points of {self.metric}{span}, {p}, {self.n:,} rows"
+        figures += "" if self.groups is None else f" of {self.groups:,} groups"
         if self.winner is None:
             return f"no winner between {self.a} and {self.b}: {figures}"
         return f"{self.winner} is better than {self.b if self.winner == self.a else self.a}: {figures}"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sortal.errors import ConfigError, DataError
+from sortal.evaluation.clusters import Clusters, independent
 from sortal.evaluation.intervals import bootstrap, percentile_interval, share_interval
 from sortal.evaluation.scores import Floats, LabelNames, check_gold, check_scores
 
@@ -31,6 +32,7 @@ def evaluate_further(
     *,
     n_resamples: int = 1000,
     seed: int = 0,
+    clusters: Clusters | None = None,
 ) -> dict[str, Any]:
     """The four figures, their ``intervals``, and how many rows have further labels; JSON-ready.
 
@@ -44,6 +46,7 @@ def evaluate_further(
         label_space: names and task.
         n_resamples: bootstrap resamples; 0 leaves the intervals out.
         seed: of the resamples.
+        clusters: of the rows, where they are drawn instead.
 
     Raises:
         ConfigError: a multi-label task. DataError: not one entry of ``further`` per row, or no rows.
@@ -63,7 +66,7 @@ def evaluate_further(
     return {
         **point,
         "rows_with_further_labels": sum(map(bool, others)),
-        "intervals": _intervals(rows, point, n, n_resamples, seed),
+        "intervals": _intervals(rows, point, n, n_resamples, seed, clusters),
     }
 
 
@@ -106,19 +109,23 @@ def row_figures(
 
 
 def _intervals(
-    rows: Floats, point: dict[str, float], n: int, n_resamples: int, seed: int
+    rows: Floats, point: dict[str, float], n: int, n_resamples: int, seed: int, clusters: Clusters | None
 ) -> dict[str, list[float]]:
     if n_resamples < 1:
         return {}
     values = bootstrap(
-        lambda weights: dict(zip(FURTHER_METRICS, rows.T @ weights / n, strict=True)), n, n_resamples, seed
+        lambda weights: dict(zip(FURTHER_METRICS, rows.T @ weights / n, strict=True)),
+        n,
+        n_resamples,
+        seed,
+        clusters,
     )
     intervals = {}
     for name, estimate in point.items():
         if name == "preferential":
             interval = percentile_interval(values[name])
         else:
-            interval = share_interval(values[name], estimate, n)
+            interval = share_interval(values[name], estimate, independent(n, clusters))
         if interval is not None:
             intervals[name] = interval
     return intervals

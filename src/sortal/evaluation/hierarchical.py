@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sortal.evaluation.clusters import Clusters, independent
 from sortal.evaluation.counts import LabelIndicators, f1_averages, ratio
 from sortal.evaluation.intervals import bootstrap, percentile_interval, share_interval
 from sortal.evaluation.scores import Floats, Task
@@ -47,26 +48,27 @@ def tree_figures(
     *,
     n_resamples: int,
     seed: int,
+    clusters: Clusters | None = None,
 ) -> TreeFigures:
     """Measure answers against gold labels.
 
     Args:
         gold, predicted: int ``[n]`` (−1 in ``predicted`` = abstained) or 0/1 ``[n, L]``.
         names: labels in the order of the positions or columns.
-        n_resamples, seed: of the bootstrap over rows; 0 resamples leave the intervals out.
+        n_resamples, seed, clusters: of the bootstrap over rows or their clusters; 0 resamples leave the intervals out.
     """
     indicators = _closed(gold, predicted, names, task, tree)
     statistics = _statistics(indicators, task, tree)
     n = len(gold)
     point = {name: float(values[0]) for name, values in statistics(np.ones((n, 1))).items()}
-    resampled = bootstrap(statistics, n, n_resamples, seed) if n_resamples else {}
+    resampled = bootstrap(statistics, n, n_resamples, seed, clusters) if n_resamples else {}
     rows = [int((indicators.gold[tree.at_level(k)].sum(axis=0) > 0).sum()) for k in _numbers(tree)]
 
     def interval(name: str, n_rows: int = 0) -> list[float] | None:
         if name not in resampled or np.isnan(point[name]):
             return None
         return (
-            share_interval(resampled[name], point[name], n_rows)
+            share_interval(resampled[name], point[name], min(n_rows, independent(n, clusters)))
             if n_rows
             else percentile_interval(resampled[name])
         )

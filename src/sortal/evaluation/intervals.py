@@ -1,4 +1,4 @@
-"""Bootstrap intervals over rows: the resamples, and the interval of each metric's resampled values.
+"""Bootstrap intervals over rows, or clusters of rows: the resamples, and the interval of each metric's resampled values.
 
 A resample is a vector of counts — how often each row was drawn — so a metric made of row sums is a matrix product with
 a block of such vectors. Blocks are bounded, so memory does not grow with the number of resamples.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from sortal.evaluation.clusters import Clusters, independent
 from sortal.evaluation.scores import Floats
 
 BLOCK_ELEMENTS = 1_000_000
@@ -17,24 +18,38 @@ LEVEL = 0.95
 
 
 def resample_counts(
-    n: int, n_resamples: int, seed: int, block_elements: int = BLOCK_ELEMENTS
+    n: int,
+    n_resamples: int,
+    seed: int,
+    block_elements: int = BLOCK_ELEMENTS,
+    clusters: Clusters | None = None,
 ) -> Iterator[Floats]:
     """Blocks float64 ``[n, c]``: how often each of ``n`` rows is in each of ``c`` resamples of ``n`` draws.
 
-    The resamples depend on ``n`` and ``seed`` only, not on the block size.
+    With ``clusters`` as many of these are drawn as there are, each with all of its rows; the counts are then scaled to the sum n,
+    so that a mean is the mean of the rows drawn. The resamples depend on ``n``, ``clusters`` and ``seed`` only, not on the block size.
     """
     rng = np.random.default_rng(seed)
     width = max(1, block_elements // max(n, 1))
+    draws = independent(n, clusters)
     for start in range(0, n_resamples, width):
         c = min(width, n_resamples - start)
-        drawn = rng.integers(0, n, size=(c, n))
+        drawn = rng.integers(0, draws, size=(c, draws))
         drawn *= c
         drawn += np.arange(c)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=n * c).reshape(n, c).astype(np.float64)
+        counts = np.bincount(drawn.ravel(), minlength=draws * c).reshape(draws, c).astype(np.float64)
+        if clusters is not None:
+            counts = counts[clusters.of_row]
+            counts *= n / counts.sum(axis=0)
+        yield counts
 
 
 def bootstrap(
-    statistics: Callable[[Floats], Mapping[str, Floats]], n: int, n_resamples: int, seed: int
+    statistics: Callable[[Floats], Mapping[str, Floats]],
+    n: int,
+    n_resamples: int,
+    seed: int,
+    clusters: Clusters | None = None,
 ) -> dict[str, Floats]:
     """Every statistic on every resample: name → float64 ``[n_resamples]``, NaN where it is undefined.
 
@@ -43,8 +58,11 @@ def bootstrap(
         n: rows.
         n_resamples: resamples.
         seed: of the resamples.
+        clusters: of the rows, where they are drawn instead.
     """
-    blocks = [statistics(counts) for counts in resample_counts(n, n_resamples, seed)]
+    blocks = [
+        statistics(counts) for counts in resample_counts(n, n_resamples, seed, BLOCK_ELEMENTS, clusters)
+    ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]} if blocks else {}
 
 
@@ -71,7 +89,7 @@ def basic_interval(values: Floats, estimate: float, level: float = LEVEL) -> lis
 
 
 def share_interval(values: Floats, estimate: float, n: int, level: float = LEVEL) -> list[float] | None:
-    """Of a share of ``n`` rows: the percentile interval, or where all rows agree `unanimous_interval`."""
+    """Of a share of ``n`` rows, or clusters of rows: the percentile interval, or where all rows agree `unanimous_interval`."""
     if estimate in (0.0, 1.0):
         return unanimous_interval(estimate == 1.0, n, level)
     return percentile_interval(values, level)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sortal.errors import DataError, ModelError
 from sortal.evaluation.calibration import BinSums, Calibration, bin_sums
+from sortal.evaluation.clusters import Clusters, independent
 from sortal.evaluation.counts import f1, ratio
 from sortal.evaluation.decision import ABSTAINED, Decision, coverage_rows
 from sortal.evaluation.frequency import PROPENSITY_A, PROPENSITY_B, LabelFrequencies, bands
@@ -34,6 +35,7 @@ def evaluate(
     n_resamples: int = 1000,
     seed: int = 0,
     frequencies: LabelFrequencies | None = None,
+    clusters: Clusters | None = None,
 ) -> dict[str, Any]:
     """Every figure of ``metrics.json``, JSON-ready.
 
@@ -60,6 +62,7 @@ def evaluate(
         n_resamples: bootstrap resamples; 0 leaves the intervals out.
         seed: of the resamples.
         frequencies: of the labels in training.
+        clusters: of the rows; intervals then draw these, and ``groups`` says how many they are.
 
     Raises:
         DataError: no rows, or gold that does not fit. ModelError: NaN scores, or a decision for other labels.
@@ -88,15 +91,24 @@ def evaluate(
     if task == "multi":
         result["rows_without_labels"] = int((~gold.any(axis=1) & ~predicted.any(axis=1)).sum())
     result["intervals"], result["interval_method"] = _intervals(
-        statistics, point, rankings, _shares(rows, task), len(scores), n_resamples, seed
+        statistics, point, rankings, _shares(rows, task, clusters), len(scores), n_resamples, seed, clusters
     )
+    if clusters is not None:
+        result["groups"] = clusters.count
     if frequencies is not None and (task == "multi" or len(names) > MANY):
         of_label = [np.array([entry[key] for entry in per_label]) for key in ("support", "f1")]
         result["bands"] = bands(frequencies, *of_label)
         result["propensity"] = {"a": PROPENSITY_A, "b": PROPENSITY_B}
     if decision.tree is not None:
         figures = tree_figures(
-            gold, predicted, names, task, decision.tree, n_resamples=n_resamples, seed=seed
+            gold,
+            predicted,
+            names,
+            task,
+            decision.tree,
+            n_resamples=n_resamples,
+            seed=seed,
+            clusters=clusters,
         )
         result |= figures.headlines
         result["intervals"] |= figures.intervals
@@ -211,15 +223,15 @@ def _statistics(
     return statistics
 
 
-def _shares(rows: _Rows, task: Task) -> dict[str, int]:
-    """The figures that are shares of rows, and of how many."""
-    n = len(rows.predicted)
+def _shares(rows: _Rows, task: Task, clusters: Clusters | None) -> dict[str, int]:
+    """The figures that are shares of rows, and of how many independent ones."""
+    n = independent(len(rows.predicted), clusters)
     if task == "multi":
         return dict.fromkeys(SHARES[task], n)
     answered = int((rows.predicted != ABSTAINED).sum())
     return {
         **dict.fromkeys((*SHARES[task], "coverage", *rows.ranked.names), n),
-        "selective_accuracy": answered,
+        "selective_accuracy": min(n, answered),
     }
 
 
@@ -231,18 +243,20 @@ def _intervals(
     n: int,
     n_resamples: int,
     seed: int,
+    clusters: Clusters | None,
 ) -> tuple[dict[str, list[float]], str]:
     if n_resamples < 1:
         return {}, "none: no resamples were asked for"
-    values = bootstrap(lambda weights: statistics(weights, False), n, n_resamples, seed)
+    values = bootstrap(lambda weights: statistics(weights, False), n, n_resamples, seed, clusters)
+    drawn = "rows" if clusters is None else f"the {clusters.count:,} groups of rows"
     method = (
-        f"95 % percentile bootstrap over rows, {n_resamples} resamples, seed {seed}; a label that a resample misses is "
+        f"95 % percentile bootstrap over {drawn}, {n_resamples} resamples, seed {seed}; a label that a resample misses is "
         "left out of that resample's f1_macro and map; ece: basic (mirrored) bootstrap, widened to hold the estimate"
     )
     if rankings is not None:
         ranked = min(n_resamples, max(100, _RANKING_BUDGET // max(rankings.work, 1)))
         values |= bootstrap(
-            lambda weights: {"map": rankings.mean_average_precision(weights)}, n, ranked, seed
+            lambda weights: {"map": rankings.mean_average_precision(weights)}, n, ranked, seed, clusters
         )
         method += f"; map: the first {ranked} resamples" if ranked < n_resamples else ""
     intervals: dict[str, list[float]] = {}

@@ -11,6 +11,7 @@ from math import lcm
 import numpy as np
 from scipy.special import stdtr
 
+from sortal.evaluation.clusters import Clusters
 from sortal.evaluation.intervals import BLOCK_ELEMENTS, bootstrap
 from sortal.evaluation.label_metrics import LabelMetrics
 from sortal.evaluation.scores import Floats
@@ -24,13 +25,16 @@ def run_values(runs: Sequence[LabelMetrics], metric: str) -> Floats:
     return np.array([run.values(run.sums(np.ones((run.n, 1))))[metric][0] for run in runs])
 
 
-def resample_runs(runs: Sequence[LabelMetrics], metric: str, n_resamples: int, seed: int) -> Floats:
-    """The metric of each run on the same resampled rows: ``[S, n_resamples]``; their differences are paired."""
+def resample_runs(
+    runs: Sequence[LabelMetrics], metric: str, n_resamples: int, seed: int, clusters: Clusters | None = None
+) -> Floats:
+    """The metric of each run on the same resampled rows, or clusters: ``[S, n_resamples]``; their differences are paired."""
     values = bootstrap(
         lambda counts: {str(k): run.resampled(counts)[metric] for k, run in enumerate(runs)},
         runs[0].n,
         n_resamples,
         seed,
+        clusters,
     )
     return np.stack([values[str(k)] for k in range(len(runs))])
 
@@ -105,7 +109,12 @@ def _rows_and_seeds(a: tuple[Floats, Floats], b: tuple[Floats, Floats]) -> tuple
 
 
 def randomisation_p(
-    a: Sequence[LabelMetrics], b: Sequence[LabelMetrics], metric: str, n_rounds: int, seed: int
+    a: Sequence[LabelMetrics],
+    b: Sequence[LabelMetrics],
+    metric: str,
+    n_rounds: int,
+    seed: int,
+    clusters: Clusters | None = None,
 ) -> float:
     """Two-sided p-value of the paired approximate randomisation test (Noreen 1989; Yeh 2000, COLING).
 
@@ -119,12 +128,18 @@ def randomisation_p(
         metric: of `LABEL_METRICS`.
         n_rounds: exchanges.
         seed: of the exchanges.
+        clusters: of the rows, whose answers are then exchanged together.
     """
     pairs = [(a[k % len(a)], b[k % len(b)]) for k in range(lcm(len(a), len(b)))]
     changes = [second.features - first.features for first, second in pairs]
     # Where all runs answer alike, an exchange changes nothing.
     rows = np.flatnonzero(sum(abs(change).sum(axis=0) for change in changes))
     changes = [change[:, rows] for change in changes]
+    if clusters is None:
+        coins, coin_of = len(rows), None
+    else:
+        found, coin_of = np.unique(clusters.of_row[rows], return_inverse=True)
+        coins = len(found)
     whole = np.ones((a[0].n, 1))
     sums = [(first.sums(whole), second.sums(whole)) for first, second in pairs]
 
@@ -136,17 +151,18 @@ def randomisation_p(
         return np.abs(total)
 
     observed = differences(np.zeros((len(rows), 1)))[0]
+    width = max(1, BLOCK_ELEMENTS // max(len(rows), 1))
     reached = sum(
-        int((differences(block) >= observed - _TIE).sum()) for block in _exchanges(len(rows), n_rounds, seed)
+        int((differences(block if coin_of is None else block[coin_of]) >= observed - _TIE).sum())
+        for block in _exchanges(coins, n_rounds, seed, width)
     )
     return (reached + 1) / (n_rounds + 1)
 
 
-def _exchanges(n: int, n_rounds: int, seed: int, block_elements: int = BLOCK_ELEMENTS) -> Iterator[Floats]:
-    """Blocks of fair 0/1 coins, float64 ``[n, c]``; they depend on ``n`` and ``seed`` only, not on the block size."""
+def _exchanges(n: int, n_rounds: int, seed: int, width: int) -> Iterator[Floats]:
+    """Blocks of fair 0/1 coins, float64 ``[n, c]`` with c at most ``width``; they depend on ``n`` and ``seed`` only."""
     rng = np.random.default_rng(seed)
     words = -(-n // 64)
-    width = max(1, block_elements // max(n, 1))
     for start in range(0, n_rounds, width):
         c = min(width, n_rounds - start)
         drawn = rng.integers(0, 2**64, size=(c, words), dtype=np.uint64)

@@ -1,6 +1,6 @@
 """``predictions.parquet``: one row per text, written in row groups and published by rename.
 
-Columns: ``id`` (string), ``gold`` (left out without gold labels) and ``predicted`` — a string for single-label (null =
+Columns: ``id`` (string), ``group`` (string, null for a row of its own; only where the data has groups), ``gold`` (left out without gold labels) and ``predicted`` — a string for single-label (null =
 abstained), a list of strings for multi-label — and one float64 column ``p:<label>`` per label, after them one per node of a tree
 of labels that is not a label itself. The prefix is always there, so a label named "id" or "gold" cannot clash. Task and label order
 are in the file's metadata.
@@ -39,8 +39,11 @@ _KEY = b"sortal"
 class PredictionsWriter:
     """Appends batches of predictions to an open file; made by `open_predictions`."""
 
-    def __init__(self, file: Any, path: Path, label_space: LabelNames, with_gold: bool) -> None:
-        self._file, self._path, self._space, self._with_gold = file, path, label_space, with_gold
+    def __init__(
+        self, file: Any, path: Path, label_space: LabelNames, with_gold: bool, with_groups: bool
+    ) -> None:
+        self._file, self._path, self._space = file, path, label_space
+        self._with_gold, self._with_groups = with_gold, with_groups
 
     def write(
         self,
@@ -48,6 +51,7 @@ class PredictionsWriter:
         probabilities: Floats,
         predicted: NDArray[Any],
         gold: NDArray[Any] | None = None,
+        groups: Sequence[str | None] | None = None,
     ) -> None:
         """Append rows in row groups of at most `ROW_GROUP`.
 
@@ -56,26 +60,33 @@ class PredictionsWriter:
             probabilities: ``[n, L]``.
             predicted: as `Decision.decide` gives it: int ``[n]`` (−1 = abstained) or 0/1 ``[n, L]``.
             gold: int ``[n]`` or 0/1 ``[n, L]``; needed exactly when the file was opened with gold.
+            groups: of the rows; needed exactly when the file was opened with groups.
         """
         if (gold is not None) != self._with_gold:
             raise ValueError("gold must be given exactly when the file was opened with_gold")
+        if (groups is not None) != self._with_groups:
+            raise ValueError("groups must be given exactly when the file was opened with_groups")
         given = [len(ids), len(probabilities), len(predicted), len(ids) if gold is None else len(gold)]
         if len(set(given)) != 1:
             raise ValueError(f"ids, probabilities, predicted and gold have different lengths: {given}")
         for start in range(0, len(ids), ROW_GROUP):
             part = slice(start, start + ROW_GROUP)
             with _clean_errors(self._path):
-                some_gold = None if gold is None else gold[part]
                 self._file.write_table(
                     predictions_table(
-                        ids[part], probabilities[part], predicted[part], self._space, gold=some_gold
+                        ids[part],
+                        probabilities[part],
+                        predicted[part],
+                        self._space,
+                        gold=None if gold is None else gold[part],
+                        groups=None if groups is None else groups[part],
                     )
                 )
 
 
 @contextmanager
 def open_predictions(
-    path: str | Path, label_space: LabelNames, *, with_gold: bool = True
+    path: str | Path, label_space: LabelNames, *, with_gold: bool = True, with_groups: bool = False
 ) -> Iterator[PredictionsWriter]:
     """A writer whose file appears under ``path`` only when the block ends without an error; memory stays constant.
 
@@ -86,10 +97,10 @@ def open_predictions(
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with _clean_errors(path):
-            schema = predictions_schema(label_space, with_gold=with_gold)
+            schema = predictions_schema(label_space, with_gold=with_gold, with_groups=with_groups)
             file = pq.ParquetWriter(part, schema, compression="zstd")
         try:
-            yield PredictionsWriter(file, path, label_space, with_gold)
+            yield PredictionsWriter(file, path, label_space, with_gold, with_groups)
         except BaseException:
             with suppress(OSError, pa.ArrowException):
                 file.close()
@@ -128,10 +139,13 @@ def write_predictions(
     label_space: LabelNames,
     *,
     gold: NDArray[Any] | None = None,
+    groups: Sequence[str | None] | None = None,
 ) -> None:
     """Write all rows at once; see `PredictionsWriter.write` and `open_predictions`."""
-    with open_predictions(path, label_space, with_gold=gold is not None) as writer:
-        writer.write(ids, probabilities, predicted, gold)
+    with open_predictions(
+        path, label_space, with_gold=gold is not None, with_groups=groups is not None
+    ) as writer:
+        writer.write(ids, probabilities, predicted, gold, groups)
 
 
 @dataclass(frozen=True)
@@ -145,6 +159,7 @@ class Predictions:
         gold: int64 ``[n]``, uint8 ``[n, L]``, or None.
         predicted: int64 ``[n]`` (−1 = abstained) or uint8 ``[n, L]``.
         probabilities: float64 ``[n, L]``, bit for bit as written; with many labels 0 for those that were not kept.
+        groups: of the rows, None of one for a row of its own; None where they have none.
     """
 
     names: tuple[str, ...]
@@ -153,6 +168,7 @@ class Predictions:
     gold: NDArray[Any] | None
     predicted: NDArray[Any]
     probabilities: Floats
+    groups: list[str | None] | None = None
 
 
 def read_predictions(path: str | Path) -> Predictions:
@@ -184,16 +200,17 @@ def read_predictions(path: str | Path) -> Predictions:
         for k, name in enumerate(names):
             probabilities[:, k] = table[f"p:{name}"].to_numpy()
     gold = _encode(table["gold"], names, task) if "gold" in table.column_names else None
-    return Predictions(
-        names, task, table["id"].to_pylist(), gold, _encode(table["predicted"], names, task), probabilities
-    )
+    groups = table["group"].to_pylist() if "group" in table.column_names else None
+    predicted = _encode(table["predicted"], names, task)
+    return Predictions(names, task, table["id"].to_pylist(), gold, predicted, probabilities, groups)
 
 
-def predictions_schema(label_space: LabelNames, *, with_gold: bool = False) -> Any:
+def predictions_schema(label_space: LabelNames, *, with_gold: bool = False, with_groups: bool = False) -> Any:
     """The Arrow schema of a predictions file."""
     names, task = tuple(label_space.names), label_space.task
     labels = pa.string() if task == "single" else pa.list_(pa.string())
-    fields = [("id", pa.string())] + [("gold", labels)] * with_gold + [("predicted", labels)]
+    fields = [("id", pa.string())] + [("group", pa.string())] * with_groups
+    fields += [("gold", labels)] * with_gold + [("predicted", labels)]
     if len(names) > DENSE_LABELS:
         fields += [("p", pa.list_(pa.float64())), ("p_labels", pa.list_(pa.int32()))]
     else:
@@ -208,10 +225,13 @@ def predictions_table(
     label_space: LabelNames,
     *,
     gold: NDArray[Any] | None = None,
+    groups: Sequence[str | None] | None = None,
 ) -> Any:
     """Rows of a predictions file as an Arrow table; arguments as of `PredictionsWriter.write`."""
     names, task = tuple(label_space.names), label_space.task
     columns = [pa.array(list(ids), pa.string())]
+    if groups is not None:
+        columns.append(pa.array(list(groups), pa.string()))
     if gold is not None:
         columns.append(_labels(gold, names, task))
     columns.append(_labels(predicted, names, task))
@@ -220,7 +240,8 @@ def predictions_table(
     else:
         block = np.ascontiguousarray(with_inner_nodes(label_space, probabilities).T)
         columns += [pa.array(column) for column in block]
-    return pa.Table.from_arrays(columns, schema=predictions_schema(label_space, with_gold=gold is not None))
+    schema = predictions_schema(label_space, with_gold=gold is not None, with_groups=groups is not None)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _kept(probabilities: Floats, predicted: NDArray[Any], gold: NDArray[Any] | None) -> list[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sortal.errors import ConfigError, DataError
+from sortal.evaluation.clusters import Clusters, independent
 from sortal.evaluation.comparison import MIN_ROWS, PairComparison
 from sortal.evaluation.holm import holm
 from sortal.evaluation.intervals import percentile_interval, unanimous_interval
@@ -47,7 +48,7 @@ def compare_pairs(
 ) -> list[PairComparison]:
     """Compare every two methods by one metric, on the same test rows.
 
-    Accuracy of one run each is tested with McNemar's mid-p, any other metric with the paired randomisation test. With
+    Where rows fall into groups, these are drawn, and their answers exchanged, as wholes. Accuracy of one run each, with rows that stand alone, is tested with McNemar's mid-p, any other metric with the paired randomisation test. With
     several runs of a method, p is the larger of the randomisation test over rows and the bootstrap over rows and seeds:
     a winner has to be beyond the chance of both. With one run each, seeds are part of no figure, and ``notes`` says so.
 
@@ -64,7 +65,7 @@ def compare_pairs(
         seedless: methods that every seed trains alike; one run of them is all there is.
 
     Returns:
-        One result per pair, in the order of ``methods``. With fewer than 30 rows each says that they are too few, and has
+        One result per pair, in the order of ``methods``. With fewer than 30 rows, or groups, each says that they are too few, and has
         neither interval nor p-value.
 
     Raises:
@@ -72,19 +73,22 @@ def compare_pairs(
         DataError: runs without gold labels, or of different rows or labels.
     """
     _check_settings(methods, n_resamples, n_rounds)
-    n = _check_rows(methods, metric)
-    resamples = n_resamples if n >= MIN_ROWS else 0
+    n, clusters = _check_rows(methods, metric)
+    enough = independent(n, clusters) >= MIN_ROWS
+    resamples = n_resamples if enough else 0
     measured = [
-        _Method.build(name, runs, metric, resamples, seed, name in seedless) for name, runs in methods.items()
+        _Method.build(name, runs, metric, resamples, seed, name in seedless, clusters)
+        for name, runs in methods.items()
     ]
     pairs = []
     for a, b in combinations(measured, 2):
         pair = PairComparison(
             a.name, b.name, metric, n, len(a.systems), len(b.systems),
             float(a.points.mean()), float(b.points.mean()), float(a.points.mean() - b.points.mean()),
+            groups=None if clusters is None else clusters.count,
         )  # fmt: skip
-        pairs.append(_tested(pair, a, b, n_rounds, seed) if n >= MIN_ROWS else pair)
-    if n < MIN_ROWS:
+        pairs.append(_tested(pair, a, b, n_rounds, seed, clusters) if enough else pair)
+    if not enough:
         return pairs
     corrected = holm([pair.p for pair in pairs if pair.p is not None])
     return [replace(pair, p_holm=p) for pair, p in zip(pairs, corrected, strict=True)]
@@ -111,6 +115,7 @@ class _Method:
         n_resamples: int,
         seed: int,
         seedless: bool,
+        clusters: Clusters | None,
     ) -> _Method:
         golds = [(run, _gold(run)) for run in runs]
         systems = [LabelMetrics.build(gold, run.predicted, len(run.names), run.task) for run, gold in golds]
@@ -118,16 +123,18 @@ class _Method:
         points = run_values(systems, metric)
         resampled = points[:, None]
         if n_resamples:
-            resampled = resample_runs(systems, metric, n_resamples, seed)
+            resampled = resample_runs(systems, metric, n_resamples, seed, clusters)
         support = systems[0].counts(systems[0].sums(np.ones((systems[0].n, 1))))[2]
         return cls(name, systems, points, resampled, right, int((support < FEW_ROWS).sum()), seedless)
 
 
-def _tested(pair: PairComparison, a: _Method, b: _Method, n_rounds: int, seed: int) -> PairComparison:
+def _tested(
+    pair: PairComparison, a: _Method, b: _Method, n_rounds: int, seed: int, clusters: Clusters | None
+) -> PairComparison:
     draws = resampled_difference((a.points, a.resampled), (b.points, b.resampled), seed)
-    interval = _interval(draws, pair.metric in _SHARES, pair.n)
+    interval = _interval(draws, pair.metric in _SHARES, independent(pair.n, clusters))
     pair = replace(pair, interval=interval, notes=_notes(pair, a, b, interval))
-    if pair.metric in _SHARES and pair.runs_a == pair.runs_b == 1:
+    if pair.metric in _SHARES and pair.runs_a == pair.runs_b == 1 and clusters is None:
         result = mcnemar(a.right, b.right)
         discordance = (result.b + result.c) / pair.n
         return replace(
@@ -144,13 +151,16 @@ def _tested(pair: PairComparison, a: _Method, b: _Method, n_rounds: int, seed: i
         pair = replace(
             pair, smallest_difference=smallest, power=power_sentence(pair.n, pair.metric, smallest, basis)
         )
-    p = randomisation_p(a.systems, b.systems, pair.metric, n_rounds, seed)
-    test = f"paired randomisation test, {n_rounds} rounds, seed {seed}"
+    p = randomisation_p(a.systems, b.systems, pair.metric, n_rounds, seed, clusters)
+    drawn = "rows" if clusters is None else "groups"
+    test = (
+        f"paired randomisation test{' over groups' * (clusters is not None)}, {n_rounds} rounds, seed {seed}"
+    )
     if pair.runs_a == pair.runs_b == 1:
         return replace(pair, test=test, p=p)
     return replace(
         pair,
-        test=f"the larger p of: {test}; bootstrap over rows and seeds, {len(draws)} resamples, seed {seed}",
+        test=f"the larger p of: {test}; bootstrap over {drawn} and seeds, {len(draws)} resamples, seed {seed}",
         p=max(p, difference_p((a.points, a.resampled), (b.points, b.resampled))),
     )
 
@@ -208,8 +218,8 @@ def _check_settings(methods: Mapping[str, Sequence[Predictions]], n_resamples: i
             raise ConfigError(f"{what} is {value}", "use 1 or more; 2,000 and 10,000 are the defaults")
 
 
-def _check_rows(methods: Mapping[str, Sequence[Predictions]], metric: str) -> int:
-    """The number of rows, after checking that all runs have the same rows and labels."""
+def _check_rows(methods: Mapping[str, Sequence[Predictions]], metric: str) -> tuple[int, Clusters | None]:
+    """The number of rows and how they cluster, after checking that all runs have the same rows, groups and labels."""
     every = [(name, k, run) for name, runs in methods.items() for k, run in enumerate(runs)]
     first_name, _, first = every[0]
     if metric not in LABEL_METRICS[first.task]:
@@ -232,4 +242,9 @@ def _check_rows(methods: Mapping[str, Sequence[Predictions]], metric: str) -> in
             raise DataError(
                 f"{where} has other gold labels than {first_name!r}", "evaluate all on one test file"
             )
-    return len(first.ids)
+        if run.groups != first.groups:
+            raise DataError(
+                f"{where} has other groups of rows than {first_name!r}",
+                "compare runs with one --group column",
+            )
+    return len(first.ids), Clusters.of(first.groups)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sortal.evaluation.clusters import Clusters, independent
 from sortal.evaluation.intervals import bootstrap, percentile_interval, share_interval
 from sortal.evaluation.label_metrics import SHARES, LabelMetrics
 from sortal.evaluation.scores import Floats, Task
@@ -23,6 +24,7 @@ def without_rows(
     *,
     n_resamples: int = 1000,
     seed: int = 0,
+    clusters: Clusters | None = None,
 ) -> dict[str, Any]:
     """Figures on all test rows but ``rows``, defined as on a test file that never had them; means over ``runs``.
 
@@ -36,6 +38,7 @@ def without_rows(
         rows: int64 ``[k]``, positions that are left out.
         n_resamples: bootstrap resamples; 0 leaves the intervals out.
         seed: of the resamples.
+        clusters: of all rows, where they are drawn instead.
 
     Returns:
         ``n`` rows that remain; ``figures``, ``intervals`` (95 %) of every label metric on them, and ``differences``: metric →
@@ -71,7 +74,8 @@ def without_rows(
         }
         return after | {f"all {name}": before[name] - after[name] for name in after}
 
-    draws = bootstrap(statistics, n, n_resamples, seed)
+    draws = bootstrap(statistics, n, n_resamples, seed, clusters)
+    alone = min(len(kept), independent(n, clusters))
     for name, values in left.items():
         value = float(values[0])
         found["figures"][name] = value
@@ -79,7 +83,7 @@ def without_rows(
         if draws:
             share = name in SHARES[task]
             found["intervals"][name] = (
-                share_interval(draws[name], value, len(kept)) if share else percentile_interval(draws[name])
+                share_interval(draws[name], value, alone) if share else percentile_interval(draws[name])
             )
             found["differences"][name]["interval"] = percentile_interval(draws[f"all {name}"])
     return found

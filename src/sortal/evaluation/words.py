@@ -11,6 +11,16 @@ def interval(bounds: Sequence[float] | None) -> str:
     return "" if bounds is None else f", 95 % interval {bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
+def test_rows(n: int, groups: int | None) -> str:
+    """``1,000 test rows of 40 groups``; without groups where every row stands alone."""
+    return f"{n:,} test rows" if groups is None else f"{n:,} test rows of {groups:,} groups"
+
+
+def too_few(n: int, groups: int | None) -> str:
+    """``29 test rows are too few``, or so many groups of them."""
+    return f"{n} test rows are too few" if groups is None else f"{groups} groups of test rows are too few"
+
+
 def calibration(metrics: Mapping[str, Any]) -> str:
     """How far stated probabilities are from what comes true.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import sortal
+from sortal.evaluation.words import test_rows
 from sortal.reporting import verdict
 from sortal.reporting.blocks import Page, Section, Words
 from sortal.reporting.rows import TestRows, read_rows
@@ -67,7 +68,7 @@ def compose(source: Source, with_texts: bool = True) -> Page:
     return Page(
         "run" if found is None else "comparison",
         f"{run.method}, seed {run.seed}" if found is None else f"Comparison of {', '.join(m.method for m in found.methods)}",
-        f"{'One label' if run.single else 'Several labels'} per text, {run.metrics['n_labels']:,} labels, {run.metrics['n']:,} test rows, {source.folder.resolve().name}",
+        f"{'One label' if run.single else 'Several labels'} per text, {run.metrics['n_labels']:,} labels, {test_rows(run.metrics['n'], run.metrics.get('groups'))}, {source.folder.resolve().name}",
         said,
         [*notes, *([rows.reason] if rows.reason else [])],
         [section for section in sections if section is not None],

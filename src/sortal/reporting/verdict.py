@@ -8,7 +8,7 @@ from typing import Any
 from sortal.comparison.results import Comparison
 from sortal.comparison.tables import notes
 from sortal.evaluation.comparison import MIN_ROWS
-from sortal.evaluation.words import calibration, interval, left_out, twins
+from sortal.evaluation.words import calibration, interval, left_out, test_rows, twins
 from sortal.reporting.formats import share
 from sortal.reporting.source import FinishedRun
 
@@ -17,7 +17,7 @@ def of_run(run: FinishedRun) -> list[str]:
     """What one run reaches: never that it is better than anything."""
     metrics, name = run.metrics, run.metric
     lines = [
-        f"{run.method} reaches {name} {share(metrics[name])}{interval(metrics['intervals'].get(name))} on {metrics['n']:,} test rows with {metrics['n_labels']:,} labels."
+        f"{run.method} reaches {name} {share(metrics[name])}{interval(metrics['intervals'].get(name))} on {test_rows(metrics['n'], metrics.get('groups'))} with {metrics['n_labels']:,} labels."
     ]
     lines.append(calibration(metrics))
     return lines
@@ -28,7 +28,7 @@ def of_comparison(found: Comparison) -> list[str]:
     best = max(found.methods, key=lambda summary: summary.value)
     runs = "one run" if best.runs == 1 else f"the mean of {best.runs} runs"
     lines = [
-        f"{found.advice[0]} {best.method}: {found.metric} {share(best.value)}{interval(best.interval)} ({runs}, {found.n:,} test rows).",
+        f"{found.advice[0]} {best.method}: {found.metric} {share(best.value)}{interval(best.interval)} ({runs}, {test_rows(found.n, found.groups)}).",
         *found.advice[1:],
     ]
     tested = [pair for pair in found.pairs if pair.p is not None and best.method in (pair.a, pair.b)]

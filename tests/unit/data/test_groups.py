@@ -21,7 +21,7 @@ def test_rows_of_groups_that_were_trained_on_are_counted_and_named():
     )
 
 
-def test_rows_of_one_group_are_said_not_to_be_independent():
+def test_rows_of_one_group_are_said_to_be_drawn_together():
     assert "3 test rows are of 2 groups (who)" in dependent_rows(of(["a", "a", "b", None]))
 
 
@@ -40,7 +40,7 @@ def test_a_run_says_what_groups_mean_for_its_figures(write, heard):
     train = write("train.csv", rows("train", [f"g{i // 3}" for i in range(60)]))
     settings = {"data": str(train), "group": "who", "method": "majority"}
     read_parts(build_config(settings), heard)
-    assert heard.about("intervals and tests take rows for independent")
+    assert heard.about("intervals and tests draw groups, not rows")
     assert not heard.about("that train.csv has rows of, too"), "a split keeps them apart"
 
     given = {
@@ -53,7 +53,7 @@ def test_a_run_says_what_groups_mean_for_its_figures(write, heard):
         f"1 row of {given['test']} (50.0%) is of groups that {train} has rows of, too (who: 'g1')"
     )
     assert not heard.about(f"of {given['dev']}")
-    assert not heard.about("independent")
+    assert not heard.about("intervals and tests draw")
     without = write("plain.csv", "text,label\nx,a\ny,b\n")
     assert len(read_parts(build_config(settings | given | {"test": str(without)}), heard).test) == 2
     assert (

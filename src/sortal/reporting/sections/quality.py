@@ -9,6 +9,7 @@ from sortal.comparison.results import Comparison
 from sortal.comparison.tables import cost_rows, pair_rows, quality_rows
 from sortal.comparison.units import clock, count, size
 from sortal.evaluation.tables import TITLES
+from sortal.evaluation.words import test_rows
 from sortal.reporting.blocks import Block, Section, Table, Words
 from sortal.reporting.formats import share, span
 from sortal.reporting.sections.cost import cost_figure
@@ -38,7 +39,7 @@ def figures(run: FinishedRun) -> Section:
         "figures",
         "Figures",
         [
-            Table(f"{metrics['n']:,} test rows, {metrics['n_labels']:,} labels", ["figure", "value", "95 % interval"], rows, "lrr"),
+            Table(f"{test_rows(metrics['n'], metrics.get('groups'))}, {metrics['n_labels']:,} labels", ["figure", "value", "95 % interval"], rows, "lrr"),
             Words(" ".join(words)),
             Table("Cost", ["what", "value"], _costs(run), "lr"),
         ],
@@ -49,7 +50,9 @@ def comparison(found: Comparison) -> Section:
     """Quality and cost of every method, the plot of both, every pair, and every run."""
     quality, cost = quality_rows(found), cost_rows(found)
     blocks: list[Block] = [
-        _table(f"{found.metric} on {found.n:,} test rows; means over runs, best first", quality, "l"),
+        _table(
+            f"{found.metric} on {test_rows(found.n, found.groups)}; means over runs, best first", quality, "l"
+        ),
     ]
     if figure := cost_figure(found):
         blocks.append(figure)

@@ -11,6 +11,7 @@ from sortal.checks.twins import SEEN, Twins
 from sortal.comparison.results import Comparison
 from sortal.comparison.tables import twins_rows
 from sortal.evaluation import words
+from sortal.evaluation.clusters import Clusters
 from sortal.evaluation.tables import twin_rows
 from sortal.evaluation.without_rows import without_rows
 from sortal.reporting.blocks import Block, Section, Table, Words
@@ -28,7 +29,9 @@ def figures_without(run: FinishedRun, seen: SeenData) -> dict[str, Any] | None:
         return without
     p = run.predictions
     answers = [(np.asarray(p.gold), p.predicted)]
-    return seen.twins.counts() | without_rows(answers, len(p.names), p.task, seen.twins.rows)
+    return seen.twins.counts() | without_rows(
+        answers, len(p.names), p.task, seen.twins.rows, clusters=Clusters.of(p.groups)
+    )
 
 
 def twins(run: FinishedRun, without: dict[str, Any] | None, seen: SeenData) -> Section | None:
