@@ -76,6 +76,12 @@ def percentile_interval(values: Floats, level: float = LEVEL) -> list[float] | N
     return [float(low), float(high)]
 
 
+def moving_interval(values: Floats, level: float = LEVEL) -> list[float] | None:
+    """The percentile interval, or None where all resamples agree: an interval of no width would claim that every other row would, too."""
+    defined = values[~np.isnan(values)]
+    return percentile_interval(defined, level) if len(defined) and defined.min() < defined.max() else None
+
+
 def basic_interval(values: Floats, estimate: float, level: float = LEVEL) -> list[float] | None:
     """The percentile interval mirrored at the estimate, cut at 0 and holding the estimate: for an error that noise inflates.
 

@@ -16,7 +16,7 @@ from sortal.evaluation.counts import f1, ratio
 from sortal.evaluation.decision import ABSTAINED, Decision, coverage_rows
 from sortal.evaluation.frequency import PROPENSITY_A, PROPENSITY_B, LabelFrequencies, bands
 from sortal.evaluation.hierarchical import tree_figures
-from sortal.evaluation.intervals import basic_interval, bootstrap, percentile_interval, share_interval
+from sortal.evaluation.intervals import basic_interval, bootstrap, moving_interval, share_interval
 from sortal.evaluation.label_metrics import SHARES, LabelMetrics
 from sortal.evaluation.ranked import MANY, Ranked, ranked
 from sortal.evaluation.ranking import Rankings
@@ -270,9 +270,11 @@ def _intervals(
         elif name == "ece":
             interval = basic_interval(values[name], estimate)
         else:
-            interval = percentile_interval(values[name])
+            interval = moving_interval(values[name])
         if interval is not None:
             intervals[name] = interval
+        else:
+            method += f"; {name}: none, because all resamples agree"
     return intervals, method
 
 
