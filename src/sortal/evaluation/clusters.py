@@ -24,9 +24,8 @@ class Clusters:
     @classmethod
     def of(cls, groups: Sequence[str | None] | None) -> Clusters | None:
         """Of the groups that rows name; a row with None is a cluster of its own. None where no two rows share one."""
-        numbers: dict[
-            str | int, int
-        ] = {}  # in the order of the rows: what groups are called changes no interval
+        # Numbered in the order of the rows: what groups are called changes no interval.
+        numbers: dict[str | int, int] = {}
         keys = (row if group is None else group for row, group in enumerate(groups or ()))
         of_row = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
         return cls(of_row, len(numbers)) if len(numbers) < len(of_row) else None

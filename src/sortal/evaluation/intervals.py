@@ -60,9 +60,7 @@ def bootstrap(
         seed: of the resamples.
         clusters: of the rows, where they are drawn instead.
     """
-    blocks = [
-        statistics(counts) for counts in resample_counts(n, n_resamples, seed, BLOCK_ELEMENTS, clusters)
-    ]
+    blocks = [statistics(counts) for counts in resample_counts(n, n_resamples, seed, clusters=clusters)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]} if blocks else {}
 
 
