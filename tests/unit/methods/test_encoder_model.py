@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sortal.backbone import encoders, loading
+from sortal.backbone import encoders, loading, row_gradients
 from sortal.backbone.lora import trainable
 from sortal.backbone.packing import pack
 from sortal.config import build_config
+from sortal.methods import encoder_model
 from sortal.methods.encoder_model import EncoderModel
 from sortal.training.loop import make_optimizer
 
@@ -94,3 +95,68 @@ def test_dropout_is_off_until_training(tiny_encoders):
         assert torch.equal(model(texts), model(texts))
         model.train()
         assert not torch.equal(model(texts), model(texts))
+
+
+def gradients(model, *packs):
+    model.zero_grad(set_to_none=True)
+    for texts in packs:
+        model(texts).pow(2).sum().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2", "modernbert", "distilbert"])
+def test_embeddings_add_to_their_gradients_row_by_row(tiny_encoders, family, monkeypatch):
+    plain = network(tiny_encoders[family], own=False)
+    monkeypatch.setattr(row_gradients, "_ROWS", 8)
+    model = network(tiny_encoders[family], own=False)
+    replaced = [m for m in model.modules() if isinstance(m, torch.nn.Embedding) and "forward" in vars(m)]
+    assert replaced
+    packs = pack(rows(*LENGTHS)), pack(rows(7, 3))
+    expected, found = gradients(plain, *packs), gradients(model, *packs)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+    for embedding in replaced:
+        if embedding.padding_idx is not None:
+            assert not embedding.weight.grad[embedding.padding_idx].any()
+    with torch.inference_mode():
+        assert model(packs[0]).equal(plain(packs[0]))
+
+
+def test_small_frozen_or_unusual_embeddings_keep_torchs_way():
+    kinds = {
+        "large": torch.nn.Embedding(5000, 4),
+        "small": torch.nn.Embedding(50, 4),
+        "sparse": torch.nn.Embedding(5000, 4, sparse=True),
+        "frozen": torch.nn.Embedding(5000, 4).requires_grad_(False),
+    }
+    model = torch.nn.ModuleDict(kinds)
+    row_gradients.add_rows(model)
+    assert [name for name, module in kinds.items() if "forward" in vars(module)] == ["large"]
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "distilbert"])
+def test_short_texts_are_learned_from_without_fused_attention_and_alike(tiny_encoders, family, monkeypatch):
+    model = network(tiny_encoders[family], own=False)
+    config, used = model.whole.config, []
+    forward = model.whole.forward
+
+    def noted(**inputs):
+        used.append((inputs["input_ids"].shape[1], config._attn_implementation))
+        return forward(**inputs)
+
+    monkeypatch.setattr(model.whole, "forward", noted)
+    texts = pack(rows(*LENGTHS))
+    plain = gradients(model, texts)
+    assert used
+    assert {name for _, name in used} == {"eager"}
+    assert config._attn_implementation == "sdpa"
+    monkeypatch.setattr(encoder_model, "_FUSED_ABOVE", 20)  # of two rectangles one is longer
+    used.clear()
+    fused = gradients(model, texts)
+    assert {(width > 20, name) for width, name in used} == {(True, "sdpa"), (False, "eager")}
+    for name, gradient in fused.items():
+        torch.testing.assert_close(plain[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+    used.clear()
+    with torch.inference_mode():
+        model(texts)
+    assert {name for _, name in used} == {"sdpa"}
