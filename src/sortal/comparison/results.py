@@ -16,7 +16,7 @@ from sortal.comparison.names import is_seedless
 from sortal.comparison.twins import WithoutTwins
 from sortal.evaluation.clusters import Clusters, independent
 from sortal.evaluation.comparison import MIN_ROWS, PairComparison
-from sortal.evaluation.intervals import moving_interval, unanimous_interval
+from sortal.evaluation.intervals import holding_interval, unanimous_interval
 from sortal.evaluation.label_metrics import SHARES, LabelMetrics
 from sortal.evaluation.paired import resample_runs, resampled_difference, run_values
 from sortal.evaluation.predictions import Predictions, read_predictions
@@ -195,7 +195,7 @@ def _value(
     resampled = resample_runs(systems, metric, n_resamples, seed, clusters)
     draws = resampled_difference((points, resampled), nothing, seed)
     # A normal-tailed part for seeds may reach beyond what a share can be.
-    return float(points.mean()), moving_interval(draws.clip(0.0, 1.0))
+    return float(points.mean()), holding_interval(draws.clip(0.0, 1.0), float(points.mean()))
 
 
 def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:

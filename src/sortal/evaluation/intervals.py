@@ -74,10 +74,15 @@ def percentile_interval(values: Floats, level: float = LEVEL) -> list[float] | N
     return [float(low), float(high)]
 
 
-def moving_interval(values: Floats, level: float = LEVEL) -> list[float] | None:
-    """The percentile interval, or None where all resamples agree: an interval of no width would claim that every other row would, too."""
-    defined = values[~np.isnan(values)]
-    return percentile_interval(defined, level) if len(defined) and defined.min() < defined.max() else None
+def holding_interval(values: Floats, estimate: float, level: float = LEVEL) -> list[float] | None:
+    """The percentile interval, widened to hold the estimate: a mean over many labels with few rows lies above most of its resamples.
+
+    None where all resamples agree: an interval of no width would claim that every other row would, too.
+    """
+    outer = percentile_interval(values, level)
+    if outer is None or np.nanmin(values) == np.nanmax(values):
+        return None
+    return [min(outer[0], estimate), max(outer[1], estimate)]
 
 
 def basic_interval(values: Floats, estimate: float, level: float = LEVEL) -> list[float] | None:

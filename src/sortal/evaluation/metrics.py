@@ -16,7 +16,7 @@ from sortal.evaluation.counts import f1, ratio
 from sortal.evaluation.decision import ABSTAINED, Decision, coverage_rows
 from sortal.evaluation.frequency import PROPENSITY_A, PROPENSITY_B, LabelFrequencies, bands
 from sortal.evaluation.hierarchical import tree_figures
-from sortal.evaluation.intervals import basic_interval, bootstrap, moving_interval, share_interval
+from sortal.evaluation.intervals import basic_interval, bootstrap, holding_interval, share_interval
 from sortal.evaluation.label_metrics import SHARES, LabelMetrics
 from sortal.evaluation.ranked import MANY, Ranked, ranked
 from sortal.evaluation.ranking import Rankings
@@ -251,7 +251,7 @@ def _intervals(
     drawn = "rows" if clusters is None else f"the {clusters.count:,} groups of rows"
     method = (
         f"95 % percentile bootstrap over {drawn}, {n_resamples} resamples, seed {seed}; a label that a resample misses is "
-        "left out of that resample's f1_macro and map; ece: basic (mirrored) bootstrap, widened to hold the estimate"
+        "left out of that resample's f1_macro and map; widened to hold the estimate; ece: basic (mirrored) bootstrap, widened alike"
     )
     if rankings is not None:
         ranked = min(n_resamples, max(100, _RANKING_BUDGET // max(rankings.work, 1)))
@@ -270,7 +270,7 @@ def _intervals(
         elif name == "ece":
             interval = basic_interval(values[name], estimate)
         else:
-            interval = moving_interval(values[name])
+            interval = holding_interval(values[name], estimate)
         if interval is not None:
             intervals[name] = interval
         else:
