@@ -33,7 +33,7 @@ from sortal.methods.trunk_cache import state_bytes
 from sortal.parts import Parts, read_parts
 from sortal.training.budget import CHECKPOINTING, ceiling, choose_budget, free_memory, kept_by_libraries
 from sortal.training.distributed import processes
-from sortal.training.forecast import computed_tokens, matrix_flops, seconds_of
+from sortal.training.forecast import computed_tokens, matrix_flops, seconds_of, update_seconds
 from sortal.training.progress import TerminalProgress
 
 SIZES_GB = (8, 16, 24, 80)
@@ -135,14 +135,19 @@ def plan(config: RunConfig, *, say: Callable[[str], None], consent: bool = False
     here = room.fit(free_memory(device) - weights)
     rate = matrix_flops(device, network.dtype)
 
-    least, _, most = seconds_of(_work(room, sizes, preview, parts, here), rate, device)
+    steps = math.ceil(len(parts.train) / sizes.batch_size) * sizes.epochs
+    whole = config.method == "encoder" and config.tuning == "full"  # weights in fp32
+    updates = update_seconds(steps, weights // 4 if whole else 0, device)  # of adapters they are nothing
+    least, _, most = seconds_of(
+        _work(room, sizes, preview, parts, here), rate, device, network.dtype, updates
+    )
     return Plan(
         config.method,
         config.base_model,
         device.type,
         len(parts.train),
         sizes.epochs,
-        math.ceil(len(parts.train) / sizes.batch_size) * sizes.epochs,
+        steps,
         sizes.batch_size,
         preview.tokens,
         prompt,
@@ -248,7 +253,7 @@ def _presets(
             own = replace(room, network=replace(room.network, config=other))
             fit = own.fit(free_memory(device) - own.weights[0])
         sizes = resolve_sizes(other, len(parts.train))
-        least, _, most = seconds_of(_work(own, sizes, preview, parts, fit), rate, device)
+        least, _, most = seconds_of(_work(own, sizes, preview, parts, fit), rate, device, room.network.dtype)
         states = _state_bytes(own.network, sizes, _with_dev(preview, parts))
         found[name] = PresetPlan((least, most), fit.peak_bytes, states, other.blend)
     return found

@@ -148,6 +148,7 @@ def _ahead(
         tokens,
         context.processes.device,
         network.dtype,
+        trained=parameter_count(model)[0],
         at_most=max(seconds, 0.0),
     )
     return found if found and found.worth_saying else None

@@ -1,7 +1,7 @@
 """How long training will take, said before the first step; and how long it took beside that.
 
-The time follows from the number of tokens, the operations per token and this machine's rate of matrix products, measured on the spot:
-a machine that is busy now gives a longer time.
+The time follows from the number of tokens, the operations per token and this machine's rate of matrix products, and from the steps, the trained
+parameters and the rate of memory that an update of these takes. Both rates are measured on the spot: a machine that is busy now gives a longer time.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ from typing import Any
 
 import torch
 
-# Shares of the matrix product rate that steps reach: measured from 0.4 to 0.7 on CPUs; on GPUs small models wait for launches.
-UTILISATION = {"cpu": (0.4, 0.7), "cuda": (0.1, 0.45)}
+# Shares of the matrix product rate that steps reach: measured from 0.4 to 0.7 on CPUs; with a tile unit, whose products are so fast that
+# what stands between them counts, from 0.15 to 0.5 (the former with another busy core); on GPUs small models wait for launches.
+UTILISATION = {"cpu": (0.4, 0.7), "tiles": (0.15, 0.5), "cuda": (0.1, 0.45)}
+# Bytes that an optimiser step moves for a trained parameter on a CPU: AdamW reads four numbers and writes three, clipping reads one twice and
+# writes it, gradients are zeroed, summed and narrowed. On a GPU memory is so fast that only products count.
+_UPDATE = 60
 _WORTH_MEASURING = 5e11  # operations: some seconds of one CPU core, and measuring takes half a second
 _WORTH_SAYING = 5.0  # seconds
 
@@ -70,26 +74,38 @@ def foresee(
     device: torch.device,
     dtype: torch.dtype,
     *,
+    trained: int = 0,
     at_most: float = math.inf,
 ) -> Forecast | None:
     """The time that ``work`` floating-point operations take here; None where they are too few to be worth measuring anything.
 
     Args:
         steps, epochs: that are ahead.
+        trained: parameters that every step updates.
         at_most: seconds after which training ends anyway.
     """
     if work < _WORTH_MEASURING:
         return None
-    times = seconds_of(work, matrix_flops(device, dtype), device)
+    times = seconds_of(
+        work, matrix_flops(device, dtype), device, dtype, update_seconds(steps, trained, device)
+    )
     rate = tokens_per_epoch * epochs / times[1]
     least, likely, most = (min(each, at_most) for each in times)
     return Forecast(steps, epochs, tokens_per_epoch, likely, least, most, rate, cut=likely < times[1])
 
 
-def seconds_of(work: float, rate: float, device: torch.device) -> tuple[float, float, float]:
-    """Least, likely and most seconds of ``work`` operations at ``rate`` matrix operations per second."""
-    low, high = UTILISATION[device.type]
-    return work / rate / high, work / rate / math.sqrt(low * high), work / rate / low
+def seconds_of(
+    work: float, rate: float, device: torch.device, dtype: torch.dtype, updates: float = 0.0
+) -> tuple[float, float, float]:
+    """Least, likely and most seconds of ``work`` operations at ``rate`` matrix operations per second, and of ``updates``, seconds that they take on their own."""
+    tiles = device.type == "cpu" and dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
+    low, high = UTILISATION["tiles" if tiles else device.type]
+    products = work / rate
+    return (
+        products / high + updates / 1.5,
+        products / math.sqrt(low * high) + updates,
+        products / low + updates * 1.5,
+    )
 
 
 def computed_tokens(tokens: int, rows: int, batch_size: int, shared: int, room: int) -> int:
@@ -117,6 +133,22 @@ def matrix_flops(device: torch.device, dtype: torch.dtype) -> float:
         products += 1
         if (took := time.perf_counter() - began) > 0.5:
             return 2 * size**3 * products / took
+
+
+def update_seconds(steps: int, trained: int, device: torch.device) -> float:
+    """What optimiser steps take on ``trained`` parameters, whatever tokens they have read."""
+    return steps * trained * _UPDATE / memory_rate() if steps and trained and device.type == "cpu" else 0.0
+
+
+def memory_rate() -> float:
+    """Bytes per second of sums of two arrays beyond any cache, over a tenth of a second: what other work leaves."""
+    a, b = torch.ones(1 << 24), torch.ones(1 << 24)
+    sums, began = 0, time.perf_counter()
+    while True:
+        a.add_(b)  # reads two numbers and writes one
+        sums += 1
+        if (took := time.perf_counter() - began) > 0.1:
+            return 3 * a.nbytes * sums / took
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def rate(monkeypatch):
     monkeypatch.setattr(forecast, "matrix_flops", lambda device, dtype: 1e11)
+    monkeypatch.setattr(forecast, "memory_rate", lambda: 1e10)
 
 
 def test_time_is_work_by_the_share_of_the_rate_that_steps_reach(rate):
@@ -24,9 +25,34 @@ def test_time_is_work_by_the_share_of_the_rate_that_steps_reach(rate):
     assert found.worth_saying
 
 
+def test_updates_of_many_parameters_take_their_time_however_few_tokens_a_step_has(rate):
+    few, many = (
+        foresee(2e13, steps, 2.0, 5000, CPU, torch.float32, trained=20_000_000) for steps in (100, 1000)
+    )
+    plain = foresee(2e13, 100, 2.0, 5000, CPU, torch.float32)
+    each = 20e6 * 60 / 1e10  # seconds of a step
+    assert few.seconds == pytest.approx(plain.seconds + 100 * each)
+    assert many.seconds == pytest.approx(plain.seconds + 1000 * each)
+    assert (few.least, few.most) == (
+        pytest.approx(plain.least + 100 * each / 1.5),
+        pytest.approx(plain.most + 100 * each * 1.5),
+    )
+    assert forecast.update_seconds(100, 20_000_000, torch.device("cuda")) == 0
+
+
+def test_a_tile_unit_is_reached_less_than_other_processors(rate, monkeypatch):
+    def likely(dtype, tiles):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+        return foresee(2e13, 100, 2.0, 5000, CPU, dtype).seconds
+
+    assert likely(torch.bfloat16, True) > 1.5 * likely(torch.bfloat16, False)
+    assert likely(torch.float32, True) == likely(torch.float32, False)
+
+
 def test_a_run_of_seconds_measures_nothing(monkeypatch):
     monkeypatch.setattr(forecast, "matrix_flops", lambda device, dtype: pytest.fail("measured"))
-    assert foresee(1e9, 3, 1.0, 100, CPU, torch.float32) is None
+    monkeypatch.setattr(forecast, "memory_rate", lambda: pytest.fail("measured"))
+    assert foresee(1e9, 3, 1.0, 100, CPU, torch.float32, trained=10_000_000) is None
 
 
 def test_a_time_budget_bounds_what_is_foreseen(rate):
@@ -59,7 +85,7 @@ def test_a_prompt_counts_once_for_every_microbatch():
 def test_the_measured_rate_is_a_possible_one():
     found = matrix_flops(CPU, torch.float32)
     assert 1e8 < found < 1e14
-    least, likely, most = seconds_of(found, found, CPU)
+    least, likely, most = seconds_of(found, found, CPU, torch.float32)
     assert (least, most) == (pytest.approx(1 / 0.7), pytest.approx(1 / 0.4))
     assert likely == pytest.approx(math.sqrt(least * most))
 
