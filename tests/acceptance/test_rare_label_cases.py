@@ -119,9 +119,11 @@ def test_figures_at_k_and_bands_are_in_metrics_and_come_again_from_the_saved_mod
     data, result = many_run
     metrics = result.metrics
     assert metrics["n_labels"] == 60
-    for name in ("p_at_1", "r_at_3", "ndcg_at_5", "psp_at_5"):
-        low, high = metrics["intervals"][name]
-        assert low <= metrics[name] <= high
+    assert metrics["p_at_1"] == 1
+    assert metrics["intervals"]["p_at_1"] == [pytest.approx(0.025 ** (1 / metrics["n"])), 1]
+    for name in ("p_at_3", "r_at_3", "ndcg_at_5", "psp_at_5"):
+        low, high = metrics["intervals"].get(name, (None, None))
+        assert low is None if metrics[name] == 1 else low <= metrics[name] <= high
     assert sum(band["labels"] for band in metrics["bands"]) == 60
     assert metrics["propensity"] == {"a": 0.55, "b": 1.5}
     rows = read_json(result.folder / "model" / "sortal.json")["training_rows"]

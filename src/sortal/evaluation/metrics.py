@@ -227,7 +227,7 @@ def _shares(rows: _Rows, task: Task, clusters: Clusters | None) -> dict[str, int
     """The figures that are shares of rows, and of how many independent ones."""
     n = independent(len(rows.predicted), clusters)
     if task == "multi":
-        return dict.fromkeys(SHARES[task], n)
+        return dict.fromkeys((*SHARES[task], "p_at_1"), n)  # whether the first label is right
     answered = int((rows.predicted != ABSTAINED).sum())
     return {
         **dict.fromkeys((*SHARES[task], "coverage", *rows.ranked.names), n),
