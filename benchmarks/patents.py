@@ -1,6 +1,6 @@
-"""US patents by IPC section and subclass: a tuned model, TF-IDF and both together, by level of the tree and by how frequent labels are.
+"""US patents by IPC section, class, subclass and main group: a tuned model, TF-IDF and both together, by level of the tree and by how frequent labels are.
 
-    python -m benchmarks.patents                       # both tasks; a finished run is only read
+    python -m benchmarks.patents                       # all tasks; a finished run is only read
     python -m benchmarks.patents --tasks sections
 
 One run per task: ``head`` on the first 12 of smollm2-135m's 30 layers, blended with ``tfidf``. The parts of a blend are the two methods
@@ -17,12 +17,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.command import command
 from benchmarks.paper.sets import Sizes, write_set
-from benchmarks.patents_levels import WIDTHS
-from benchmarks.patents_tables import METRICS, keep
+from benchmarks.patents_levels import band_f1, level_f1
+from benchmarks.patents_tables import AT, METRICS, keep
 
 SHARED: dict[str, Any] = {
     "text": "text",
@@ -36,14 +34,17 @@ SHARED: dict[str, Any] = {
     "threads": 1,
     "seed": 0,
 }
+_SEVERAL = {
+    "max_length": 96,
+    "metric_for_best_model": "f1_micro",
+    "threshold_metric": "f1_micro",
+    "verbalizer": "titles",
+}
 TASKS: dict[str, dict[str, Any]] = {
     "sections": {"max_length": 128},
-    "subclasses": {
-        "max_length": 96,
-        "metric_for_best_model": "f1_micro",
-        "threshold_metric": "f1_micro",
-        "verbalizer": "titles",
-    },
+    "classes": {"max_length": 128},
+    "subclasses": _SEVERAL,
+    "groups": _SEVERAL,
 }
 _PARTS = ("tfidf", "head", "head+tfidf")
 
@@ -65,6 +66,8 @@ def measure(task: str, data: Path, runs: Path) -> dict[str, Any]:
     from sortal.config import build_config
     from sortal.evaluation.decision import Decision
     from sortal.evaluation.metrics import evaluate
+    from sortal.evaluation.predictions import Predictions
+    from sortal.evaluation.significance import compare_pairs
     from sortal.run import run
 
     files = write_set(
@@ -72,45 +75,46 @@ def measure(task: str, data: Path, runs: Path) -> dict[str, Any]:
     )
     settings = {**files, **SHARED, **TASKS[task], "out": str(runs / f"{task}-head12")}
     if settings.get("verbalizer") == "titles":
-        settings["verbalizer"] = str(write_titles(data, files["data"], runs / "titles.csv"))
+        settings["verbalizer"] = str(write_titles(data, files["data"], runs / f"titles-{task}.csv"))
     result = run(build_config(settings), resume=True)
     classifier, space = result.classifier, result.classifier.label_space
     train, dev, test = (_read(files[part], space.task) for part in ("data", "dev", "test"))
     scores = {part: _part_scores(classifier.scorer, rows) for part, rows in (("dev", dev), ("test", test))}
     dev_gold, gold = space.encode(dev), space.encode(test)
     config = result.record["config"]
+    frequencies = classifier.frequencies or _frequencies(train, space)
     rows, answers = [], {}
     for part in _PARTS:
         decision = Decision.fit(
             scores["dev"][part], dev_gold, space.task, threshold_metric=config["threshold_metric"]
         )
-        found = evaluate(
-            scores["test"][part],
-            gold,
-            decision,
-            space,
-            frequencies=classifier.frequencies or _frequencies(train, space),
-        )
+        found = evaluate(scores["test"][part], gold, decision, space, frequencies=frequencies)
         probabilities = decision.probabilities(scores["test"][part])
-        decided = decision.decide(probabilities)
-        answers[part] = (test.ids, gold, decided, probabilities)
+        answers[part] = Predictions(
+            space.names, space.task, list(test.ids), gold, decision.decide(probabilities), probabilities
+        )
         rows.append(
             {
                 "method": part,
                 **{key: [found[key], found["intervals"][key]] for key in METRICS[task]},
                 "ece": found["ece"],
-                "bands": {b["training_rows"]: [b["labels"], b["f1_macro"]] for b in found.get("bands", [])},
-                **({} if space.task == "single" else {"levels": level_f1(gold, decided, space.names)}),
+                "levels": level_f1(answers[part], task),
+                "bands": band_f1(answers[part], frequencies.of_label.tolist()),
+                "ranked": {key: [found[key], found["intervals"][key]] for key in AT if key in found},
             }
         )
-    tests = _tests(answers, space, METRICS[task])
+    pairs = [
+        pair
+        for metric in METRICS[task]
+        for pair in compare_pairs({name: [found] for name, found in answers.items()}, metric)
+    ]
     training = result.record["training"]
     return {
         "rows": {"train": len(train), "dev": len(dev), "test": len(test)},
         "labels": len(space),
         "settings": {**SHARED, **TASKS[task]},
         "results": rows,
-        "tests": tests,
+        "tests": [pair.to_json() for pair in pairs],
         "training": {
             key: training[key]
             for key in ("train_seconds", "tokens_per_second", "tokens", "trainable_parameters", "parameters")
@@ -119,20 +123,8 @@ def measure(task: str, data: Path, runs: Path) -> dict[str, Any]:
     }
 
 
-def level_f1(gold: Any, decided: Any, names: tuple[str, ...]) -> dict[str, float]:
-    """Micro-F1 of every level: a patent has the sections, classes and subclasses that its labels lie in."""
-    found = {}
-    for level, width in WIDTHS.items():
-        groups = sorted({name[:width] for name in names})
-        of = np.zeros((len(names), len(groups)), np.int64)
-        of[np.arange(len(names)), [groups.index(name[:width]) for name in names]] = 1
-        a, b = (np.asarray(x, np.int64) @ of > 0 for x in (gold, decided))
-        found[level] = float(2 * (a & b).sum() / max(a.sum() + b.sum(), 1))
-    return found
-
-
 def write_titles(data: Path, train: str, path: Path) -> Path:
-    """A verbalizer file with the titles of the subclasses that occur, their references to other places cut off."""
+    """A verbalizer file with the titles of the subclasses that occur, or that the groups lie in, their references to other places cut off."""
     from sortal.data.ipc_titles import read_titles
 
     if path.exists():  # of a run that has begun
@@ -144,7 +136,7 @@ def write_titles(data: Path, train: str, path: Path) -> Path:
         writer = csv.writer(file)
         writer.writerow(["label", "description"])
         for label in labels:
-            writer.writerow([label, " ".join(titles.get(label).lower().split()[:24])])
+            writer.writerow([label, " ".join(titles.get(label[:4]).lower().split()[:24])])
     return path
 
 
@@ -155,17 +147,6 @@ def _part_scores(scorer: Any, rows: Any) -> dict[str, Any]:
     tuned = scorer.tuned.score(texts, TerminalProgress())
     tfidf = scorer.tfidf.score(texts)
     return {"head": tuned, "tfidf": tfidf, "head+tfidf": scorer.add(tuned, tfidf)}
-
-
-def _tests(answers: dict[str, Any], space: Any, metrics: tuple[str, ...]) -> list[dict[str, Any]]:
-    from sortal.evaluation.predictions import Predictions
-    from sortal.evaluation.significance import compare_pairs
-
-    found = {
-        name: [Predictions(space.names, space.task, list(ids), gold, decided, probabilities)]
-        for name, (ids, gold, decided, probabilities) in answers.items()
-    }
-    return [pair.to_json() for metric in metrics for pair in compare_pairs(found, metric)]
 
 
 def _read(path: str, task: str) -> Any:

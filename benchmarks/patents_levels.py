@@ -13,8 +13,8 @@ from sortal.evaluation.frequency import BANDS
 from sortal.evaluation.intervals import bootstrap, percentile_interval
 from sortal.evaluation.label_metrics import LabelMetrics
 
-WIDTHS = {"section": 1, "class": 3, "subclass": 4}  # characters of a symbol
-_DEPTH = {"sections": 1, "classes": 2, "subclasses": 3}
+_WIDTHS = {"section": 1, "class": 3, "subclass": 4, "group": None}  # characters of a symbol, None for all
+_DEPTH = {"sections": 1, "classes": 2, "subclasses": 3, "groups": 4}
 _RESAMPLES = 1000
 Floats = NDArray[np.float64]
 
@@ -27,8 +27,8 @@ def level_f1(predictions: Any, task: str) -> dict[str, list[Any]]:
     """
     gold, decided = _indicators(predictions)
     found = {}
-    for level in list(WIDTHS)[: _DEPTH[task]]:
-        groups, of = np.unique([name[: WIDTHS[level]] for name in predictions.names], return_inverse=True)
+    for level in list(_WIDTHS)[: _DEPTH[task]]:
+        groups, of = np.unique([name[: _WIDTHS[level]] for name in predictions.names], return_inverse=True)
         within = np.zeros((len(of), len(groups)))
         within[np.arange(len(of)), of] = 1
         a, b = gold @ within > 0, decided @ within > 0
@@ -78,4 +78,6 @@ def _indicators(predictions: Any) -> tuple[Floats, Floats]:
 def _with_interval(statistic: Callable[[Floats], Floats], n: int) -> list[Any]:
     """The value on all rows and its 95 % interval; ``statistic`` maps row counts ``[n, c]`` to ``[c]``."""
     drawn = bootstrap(lambda w: {"value": statistic(w)}, n, _RESAMPLES, 0)
-    return [float(statistic(np.ones((n, 1)))[0]), percentile_interval(drawn["value"])]
+    value = float(statistic(np.ones((n, 1)))[0])
+    low, high = percentile_interval(drawn["value"]) or [value, value]
+    return [value, [min(low, value), max(high, value)]]

@@ -9,12 +9,13 @@ from typing import Any
 from benchmarks.tables import span, table
 
 RESULTS = Path(__file__).parent / "results"
-TASKS = ("sections", "subclasses")  # on all rows
 METRICS = {
     "sections": ("accuracy", "f1_macro"),
     "classes": ("accuracy", "f1_macro"),
     "subclasses": ("f1_micro", "f1_macro"),
+    "groups": ("f1_micro", "f1_macro"),
 }
+AT = ("p_at_1", "p_at_3", "p_at_5", "r_at_5", "ndcg_at_5", "psp_at_1", "psp_at_5")  # with several labels
 _COSTS = ("cost", "training", "tokens trained on", "real tokens/s", "tuned parameters", "peak memory", "texts/s", "settings")  # fmt: skip
 _PART = "part"
 
@@ -43,7 +44,7 @@ def read() -> dict[str, Any]:
 
 def _write(kept: dict[str, Any]) -> None:
     path = RESULTS / "patents.json"
-    kept = {name: kept[name] for name in (*TASKS, _PART) if name in kept}
+    kept = {name: kept[name] for name in (*METRICS, _PART) if name in kept}
     path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(markdown(kept), encoding="utf-8")
 
@@ -56,7 +57,7 @@ def markdown(kept: dict[str, Any]) -> str:
         "`head` on the first 12 of the 30 layers of smollm2-135m (de-quantised from 4 bits), read at the mean, blended with `tfidf`. One seed; 95 % bootstrap intervals over test rows;"
         " paired tests, corrected over the pairs of a metric (Holm). Not WIPO-alpha.",
     ]
-    for task in TASKS:
+    for task in METRICS:
         if task in kept:
             lines += _task(task, kept[task])
     if _PART in kept:
@@ -70,21 +71,38 @@ def _task(task: str, found: dict[str, Any]) -> list[str]:
         "",
         f"## {task}",
         "",
-        f"{sizes['train']:,} training, {sizes['dev']:,} dev and {sizes['test']:,} test patents (title and abstract), {found['labels']} labels. max_length {settings['max_length']}, {settings['epochs']} epochs:"
+        f"{sizes['train']:,} training, {sizes['dev']:,} dev and {sizes['test']:,} test patents (title and abstract), {found['labels']:,} labels. max_length {settings['max_length']}, {settings['epochs']} epochs:"
         f" {training['train_seconds'] / 60:.0f} min on one shared core, {training['tokens_per_second']:,.0f} real tokens/s; {training['trainable_parameters'] / 1e6:.1f} M of {training['parameters'] / 1e6:.0f} M parameters tuned."
         f" Share of tfidf in the blend: {found['tfidf_share']:.2f}. `{found['command']}`",
         "",
     ]
-    bands = list(found["results"][0]["bands"])
-    levels = list(found["results"][0].get("levels", {}))
-    head = ["method", *METRICS[task], *(f"micro-F1, {level}" for level in levels)]
-    rows = []
-    for row in found["results"]:
-        cells = [row["method"], *(span(*row[key]) for key in METRICS[task])]
-        cells += [f"{row['levels'][level]:.3f}" for level in levels]
-        rows.append([*cells, *(f"{row['bands'][band][1]:.3f}" for band in bands), f"{row['ece']:.4f}"])
-    lines += table([*head, *(f"macro-F1, {band} rows" for band in bands), "ECE"], rows)
+    lines += _scores(task, found)
+    if ranked := found["results"][0].get("ranked"):
+        rows = [[row["method"], *(span(*row["ranked"][key]) for key in ranked)] for row in found["results"]]
+        lines += ["", *table(["first labels", *ranked], rows)]
     return [*lines, "", *(f"- {pair['verdict']}" for pair in found["tests"])]
+
+
+def _scores(task: str, found: dict[str, Any]) -> list[str]:
+    """Two tables of every method: its figures at the task's level and above, and by how frequent labels are."""
+    results = found["results"]
+    several = METRICS[task][0] == "f1_micro"
+    above = list(results[0].get("levels", {}))[:-1]  # the last one is the level itself
+    head = ["method", *METRICS[task], *(f"{'micro-F1' if several else 'accuracy'}, {name}" for name in above)]
+    ranges = [f"{band} training rows ({n:,})" for band, (n, *_) in results[0]["bands"].items()]
+    scores, by_range = [], []
+    for row in results:
+        figures = [*(row[key] for key in METRICS[task]), *(row["levels"][name] for name in above)]
+        scores.append([row["method"], *map(_figure, figures), f"{row['ece']:.4f}"])
+        by_range.append([row["method"], *(_figure(each) for _, *each in row["bands"].values())])
+    lines = table([*head, "ECE"], scores)
+    return [*lines, "", *table(["macro-F1 of labels with", *ranges], by_range)] if ranges else lines
+
+
+def _figure(value: Any) -> str:
+    """A value with its interval; those by level and frequency of the first runs on all rows have none."""
+    value, *interval = value if isinstance(value, list) else [value]
+    return span(value, interval[0]) if interval else f"{value:.3f}"
 
 
 def _part(part: dict[str, Any]) -> list[str]:
@@ -95,7 +113,7 @@ def _part(part: dict[str, Any]) -> list[str]:
         f"{part['about']} `{part['command']}`",
     ]
     for level, found in part["levels"].items():
-        rows, results = found["rows"], found["results"]
+        rows = found["rows"]
         lines += [
             "",
             f"### {level}, all methods",
@@ -103,18 +121,8 @@ def _part(part: dict[str, Any]) -> list[str]:
             f"{rows['train']:,} training, {rows['dev']:,} dev and {rows['test']:,} test patents, {found['labels']} labels.",
             "",
         ]
-        measure = "micro-F1" if found["task"] == "multi" else "accuracy"
-        levels, bands = results[0]["levels"], results[0]["bands"]
-        above = list(levels)[:-1]  # the last one is the level itself
-        head = ["method", *METRICS[level], *(f"{measure}, {name}" for name in above), "ECE"]
-        ranges = [f"{band} training rows ({n})" for band, (n, *_) in bands.items()]
-        scores, by_range = [], []
-        for row in results:
-            figures = [*(row[key] for key in METRICS[level]), *(row["levels"][name] for name in above)]
-            scores.append([row["method"], *(span(*each) for each in figures), f"{row['ece']:.4f}"])
-            by_range.append([row["method"], *(span(*each) for _, *each in row["bands"].values())])
-        lines += [*table(head, scores), "", *table(["macro-F1 of labels with", *ranges], by_range), ""]
-        lines += [*table(_COSTS, map(_cost, results)), ""]
+        lines += [*_scores(level, found), ""]
+        lines += [*table(_COSTS, map(_cost, found["results"])), ""]
         lines += [f"- {pair['verdict']}" for pair in found["tests"] if pair["metric"] == METRICS[level][0]]
     return lines
 
