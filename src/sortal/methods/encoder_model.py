@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -50,6 +49,7 @@ class EncoderModel(nn.Module):
         self.score: nn.Module = head_modules(whole) if own else nn.Linear(width, labels)
         self.windows = WindowScores(aggregation, width)
         self._adapted: Any = ()
+        self._fused = whole.config._attn_implementation == "sdpa"
         self.eval()
 
     @property
@@ -79,6 +79,7 @@ class EncoderModel(nn.Module):
         """``read`` of every rectangle's ids and mask, in the order of the pack."""
         starts = rows.cu_seqlens[:-1].long()
         found, members = [], []
+        self._choose_attention(max(group.width for group in rows.groups))
         # One context for all rectangles: weights are narrowed once in it.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             for group in rows.groups:
@@ -102,8 +103,17 @@ class EncoderModel(nn.Module):
         return (states * weights).sum(1) / weights.sum(1)  # type: ignore[no-any-return]
 
     def _run(self, ids: torch.Tensor, mask: torch.Tensor) -> Any:
-        with _attention(self.whole.config, ids):
-            return self.whole(input_ids=ids, attention_mask=mask)
+        return self.whole(input_ids=ids, attention_mask=mask)
+
+    def _choose_attention(self, width: int) -> None:
+        """Short texts on a CPU are learned from with plain products instead of torch's fused attention.
+
+        The backward of the latter takes 8 times as long for 20 tokens, 2.6 for 128, 1.25 for 256 and 0.7 for 512 (bf16, one thread of a
+        processor with AMX). The choice stands until the next pack: layers that backward computes again need it, too.
+        """
+        if self._fused:
+            short = self.device.type == "cpu" and torch.is_grad_enabled() and width <= _FUSED_ABOVE
+            self.whole.config._attn_implementation = "eager" if short else "sdpa"
 
     def tune(self, config: RunConfig) -> None:
         """Make trainable what ``config.tuning`` says: all weights, or adapters in the body, and the head."""
@@ -120,19 +130,3 @@ class EncoderModel(nn.Module):
         self._adapted[0].merge_and_unload()
         self._adapted = ()
         return True
-
-
-@contextmanager
-def _attention(config: Any, ids: torch.Tensor) -> Iterator[None]:
-    """Inside, short texts on a CPU are learned from with plain products instead of torch's fused attention.
-
-    The backward of the latter takes 8 times as long for 20 tokens, 2.6 for 128, 1.25 for 256 and 0.7 for 512 (bf16, one thread of a processor with AMX).
-    """
-    given = config._attn_implementation
-    short = ids.device.type == "cpu" and torch.is_grad_enabled() and ids.shape[1] <= _FUSED_ABOVE
-    if given == "sdpa" and short:
-        config._attn_implementation = "eager"
-    try:
-        yield
-    finally:
-        config._attn_implementation = given
