@@ -16,7 +16,7 @@ from sortal.backbone.row_gradients import add_rows
 from sortal.backbone.windows import WindowScores, combined
 from sortal.config import RunConfig
 
-_FUSED_ABOVE = 256  # tokens
+_FUSED_ABOVE = 128  # tokens; longer ones gain little and would keep their weights of attention for backward
 
 
 class EncoderModel(nn.Module):
