@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sortal.backbone.packing import AttentionGroup
 
 SOURCE = Path(__file__).with_name("native.c")
-TILES = Path(__file__).with_name("native_tiles.h")
+HEADERS = [SOURCE.with_name(name) for name in ("native_tiles.h", "native_products.h")]
 # Not -ffast-math: it would drop NaNs and, in a shared library, flush small numbers to zero in the whole process.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-w")
 NO_WINDOW = 1 << 40
@@ -57,6 +57,9 @@ _TILE_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "tile_attention_backward": (_P, _P, _P, _P, *_SIZES, _P, _P, _P),
     "tile_tree_attention": (_P, _P, _P, _P, _P, _N, _P, _P, _N, _N, _P, _P, _N, _N, _N, _N, _F, _P),
     "tile_tree_attention_backward": (*[_P] * 6, _N, _P, _P, *[_N] * 5, _F, *[_P] * 5),
+    "tile_weight": (_P, _N, _N, _P),
+    "tile_linear": (_P, _N, _N, _P, _N, _P),
+    "tile_mlp": (_P, _N, _N, _N, _P, _P, _P, _P),
 }
 
 
@@ -97,7 +100,7 @@ def library() -> Any:
             ),
             "",
         )
-        text = SOURCE.read_bytes() + TILES.read_bytes()
+        text = b"".join(path.read_bytes() for path in (SOURCE, *HEADERS))
         key = hashlib.sha256(repr((text, FLAGS, compiler, processor)).encode()).hexdigest()[:16]
         path = cache_dir() / "native" / f"{key}.so"
         if path.exists():
@@ -164,9 +167,9 @@ def _try_out(library: Any) -> None:
     expected = logits.masked_fill(torch.ones(5, 5).triu(1).bool(), float("-inf")).softmax(-1)
     pairs = [(out, torch.nn.functional.silu(gate.float()) * up.float()), (weights.view(3, 5, 5), expected)]
     if library.has_tiles:
-        from sortal.backbone import native_tiles  # which needs this module
+        from sortal.backbone import native_products, native_tiles  # which need this module
 
-        pairs += native_tiles.tried(library)
+        pairs += native_tiles.tried(library) + native_products.tried(library)
     if not all((ours.float() - theirs).abs().max() <= 1e-2 * theirs.abs().max() for ours, theirs in pairs):
         raise OSError("the compiled kernels do not compute what torch does")
 

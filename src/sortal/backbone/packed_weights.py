@@ -1,4 +1,4 @@
-"""Weights of a model that only answers on a CPU, kept in the layout that its matrix library multiplies from.
+"""Weights of a model that only answers on a CPU, kept in the layout that its products read.
 
 A plain matrix is brought into that layout at every product. For a text alone, whose products are thin, that takes a third of the time.
 """
@@ -12,27 +12,42 @@ from typing import Any
 import torch
 from torch import nn
 
+from sortal.backbone import native_products
+from sortal.backbone.fused import is_silu_mlp, mlp_forward
 from sortal.backbone.lora import layer_index
 from sortal.backbone.lora_layers import is_lora
 
-_ROWS = 32  # for which the layout is chosen; products of 1 to 2,048 rows gain with any choice
+_ROWS = 32  # for which oneDNN's layout is chosen; products of 1 to 2,048 rows gain with any choice
+_LONGEST = 4096  # inputs: beyond, oneDNN is faster than a product in tiles by itself
 
 
 def pack_weights(model: nn.Module) -> int:
     """Repack the projections of the decoder's layers, where they are bf16 on a CPU that packs such; returns how many were.
 
+    In tiles where a tile unit multiplies, and then a gated MLP is one product after the other in the core's cache; else in oneDNN's blocks.
     The plain matrix is given up for the packed one: `unpacked` has it back. Products are the same.
     """
-    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return 0
-    count = 0
+    blocks = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    tiles, count = native_products.there(), 0
+    mlps = [module for module in model.modules() if is_silu_mlp(module)]
+    between = {id(layer) for mlp in mlps for layer in _projections(mlp)}
     for layer in plain_linears(model):
-        weight = layer.weight
-        if weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and not weight.is_mkldnn:
-            packed = torch.ops.mkldnn._reorder_linear_weight(weight.data, _ROWS)
-            layer.weight = nn.Parameter(packed, requires_grad=False)
-            layer.forward = types.MethodType(_packed_forward, layer)
-            count += 1
+        weight = layer.weight.data
+        if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or is_packed(weight):
+            continue
+        short = weight.shape[1] <= _LONGEST or id(layer) in between
+        if tiles and short and native_products.packable(weight):
+            packed, forward = native_products.packed(weight), _tiles_forward
+        elif blocks:
+            packed, forward = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS), _blocks_forward
+        else:
+            continue
+        layer.weight = nn.Parameter(packed, requires_grad=False)
+        layer.forward = types.MethodType(forward, layer)
+        count += 1
+    for mlp in mlps:
+        if all(map(_in_tiles, _projections(mlp))):
+            mlp.forward = types.MethodType(_mlp_forward, mlp)
     return count
 
 
@@ -47,10 +62,39 @@ def plain_linears(model: nn.Module) -> Iterator[Any]:
             yield module
 
 
+def is_packed(weight: torch.Tensor) -> bool:
+    """Whether a weight of a linear layer is in one of the two layouts."""
+    return weight.is_mkldnn or weight.dim() == 4
+
+
 def unpacked(weight: torch.Tensor) -> torch.Tensor:
     """A weight ``[out, in]`` as a plain matrix."""
+    if weight.dim() == 4:
+        return native_products.unpacked(weight)
     return weight.to_dense() if weight.is_mkldnn else weight
 
 
-def _packed_forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+def _blocks_forward(self: Any, x: torch.Tensor) -> torch.Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
+
+
+def _tiles_forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+    out = native_products.linear(x, self.weight)
+    return out if self.bias is None else out.add_(self.bias)
+
+
+def _mlp_forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+    layers = _projections(self)
+    if not all(map(_in_tiles, layers)):  # in 8 bits by now
+        return mlp_forward(self, x)
+    return native_products.mlp(x, *(layer.weight for layer in layers))
+
+
+def _projections(mlp: Any) -> list[Any]:
+    """Gate, up and down of a gated MLP, without the adapters that were added to them."""
+    modules = (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+    return [m.get_base_layer() if is_lora(m) and m.merged else m for m in modules]
+
+
+def _in_tiles(layer: Any) -> bool:
+    return type(layer) is nn.Linear and layer.weight.dim() == 4 and layer.bias is None

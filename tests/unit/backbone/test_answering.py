@@ -6,10 +6,12 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
+from sortal.backbone import native_products
 from sortal.backbone.answering import freeze
 from sortal.backbone.held import HeldWeights
+from sortal.backbone.int8 import quantize_weights
 from sortal.backbone.lora import add_lora, fuse, trainable
-from sortal.backbone.packed_weights import pack_weights, plain_linears, unpacked
+from sortal.backbone.packed_weights import is_packed, pack_weights, plain_linears, unpacked
 from sortal.backbone.packing import pack
 from sortal.config import build_config
 from sortal.methods.head_model import HeadModel
@@ -108,10 +110,34 @@ def test_packed_weights_give_the_products_of_plain_ones(tiny_models, family):
     # Rows of other lengths go through other kernels, which may add in another order.
     torch.testing.assert_close(logits(model), before, rtol=2e-2, atol=2e-2)
     for layer, weight in zip(plain_linears(model), plain, strict=True):
-        assert layer.weight.is_mkldnn
+        assert is_packed(layer.weight)
         assert torch.equal(unpacked(layer.weight), weight)
     assert pack_weights(model) == 0, "what is packed stays as it is"
 
 
 def test_weights_in_fp32_stay_plain(tiny):
     assert pack_weights(classifier(tiny)) == 0
+
+
+@pytest.mark.skipif(not native_products.there(), reason="no tile unit (AMX), or no C compiler")
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
+def test_a_gated_mlp_of_packed_weights_is_one_product_after_the_other(tiny_models, family, monkeypatch):
+    model = stir(classifier(tiny_models[family], dtype="bfloat16"))
+    fuse(model)
+    before = logits(model)
+    pack_weights(model)
+    calls = []
+    whole = native_products.mlp
+    monkeypatch.setattr(native_products, "mlp", lambda *given: calls.append(1) or whole(*given))
+    torch.testing.assert_close(logits(model), before, rtol=2e-2, atol=2e-2)
+    assert len(calls) == (0 if family == "gemma3" else 2), "gemma's is no SiLU"
+
+
+@pytest.mark.skipif(not native_products.there(), reason="no tile unit (AMX), or no C compiler")
+def test_weights_in_tiles_go_to_eight_bits(tiny):
+    model = classifier(tiny, dtype="bfloat16")
+    fuse(model)
+    pack_weights(model)
+    before = logits(model)
+    quantize_weights(model)
+    torch.testing.assert_close(logits(model), before, rtol=1e-1, atol=1e-1)
