@@ -9,6 +9,7 @@ import torch
 from sortal.training import budget
 from sortal.training.budget import (
     bytes_per_token,
+    ceiling,
     default_max_tokens,
     free_memory,
     is_out_of_memory,
@@ -49,12 +50,13 @@ def test_the_budget_takes_half_of_the_free_memory(monkeypatch):
 
 
 @pytest.mark.parametrize(("flags", "most"), [({"avx2"}, 2048), ({"avx512_bf16", "amx_bf16"}, 4096)])
-def test_the_budget_has_a_floor_and_a_ceiling_that_the_processor_sets(monkeypatch, flags, most):
+def test_the_budget_has_a_floor_and_a_ceiling_and_the_processor_sets_that_of_steps(monkeypatch, flags, most):
     monkeypatch.setattr(budget, "cpu_flags", lambda: frozenset(flags))
     _free(monkeypatch, 1)
     assert default_max_tokens(LARGE, torch.float32, CPU) == 256
     _free(monkeypatch, 1 << 50)
-    assert default_max_tokens(SMALL, torch.float32, CPU) == most
+    assert default_max_tokens(SMALL, torch.float32, CPU) == 2048
+    assert ceiling(CPU) == most
 
 
 CUDA = torch.device("cuda")
