@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from sortal.backbone import attention, native
+from sortal.backbone import attention, native, native_products
 from sortal.backbone.last_layer import last_layer_at
 from sortal.backbone.trees import Memory, TreeRow, tree_pack
 from sortal.errors import ModelError
@@ -34,6 +34,7 @@ class LanguageModel(nn.Module):
         self.shares = shares
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._inner = (inner,)  # a tuple, so that the module is not registered twice
+        self._tiles: tuple[torch.Tensor, torch.Tensor] | None = None  # of the output projection
 
     @property
     def inner(self) -> Any:
@@ -110,13 +111,22 @@ class LanguageModel(nn.Module):
             edges = slice(cuts[number], cuts[number + 1])
             at = parents[edges] - start
             if native.ready(part) and _transformed(part, self.inner.config) is part:  # logits as they come
-                logits = self.inner.get_output_embeddings()(part)
+                logits = self._plain_logits(part)
                 whole = native.log_sum_exp(logits)  # without a copy of all logits in fp32
             else:
                 logits = self.logits(part)
                 whole = logits.logsumexp(-1)
             found[edges] = logits[at, tokens[edges]].float() - whole[at]
         return found
+
+    def _plain_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """The output projection alone; its weight, as large as all layers of a small model, is put in the order of tiles once."""
+        head = self.inner.get_output_embeddings()
+        if head.bias is not None or not native_products.there() or not native_products.packable(head.weight):
+            return head(states)  # type: ignore[no-any-return]
+        if self._tiles is None or self._tiles[0] is not head.weight:
+            self._tiles = head.weight, native_products.packed(head.weight)
+        return native_products.linear(states, self._tiles[1])
 
     def _packed(
         self,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import AttentionInterface, AutoModelForCausalLM, CohereConfig, Gemma2Config, GraniteConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from sortal.backbone import attention, language_model, loading, native
+from sortal.backbone import attention, language_model, loading, native, native_products
 from sortal.backbone.language_model import LanguageModel, enable_trees
 from sortal.backbone.lora import add_lora
 from sortal.backbone.trees import Memory, TreeRow, tree_pack
@@ -165,6 +165,25 @@ def test_edges_have_the_same_log_probabilities_with_compiled_kernels_and_without
         other = model.edge_logprobs(states, parents, tokens)
     torch.testing.assert_close(found.double(), exact, rtol=0, atol=3e-5)
     torch.testing.assert_close(other.double(), exact, rtol=0, atol=3e-5)
+
+
+@pytest.mark.skipif(not native_products.there(), reason="no tile unit (AMX), or no C compiler")
+def test_a_vocabulary_that_fills_tiles_is_packed_once_and_anew_for_other_weights(plain, monkeypatch):
+    inner = copy.deepcopy(plain["llama"].inner).bfloat16()
+    inner.resize_token_embeddings(288)
+    model, states = LanguageModel(inner, shares=False), _states(10).bfloat16()
+    parents, tokens = torch.arange(10), torch.arange(10) * 30
+    packings, packed = [], native_products.packed
+    monkeypatch.setattr(native_products, "packed", lambda weight: packings.append(1) or packed(weight))
+    for _ in range(2):
+        with torch.inference_mode():
+            found = [model.edge_logprobs(states, parents, tokens) for _ in range(2)]
+            exact = model.logits(states).double().log_softmax(-1)[parents, tokens]
+        for ours in found:
+            torch.testing.assert_close(ours.double(), exact, rtol=0, atol=3e-5)
+        head = inner.get_output_embeddings()
+        head.weight = torch.nn.Parameter(head.weight.detach() * 3, requires_grad=False)
+    assert len(packings) == 2
 
 
 def test_token_logprobs_without_a_gradient_keep_no_graph(plain):
