@@ -169,7 +169,7 @@ def linear_weights(model: Any) -> int:
         for name, p in model.named_parameters()
         if layer_index(name) is not None
         and "lora" not in name
-        and (p.dim() == 2 or hasattr(p, "quant_state"))
+        and (p.dim() in (2, 4) or hasattr(p, "quant_state"))  # 4: in the order of tiles
     )
 
 

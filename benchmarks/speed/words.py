@@ -36,7 +36,7 @@ def page(found: dict[str, Any]) -> str:
             shown = " and ".join(f"{rate / 1e9:,.0f}" for rate in rates if rate)
             lines += [
                 f"Answers' share of the rate is 2 · N · tokens read / seconds over {shown} GFLOP/s, the bf16 matrix product measured in the same turns. "
-                "What the peer leaves of it bounds any ratio of sides that compute every token they read.",
+                "What the peer leaves of it bounds any ratio of sides that compute every token they read with such products.",
                 "",
             ]
         lines += [
