@@ -1,7 +1,7 @@
 """Element-wise parts of a decoder's step on a CPU in bfloat16, one pass over memory each: `native.c`, compiled where it runs.
 
 A matrix product on a CPU with a tile unit is so fast that what stands between the products takes longer than they do, and torch makes several
-passes over memory where one will do. A C compiler on the machine (``cc``, ``gcc``, ``clang`` or ``$CC``) builds the library once, in a second,
+passes over memory where one will do. GCC on the machine (``cc``, ``gcc`` or ``$CC``) builds the library once, in a second,
 for exactly its processor; it is tried on numbers and kept in the cache folder. Without one, or with ``SORTAL_NATIVE=0``, torch's operators compute the same.
 
 All tensors here are bfloat16 on the CPU and contiguous (`ready`) unless said otherwise.
@@ -78,10 +78,10 @@ def state() -> str:
     if not sys.platform.startswith("linux"):
         return "none (Linux only)"
     if _compiler() is None:
-        return "none: no C compiler found; install gcc or clang to train faster on a CPU"
+        return "none: no C compiler found; install gcc to train and answer faster on a CPU"
     found = library()
     if not found:
-        return "none: the C compiler could not build them"
+        return "none: the C compiler could not build them; GCC can"
     return "compiled, attention in tiles" if found.has_tiles else "compiled"
 
 
@@ -114,7 +114,7 @@ def library() -> Any:
 
 def _compiler() -> str | None:
     named = os.environ.get("CC")
-    return next(filter(None, map(shutil.which, [named] if named else ["cc", "gcc", "clang"])), None)
+    return next(filter(None, map(shutil.which, [named] if named else ["cc", "gcc"])), None)
 
 
 def _build(compiler: str, path: Path) -> None:
