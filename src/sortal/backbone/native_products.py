@@ -1,8 +1,8 @@
 """Products with frozen weights on a processor with a tile unit (AMX), of `native`'s library: `native_products.h`.
 
-oneDNN reaches some 40 % of what a tile unit can do on the shapes of a small decoder: it reads a weight that lies in wait for any number of rows, writes gate and
-up before they are needed once, and waits for its stores. A weight in the order of tiles (`packed`), rows that stay in a core's cache for a
-whole MLP, and roundings between products reach 50 to 60 %.
+On the shapes of a small decoder oneDNN reaches 30 to 40 % of what the unit can do: passing rows drive the weights out of the first cache, gate and up go
+to memory and come back, and results wait for the lines they are written to. With weights in the order of tiles (`packed`) and rows that stay in the second cache for a
+whole MLP it is 50 to 60 %; docs/adr/0010 has the measurements.
 
 Tensors are bfloat16 on the CPU; what is not contiguous is copied.
 """
