@@ -10,6 +10,7 @@
 #define KEPT (4 << 20) /* bytes of them; fewer rows would read a large model's weights too often */
 #define STEPS 20 /* of 32 inputs: parts of two panels that stay in the first cache */
 #define SUMS (BLOCK * BLOCK)
+#define WORTH 4000000 /* multiplications: ten microseconds, in which threads wake */
 
 /* A block of sums [32, 32] that is still to be written, from `row` to `rows`. */
 typedef struct {
@@ -127,7 +128,10 @@ typedef struct {
 
 static Share share(int64_t rows, int64_t most) {
     int64_t threads = omp_get_num_threads(), own = omp_get_thread_num(), rounds = (rows + most - 1) / most;
-    if (threads > 1 && rows < threads * 2 * BLOCK) return (Share){most, 0, most, own, threads};
+    if (threads > 1 && rows < threads * 2 * BLOCK) {
+        int64_t together = rows < most ? blocks_of(rows) * BLOCK : most;
+        return (Share){together, 0, together, own, threads};
+    }
     rounds = (rounds + threads - 1) / threads * threads;
     int64_t each = blocks_of((rows + rounds - 1) / rounds) * BLOCK;
     return (Share){each, own * each, threads * each, 0, 1};
@@ -156,7 +160,7 @@ void tile_weight(const bf16 *weight, int64_t n, int64_t k, bf16 *out) {
 int tile_linear(const bf16 *x, int64_t rows, int64_t k, const bf16 *weight, int64_t n, bf16 *out) {
     int64_t steps = k / BLOCK, all = n / BLOCK, most = rows_that_fit(k);
     int failed = 0;
-#pragma omp parallel if (rows * k > ALONE)
+#pragma omp parallel if (rows * k * n > WORTH)
     {
         Share mine = share(rows, most);
         bf16 *a = NULL;
@@ -187,7 +191,7 @@ int tile_mlp(const bf16 *x, int64_t rows, int64_t hidden, int64_t inner, const b
     int64_t steps = hidden / BLOCK, wide = inner / BLOCK, most = rows_that_fit(hidden + inner);
     bf16 *common = NULL;
     int failed = 0;
-#pragma omp parallel if (rows * hidden > ALONE)
+#pragma omp parallel if (3 * rows * hidden * inner > WORTH)
     {
         Share mine = share(rows, most);
         bf16 *a = NULL, *h = NULL;

@@ -15,7 +15,8 @@ SHAPES = [(32, 32), (64, 96), (576, 192), (672, 64), (1536, 576)]
 ROWS = [1, 31, 33, 300, 700]
 
 
-@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
+# Three threads take rows each, or of few rows some columns; six take columns of several rounds of rows, too.
+@pytest.fixture(params=[1, 3, 6], ids=["one thread", "three threads", "six threads"])
 def threads(request):
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
