@@ -120,7 +120,7 @@ class LanguageModel(nn.Module):
         return found
 
     def _plain_logits(self, states: torch.Tensor) -> torch.Tensor:
-        """The output projection alone; its weight, as large as all layers of a small model, is put in the order of tiles once."""
+        """The output projection alone; its weight, a quarter of what all layers of a small model have, is put in the order of tiles once."""
         head = self.inner.get_output_embeddings()
         if head.bias is not None or not native_products.there() or not native_products.packable(head.weight):
             return head(states)  # type: ignore[no-any-return]
