@@ -34,7 +34,6 @@ class LanguageModel(nn.Module):
         self.shares = shares
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._inner = (inner,)  # a tuple, so that the module is not registered twice
-        self._tiles: tuple[torch.Tensor, torch.Tensor] | None = None  # of the output projection
 
     @property
     def inner(self) -> Any:
@@ -122,11 +121,13 @@ class LanguageModel(nn.Module):
     def _plain_logits(self, states: torch.Tensor) -> torch.Tensor:
         """The output projection alone; its weight, a quarter of what all layers of a small model have, is put in the order of tiles once."""
         head = self.inner.get_output_embeddings()
-        if head.bias is not None or not native_products.there() or not native_products.packable(head.weight):
+        weight = head.weight
+        frozen = head.bias is None and not weight.requires_grad
+        if not (frozen and native_products.there() and native_products.packable(weight)):
             return head(states)  # type: ignore[no-any-return]
-        if self._tiles is None or self._tiles[0] is not head.weight:
-            self._tiles = head.weight, native_products.packed(head.weight)
-        return native_products.linear(states, self._tiles[1])
+        if not hasattr(weight, "sortal_tiles"):  # with the weight, so that models that share it share them
+            weight.sortal_tiles = native_products.packed(weight)
+        return native_products.linear(states, weight.sortal_tiles)
 
     def _packed(
         self,

@@ -45,9 +45,9 @@ def linear(x: torch.Tensor, tiles: torch.Tensor) -> torch.Tensor:
     """x ``[..., in]`` times a packed weight → ``[..., out]``.
 
     Raises:
-        MemoryError: there is none for what a core keeps.
+        RuntimeError: x is not bfloat16 on the CPU, or has another number of columns. MemoryError: there is none for what a core keeps.
     """
-    rows, out = _rows(x), x.new_empty(*x.shape[:-1], tiles.shape[0] * 16)
+    rows, out = _rows(x, tiles), x.new_empty(*x.shape[:-1], tiles.shape[0] * 16)
     if out.numel():
         sizes = (rows.data_ptr(), rows.shape[0], rows.shape[1], tiles.data_ptr(), out.shape[-1])
         _check(native.library().tile_linear(*sizes, out.data_ptr()))
@@ -59,7 +59,7 @@ def mlp(x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, down: torch.Tenso
 
     What lies between gate, up and down is rounded once, as the input of down.
     """
-    rows, out = _rows(x), torch.empty(x.shape, dtype=x.dtype)
+    rows, out = _rows(x, gate), torch.empty(x.shape, dtype=x.dtype)
     if out.numel():
         sizes = (rows.data_ptr(), *rows.shape, gate.shape[0] * 16)
         weights = (gate.data_ptr(), up.data_ptr(), down.data_ptr())
@@ -88,7 +88,11 @@ def tried(library: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [(found, exact), (alone, exact)]
 
 
-def _rows(x: torch.Tensor) -> torch.Tensor:
+def _rows(x: torch.Tensor, tiles: torch.Tensor) -> torch.Tensor:
+    if x.dtype != torch.bfloat16 or x.device.type != "cpu" or x.shape[-1] != tiles.shape[1] * 32:
+        raise RuntimeError(
+            f"a weight in tiles for {tiles.shape[1] * 32} columns of bfloat16 on the CPU cannot take {tuple(x.shape)} of {x.dtype} on {x.device}"
+        )
     return x.reshape(-1, x.shape[-1]).contiguous()
 
 

@@ -578,6 +578,7 @@ int tile_tree_attention_backward(const bf16 *grad, const bf16 *q, const bf16 *k,
     free(all_sums);
     return failed;
 }
+
 #include "native_products.h"
 
 #else

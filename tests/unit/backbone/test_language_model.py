@@ -171,6 +171,7 @@ def test_edges_have_the_same_log_probabilities_with_compiled_kernels_and_without
 def test_a_vocabulary_that_fills_tiles_is_packed_once_and_anew_for_other_weights(plain, monkeypatch):
     inner = copy.deepcopy(plain["llama"].inner).bfloat16()
     inner.resize_token_embeddings(288)
+    inner.requires_grad_(False)
     model, states = LanguageModel(inner, shares=False), _states(10).bfloat16()
     parents, tokens = torch.arange(10), torch.arange(10) * 30
     packings, packed = [], native_products.packed
@@ -184,6 +185,16 @@ def test_a_vocabulary_that_fills_tiles_is_packed_once_and_anew_for_other_weights
         head = inner.get_output_embeddings()
         head.weight = torch.nn.Parameter(head.weight.detach() * 3, requires_grad=False)
     assert len(packings) == 2
+    LanguageModel(inner, shares=False).edge_logprobs(
+        states, parents, tokens
+    )  # the first time with the third weight
+    LanguageModel(inner, shares=False).edge_logprobs(states, parents, tokens)  # which another model has, too
+    assert len(packings) == 3
+    with torch.no_grad():
+        head.weight.requires_grad_(True).mul_(2)
+        found = model.edge_logprobs(states, parents, tokens)
+        exact = model.logits(states).double().log_softmax(-1)[parents, tokens]
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=3e-5)
 
 
 def test_token_logprobs_without_a_gradient_keep_no_graph(plain):

@@ -111,3 +111,14 @@ def test_shapes_with_leading_sizes_slices_and_no_rows_at_all():
 def test_other_weights_are_not_packed(weight):
     assert not native_products.packable(weight)
     assert native_products.packable(numbers(32, 32))
+
+
+@pytest.mark.parametrize(
+    "x", [numbers(3, 32).float(), numbers(3, 64), numbers(3, 31)], ids=["fp32", "more columns", "fewer"]
+)
+def test_what_a_weight_does_not_fit_is_refused(x):
+    weight, down = native_products.packed(numbers(64, 32)), native_products.packed(numbers(32, 64))
+    with pytest.raises(RuntimeError, match="a weight in tiles for 32 columns"):
+        native_products.linear(x, weight)
+    with pytest.raises(RuntimeError, match="a weight in tiles for 32 columns"):
+        native_products.mlp(x, weight, weight, down)
