@@ -20,7 +20,7 @@ class Case:
     """One comparison.
 
     base: folder of the pretrained model. task: single or multi. max_length: no row has more tokens. peer_rows: rows of one forward of the
-    peer, its ``per_device_train_batch_size``; steps of more rows are accumulated. steps: the first one is a warm-up and not reported.
+    peer, its ``per_device_train_batch_size``; steps of more rows are accumulated. steps: the first ``warmup`` of them are not reported but for their seconds.
     max_tokens: of a microbatch of Sortal, as a user asks for it; None lets it choose. memory: bytes of the card that Sortal may think it has.
     """
 
@@ -34,6 +34,7 @@ class Case:
     batch_size: int = 32
     peer_rows: int = 32
     steps: int = 4
+    warmup: int = 1
     learning_rate: float = 2e-4
     seed: int = 0
     device: str = "cpu"

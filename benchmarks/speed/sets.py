@@ -145,9 +145,10 @@ def shape_case(
     )
     rng = np.random.default_rng(case.seed)
     lengths = drawn_lengths(longest, case.batch_size * case.steps, case.seed)
-    # The step that warms up is the largest and has a row of full length: later ones need no new memory, whose fetching would be measured.
+    # The first step is the largest and has a row of full length: later ones need no new memory, whose fetching would be measured.
     steps = lengths[case.order()].reshape(case.steps, case.batch_size)
-    steps = steps[np.argsort(-steps.sum(1), kind="stable")]
+    largest = int(steps.sum(1).argmax())
+    steps[[0, largest]] = steps[[largest, 0]]
     steps[0, 0] = longest
     lengths[case.order()] = steps.ravel()
     flat = rng.integers(1, tokens, int(lengths.sum())).astype(np.int32)

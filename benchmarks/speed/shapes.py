@@ -33,8 +33,9 @@ from benchmarks.speed.weights import made_on
 
 CONTEXT = 600_000_000  # bytes that CUDA and its libraries take of a card beside tensors
 SMALL_CARD, SMALL_TOKENS = 8_000_000_000, 2048
-# Short steps are cheap, so that more of them are taken.
-MORE_STEPS = {128: 4, 512: 3}
+# Short steps are cheap, so that more of them are taken: and as many before, in which Sortal records the sizes of packs that come again.
+MORE_STEPS = {128: 6, 512: 3}
+WARMUP = {128: 12, 512: 8}
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,19 @@ def groups(arguments: Any) -> list[Group]:
                 "learning_rate": arguments.learning_rate,
             }
             for longest in arguments.lengths:
-                steps = 1 + arguments.steps * MORE_STEPS.get(longest, 1)
+                warmup = WARMUP.get(longest, 1)
+                steps = warmup + arguments.steps * MORE_STEPS.get(longest, 1)
                 name = f"{shape}-{quantization}-{longest}-{steps}x{arguments.batch_size}"
                 folders.append(
                     shape_case(
-                        base, shape, longest, quantization, arguments.work / name, steps=steps, **settings
+                        base,
+                        shape,
+                        longest,
+                        quantization,
+                        arguments.work / name,
+                        steps=steps,
+                        warmup=warmup,
+                        **settings,
                     )
                 )
                 if longest == arguments.small_card and quantization == "nf4":
@@ -145,7 +154,7 @@ def takes_turn(group: Group, side: str, turn: int, arguments: Any, write: Callab
                 turn_found = measured(case, folder)
             kept(folder, side, turn).write_text(json.dumps(turn_found) + "\n")
             print(
-                f"{elapsed():4.0f} s  {folder.name} {side}: {elapsed() - began:.1f} s, {brief(turn_found)}",
+                f"{elapsed():4.0f} s  {folder.name} {side}: {elapsed() - began:.1f} s, {brief(turn_found, case.warmup)}",
                 flush=True,
             )
         except Exception as error:
@@ -173,9 +182,9 @@ def failed(folder: Path, side: str, turn: int, error: Exception) -> None:
     kept(folder, side, turn).with_suffix(".failed").write_text(f"{type(error).__name__}: {lines[0][:200]}\n")
 
 
-def brief(turn: dict[str, Any]) -> str:
-    """Tokens per second of the steps behind the first, and memory."""
-    rate = sum(turn["tokens"][1:]) / sum(turn["seconds"][1:])
+def brief(turn: dict[str, Any], first: int) -> str:
+    """Tokens per second of the steps behind the ``first``, and memory."""
+    rate = sum(turn["tokens"][first:]) / sum(turn["seconds"][first:])
     return f"{rate:,.0f} real tokens/s, peak {turn['peak_memory_bytes'] / 1e9:.2f} GB"
 
 

@@ -24,8 +24,8 @@ def page(found: dict[str, Any]) -> str:
             f"Utilisation is 4 · N · real tokens / seconds over {rate / 1e9:,.0f} GFLOP/s, the bf16 matrix product measured in the same run"
             + (f" on {found['peak'][0]['device']}." if "device" in found["peak"][0] else "."),
             "",
-            "| rows | side | text form | real tokens/step | computed | s/step | real tokens/s | texts/s | utilisation | peak memory | largest difference in loss | × the peer | × in CPU seconds |",
-            "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+            "| rows | side | text form | real tokens/step | computed | first steps, s | s/step | real tokens/s | texts/s | utilisation | peak memory | largest difference in loss | × the peer | × in CPU seconds |",
+            "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for case in found["training"]:
             lines += [training_row(case, side, rate) for side in case["turns"]]
@@ -118,16 +118,19 @@ def training_row(found: dict[str, Any], side: str, rate: float) -> str:
     form = {"eos": "text + EOS", "summary": "default template"}.get(case["template"], case["template"])
     start = [case["name"], SIDES[side], form]
     if not turns:
-        return "| " + " | ".join([*start, found["failed"].get(side, "not run"), *[""] * 9]) + " |"
-    seconds = statistics.median(steps(turns, "seconds"))
-    tokens = statistics.mean(turns[0]["tokens"][1:])
+        return "| " + " | ".join([*start, found["failed"].get(side, "not run"), *[""] * 10]) + " |"
+    first = case.get("warmup", 1)
+    seconds = statistics.median(steps(turns, "seconds", first))
+    tokens = statistics.mean(turns[0]["tokens"][first:])
     weights = next(
         (t["linear_weights"] for t in found["turns"].get("sortal", []) if "linear_weights" in t), 0
     )
-    mean = statistics.mean(steps(turns, "seconds"))
+    mean = statistics.mean(steps(turns, "seconds", first))
+    before = statistics.median(sum(turn["seconds"][:first]) for turn in turns)
     cells = [
         f"{tokens:,.0f}",
-        f"{statistics.mean(turns[0]['computed'][1:]):,.0f}",
+        f"{statistics.mean(turns[0]['computed'][first:]):,.0f}",
+        f"{before:.2f} ({first})",
         f"{seconds:.2f}",
         f"{tokens / mean:,.0f}",
         f"{case['batch_size'] / mean:.1f}",
@@ -142,23 +145,27 @@ def training_row(found: dict[str, Any], side: str, rate: float) -> str:
             for ours, theirs in pairs
             for a, b in zip(ours["losses"], theirs["losses"], strict=True)
         )
-        cells += [f"{difference:.4f}", times(turns, peer, "seconds"), times(turns, peer, "cpu_seconds")]
+        cells += [
+            f"{difference:.4f}",
+            times(turns, peer, "seconds", first),
+            times(turns, peer, "cpu_seconds", first),
+        ]
     else:
         cells += [""] * 3
     return "| " + " | ".join([*start, *cells]) + " |"
 
 
-def steps(turns: list[dict[str, Any]], key: str) -> list[float]:
-    """Of all turns, without the first step of each."""
-    return [value for turn in turns for value in turn[key][1:]]
+def steps(turns: list[dict[str, Any]], key: str, first: int) -> list[float]:
+    """Of all turns, without the ``first`` steps of each."""
+    return [value for turn in turns for value in turn[key][first:]]
 
 
-def times(turns: list[dict[str, Any]], peer: list[dict[str, Any]], key: str) -> str:
+def times(turns: list[dict[str, Any]], peer: list[dict[str, Any]], key: str, first: int) -> str:
     """How many times the peer's seconds are, of the same step in the same turn."""
     ratios = [
         theirs / ours
         for mine, other in zip(turns, peer, strict=False)
-        for ours, theirs in zip(mine[key][1:], other[key][1:], strict=True)
+        for ours, theirs in zip(mine[key][first:], other[key][first:], strict=True)
     ]
     return spread(ratios)
 

@@ -37,7 +37,7 @@ class TrainConfig(Section):
     )
     cuda_graphs: bool = Field(
         True,
-        description="head, small models on a GPU: record the kernels of every pack size once and replay them; takes memory for a second microbatch",
+        description="head on a GPU: record the kernels of every pack size once and replay them, where launching them one by one takes longer than they do (small models, short texts); takes memory for a second microbatch",
     )
     learning_rate: float = Field(
         2e-3,

@@ -66,6 +66,54 @@ def test_recorded_steps_have_the_gradients_of_steps_kernel_by_kernel(tiny, task,
     assert replayed == len(steps) - len(sizes)
 
 
+def _toy_graphs(tiny, said, lengths, tokens):
+    model = _network(tiny, "last", "none")
+    objective = Classification(
+        model, _texts(random_rows(*lengths)), torch.arange(len(lengths)) % 3, Loss("single"), CUDA
+    )
+    return StepGraphs(objective, list(trainable(model).values()), 16, said.append, tokens)
+
+
+def _step(graphs, rows):
+    value = graphs.backward(rows, 0.1)
+    if value is None:
+        graphs.objective.losses(rows).sum().backward()
+    return value
+
+
+def test_large_packs_are_not_recorded_and_recordings_can_be_given_up_for_them(tiny):
+    said: list[str] = []
+    graphs = _toy_graphs(tiny, said, [20] * 3 + [120] * 2, tokens=128)
+    short, long = np.arange(3), np.arange(3, 5)
+    assert [_step(graphs, rows) is None for rows in (short, long) * 3] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert not graphs.give_up(largest=128), "packs of that size are recorded, too"
+    before = torch.cuda.memory_reserved()
+    assert graphs.give_up(largest=256)
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() < before
+    assert "not recorded" in said[0]
+    assert [_step(graphs, rows) is None for rows in (short, long) * 2] == [True] * 4
+    assert not graphs.give_up(largest=256)
+
+
+def test_nothing_is_recorded_where_it_would_take_what_other_steps_need(tiny, monkeypatch):
+    said: list[str] = []
+    graphs = _toy_graphs(tiny, said, [20] * 3, tokens=128)
+    rows, room = np.arange(3), [0]
+    monkeypatch.setattr("sortal.training.graphs.untouched_memory", lambda device: room[0])
+    assert [_step(graphs, rows) is None for _ in range(3)] == [True] * 3
+    room[0] = 10**9
+    assert _step(graphs, rows) is not None
+    assert not said
+
+
 def _texts(rows):
     flat = np.concatenate([np.asarray(row, np.int32) for row in rows])
     return EncodedTexts(flat, np.concatenate([[0], np.cumsum([len(row) for row in rows])]), 0)

@@ -136,6 +136,13 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def untouched_memory(device: torch.device) -> int:
+    """Bytes of a CUDA device that this process could take beside all that torch's allocator has, in use or kept."""
+    free, total = torch.cuda.mem_get_info(device)
+    allowed = int(total * torch.cuda.get_per_process_memory_fraction(device.index))
+    return min(free, allowed - torch.cuda.memory_reserved(device))
+
+
 def ceiling(device: torch.device) -> int:
     """Tokens beyond which larger microbatches are no faster."""
     if device.type == "cuda":

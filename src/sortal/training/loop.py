@@ -17,14 +17,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from sortal.backbone.lora import parameter_count, trainable, training_mode
+from sortal.backbone.lora import trainable, training_mode
 from sortal.backbone.packing import microbatches
 from sortal.config import ResolvedConfig, RunConfig
 from sortal.errors import CheckpointError, Interrupted, ResourceError, TrainingDivergedError
 from sortal.training.budget import is_out_of_memory
 from sortal.training.checkpoints import CheckpointStore
 from sortal.training.distributed import Processes
-from sortal.training.graphs import MOST_PARAMETERS, StepGraphs
+from sortal.training.graphs import StepGraphs, most_tokens
 from sortal.training.objective import Classification, Objective
 from sortal.training.optimizer_state import flatten_optimizer, restore_optimizer
 from sortal.training.order import epoch_order
@@ -152,9 +152,10 @@ class Loop:
         objective, config = self.objective, self.config
         if not (config.cuda_graphs and isinstance(objective, Classification) and objective.fixed_shapes):
             return None
-        if config.shard_base or parameter_count(self.model)[1] > MOST_PARAMETERS:
+        if config.shard_base:
             return None
-        return StepGraphs(objective, list(self.parameters.values()), config.batch_size, self.say)
+        most = most_tokens(self.model)
+        return StepGraphs(objective, list(self.parameters.values()), config.batch_size, self.say, most)
 
     def _step(self, batch: npt.NDArray[np.int64]) -> None:
         state, began = self.progress, time.monotonic()
@@ -211,7 +212,10 @@ class Loop:
                 if not is_out_of_memory(error):
                     raise
                 failed = self.objective.lengths[mine[part]]
-            self._halve(failed)
+            if self.graphs is not None and self.graphs.give_up(self.progress.max_tokens):
+                torch.cuda.empty_cache()
+            else:
+                self._halve(failed)
 
     def _microbatch(self, rows: npt.NDArray[np.int64], weight: float) -> torch.Tensor:
         value = None if self.graphs is None else self.graphs.backward(rows, weight)

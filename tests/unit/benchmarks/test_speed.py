@@ -15,7 +15,7 @@ from benchmarks.speed.children import Children
 from benchmarks.speed.profile import table
 from benchmarks.speed.sets import drawn_lengths, prepare, save_shape, shape_case, text_case
 from benchmarks.speed.train import hf, sortal
-from benchmarks.speed.words import page
+from benchmarks.speed.words import page, training_row
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_both_sides_take_the_same_steps_from_the_same_start(base, tmp_path, task
         == len(theirs["cpu_seconds"])
         == 4
     )
-    assert np.allclose(ours["losses"], theirs["losses"], atol=2e-4)
+    assert np.allclose(ours["losses"], theirs["losses"], atol=1e-3)
     frozen = sortal(replace(case, learning_rate=1e-9), folder)
     assert frozen["losses"][0] == ours["losses"][0]
     assert abs(frozen["losses"][-1] - ours["losses"][-1]) > 2e-3, "they learn: equal losses are no accident"
@@ -150,9 +150,13 @@ def test_the_page_compares_the_same_steps_and_leaves_out_the_first():
     assert "12.3 (11.4 – 13.3) times the examples per second" in shown
     # 105 tokens in 1.5 s on average, of 4 · 10⁹ operations each at 10¹² a second: 28 %
     assert (
-        "| set | Sortal | text + EOS | 105 | 210 | 1.50 | 70 | 20.0 | 28 % | 1.00 GB | 0.0040 | 5.5 (5.0 – 6.0) |"
+        "| set | Sortal | text + EOS | 105 | 210 | 9.00 (1) | 1.50 | 70 | 20.0 | 28 % | 1.00 GB | 0.0040 | 5.5 (5.0 – 6.0) |"
         in shown
     )
+    later = {**case, "warmup": 2}
+    assert training_row(
+        {"case": later, "turns": {"sortal": [ours]}, "failed": {}}, "sortal", 1e12
+    ).startswith("| set | Sortal | text + EOS | 110 | 220 | 10.00 (2) | 2.00 | 55 |")
     assert "| large | transformers + peft + Trainer | text + EOS | out of memory |" in shown
     # 300 tokens in 2 s, of 2 · 10⁹ operations each: 30 %
     assert (

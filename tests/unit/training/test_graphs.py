@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from sortal.backbone.packing import filled, pack
 from sortal.config import build_config
 from sortal.methods.head_model import tunable
-from sortal.training.graphs import round_up
+from sortal.training.graphs import most_tokens, round_up
 from tiny_runs import classifier, random_rows, stir
+from toy_loops import make_loop
 
 SEQUENCES = random_rows(5, 9, 1, 7)
 
@@ -45,3 +47,49 @@ def test_sizes_are_few_and_little_is_wasted(tokens):
     assert tokens <= size <= max(64, tokens + 64, 1.13 * tokens)
     assert round_up(size) == size
     assert len({round_up(n) for n in range(4096, 8193)}) <= 9
+
+
+def test_packs_that_keep_a_gpu_busy_are_not_worth_recording():
+    from benchmarks.speed.sets import SHAPES
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    def most(**shape):
+        with torch.device("meta"):
+            return most_tokens(LlamaForCausalLM(LlamaConfig(**shape)).requires_grad_(False))
+
+    large, small = most(**SHAPES["8b"]), most(**SHAPES["1b"])
+    assert 2_500 < large < 3_500
+    assert 9_000 < small < 12_000
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_recordings_are_given_up_before_microbatches_get_smaller(monkeypatch, recorded):
+    loop = make_loop(batch_size=11, max_tokens=60)
+    expected = loop._accumulate(np.arange(11))
+    gradients = {name: p.grad.clone() for name, p in loop.parameters.items()}
+    given_up = []
+
+    class Recordings:
+        def backward(self, rows, weight):
+            return None
+
+        def give_up(self, largest):
+            given_up.append(largest)
+            return recorded and len(given_up) == 1
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    failures = iter([True])
+
+    def losses(rows, real=loop.objective.losses):
+        if next(failures, False):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(rows)
+
+    monkeypatch.setattr(loop.objective, "losses", losses)
+    loop.graphs = Recordings()
+    assert torch.allclose(loop._accumulate(np.arange(11)), expected)
+    for name, p in loop.parameters.items():
+        torch.testing.assert_close(p.grad, gradients[name])
+    assert given_up == [60]
+    assert loop.progress.max_tokens == (60 if recorded else 27)
+    assert loop.progress.out_of_memory_retries == (0 if recorded else 1)
