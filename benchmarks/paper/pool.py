@@ -7,13 +7,14 @@ import gc
 import json
 import multiprocessing
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sortal.comparison.cells import Cell, plan
+from sortal.comparison.compare import next_ready, without_blend
 
 # How long a method's run lasts, roughly, against one of the head.
 _MOST_LETTERS = 1000
@@ -21,7 +22,7 @@ _WEIGHT = {"encoder": 0.5, "probe": 0.5, "instruct": 5.0}
 
 
 def train_all(sets: Mapping[Path, Mapping[str, Any]], arguments: Any) -> None:
-    """Train what is not finished, ``arguments.jobs`` runs at a time, the longest of a seed first; one that fails is said and left.
+    """Train what is not finished, ``arguments.jobs`` runs at a time, the longest of a seed first, sums and blends when what they are made of is there; one that fails is said and left.
 
     Args:
         sets: settings of each comparison, by its folder.
@@ -30,28 +31,40 @@ def train_all(sets: Mapping[Path, Mapping[str, Any]], arguments: Any) -> None:
         cell
         for folder, settings in sets.items()
         for cell in plan(_of_runs(settings), arguments.methods, arguments.seeds, folder)
-        # sums and blends wait for others: the comparison makes them of what is trained here
-        if cell.status != "finished" and cell.config.method != "ensemble" and cell.config.blend == "none"
     ]
-    cells.sort(key=lambda cell: (cell.seed, -_length(cell)))
+    waiting = [number for number, cell in enumerate(cells) if cell.status != "finished"]
+    waiting.sort(key=lambda number: (cells[number].seed, -_length(cells[number])))
     context = multiprocessing.get_context("spawn")
     # On a CPU every run has a process of its own, whose peak of memory is the run's; on a GPU starting one takes as long as a tenth of a run.
     each = None if torch.cuda.is_available() else 1
     with ProcessPoolExecutor(arguments.jobs, mp_context=context, max_tasks_per_child=each) as pool:
-        running = {pool.submit(train, cell): cell for cell in cells}
-        for done in as_completed(running):
-            cell = running[done]
-            print(f"{cell.folder.path}  {done.exception() or done.result()}", flush=True)
+        running: dict[Future[str], int] = {}
+        while waiting or running:
+            while len(running) < arguments.jobs:
+                if (number := next_ready(waiting, cells, set(running.values()))) is None:
+                    break
+                waiting.remove(number)
+                plain = without_blend(cells[number], cells)
+                trained = plain is not None and cells[plain].status == "finished"
+                tuned = cells[plain].folder.path if plain is not None and trained else None
+                running[pool.submit(train, cells[number], tuned)] = number
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                cell = cells[running.pop(done)]
+                print(f"{cell.folder.path}  {done.exception() or done.result()}", flush=True)
 
 
-def train(cell: Cell) -> str:
-    """One run, its words in a log beside the others of its comparison; returns what it reached."""
+def train(cell: Cell, tuned: Path | None) -> str:
+    """One run, its words in a log beside the others of its comparison; returns what it reached.
+
+    Args:
+        tuned: folder of the run that a blend blends.
+    """
     from sortal.run import run
 
     log = cell.folder.path.parents[1] / "logs" / f"{cell.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as words, contextlib.redirect_stderr(words):
-        found = run(cell.config, resume=True, quiet=True)
+        found = run(cell.config, resume=True, quiet=True, tuned=tuned)
     seconds = found.record["training"].get("train_seconds", 0.0)
     metrics = {
         key: found.metrics[key]

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,50 +48,36 @@ class Group:
 
 
 def groups(arguments: Any) -> list[Group]:
-    """Of the shapes, quantisations and lengths that are asked for, in their order; all rows are written here."""
+    """Of the quantisations, shapes and lengths that are asked for, in their order; all rows are written here."""
+    bases = {shape: save_config(shape, arguments.work / shape) for shape in arguments.shapes}
+    settings = {
+        "batch_size": arguments.batch_size,
+        "dtype": arguments.dtype,
+        "device": arguments.device,
+        "learning_rate": arguments.learning_rate,
+    }
     made = []
-    for shape in arguments.shapes:
-        base = save_config(shape, arguments.work / shape)
-        for quantization in arguments.quantizations:
-            folders = []
-            settings = {
-                "batch_size": arguments.batch_size,
-                "dtype": arguments.dtype,
-                "device": arguments.device,
-                "learning_rate": arguments.learning_rate,
-            }
-            for longest in arguments.lengths:
-                warmup = WARMUP.get(longest, 1)
-                steps = warmup + arguments.steps * MORE_STEPS.get(longest, 1)
-                name = f"{shape}-{quantization}-{longest}-{steps}x{arguments.batch_size}"
+    for quantization, shape in product(arguments.quantizations, arguments.shapes):
+        folders = []
+        for longest in arguments.lengths:
+            warmup = WARMUP.get(longest, 1)
+            steps = warmup + arguments.steps * MORE_STEPS.get(longest, 1)
+            folder = arguments.work / f"{shape}-{quantization}-{longest}-{steps}x{arguments.batch_size}"
+            sizes = {"steps": steps, "warmup": warmup}
+            folders.append(
+                shape_case(bases[shape], shape, longest, quantization, folder, **sizes, **settings)
+            )
+            if longest == arguments.small_card and quantization == "nf4":
+                small = {
+                    "max_tokens": SMALL_TOKENS,
+                    "memory": SMALL_CARD,
+                    "steps": 1 + arguments.steps,
+                }
+                folder = folder.with_name(f"{folder.name}-small")
                 folders.append(
-                    shape_case(
-                        base,
-                        shape,
-                        longest,
-                        quantization,
-                        arguments.work / name,
-                        steps=steps,
-                        warmup=warmup,
-                        **settings,
-                    )
+                    shape_case(bases[shape], shape, longest, quantization, folder, **small, **settings)
                 )
-                if longest == arguments.small_card and quantization == "nf4":
-                    small = {"max_tokens": SMALL_TOKENS, "memory": SMALL_CARD}
-                    folder = arguments.work / f"{name}-small"
-                    folders.append(
-                        shape_case(
-                            base,
-                            shape,
-                            longest,
-                            quantization,
-                            folder,
-                            steps=1 + arguments.steps,
-                            **settings,
-                            **small,
-                        )
-                    )
-            made.append(Group(f"{shape}-{quantization}", tuple(folders)))
+        made.append(Group(f"{shape}-{quantization}", tuple(folders)))
     return made
 
 

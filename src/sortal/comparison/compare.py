@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -183,12 +183,12 @@ def _run(
     ):
         try:
             while waiting or running:
-                while len(running) < jobs and (ready := _ready(waiting, cells, running)) is not None:
+                while len(running) < jobs and (ready := next_ready(waiting, cells, running)) is not None:
                     waiting.remove(number := ready)
                     cell = cells[number]
                     _wait_for(cell.folder.path)
                     records[number]["status"] = "running"
-                    plain = _without_blend(cell, cells)
+                    plain = without_blend(cell, cells)
                     done = plain is not None and records[plain]["status"] == "finished"
                     tuned = cells[plain].folder.path if plain is not None and done else None
                     running[number] = start_cell(
@@ -216,7 +216,7 @@ def _run(
     return latest
 
 
-def _without_blend(cell: Cell, cells: Sequence[Cell]) -> int | None:
+def without_blend(cell: Cell, cells: Sequence[Cell]) -> int | None:
     """The cell whose tuned model ``cell`` is the blend of, by its place; None where there is none or its settings are others."""
     if cell.config.blend == "none":
         return None
@@ -228,10 +228,10 @@ def _without_blend(cell: Cell, cells: Sequence[Cell]) -> int | None:
     return None
 
 
-def _ready(waiting: Sequence[int], cells: Sequence[Cell], running: Mapping[int, Process]) -> int | None:
+def next_ready(waiting: Sequence[int], cells: Sequence[Cell], running: Collection[int]) -> int | None:
     """The first cell that waits for nothing: a blend waits for the model that it blends, an ensemble for its members."""
     for number in waiting:
-        plain = _without_blend(cells[number], cells)
+        plain = without_blend(cells[number], cells)
         members = set(cells[number].config.members)
         needed = {n for n, other in enumerate(cells) if n == plain or str(other.folder.path) in members}
         if not needed & {*waiting, *running}:
