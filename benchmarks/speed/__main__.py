@@ -134,22 +134,34 @@ def earlier(path: Path) -> dict[str, Any]:
     return found
 
 
+def with_earlier(before: dict[str, Any], found: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
+    """Cases found now, each with how it was made, and those of before that are others, with the rates of both."""
+    measured = [{**one, "made": made, "peak": found["peak"]} for one in found["training"]]
+    names = {one["case"]["name"] for one in measured}
+    training = [*measured, *(one for one in before["training"] if one["case"]["name"] not in names)]
+    training.sort(key=lambda one: one["case"]["name"].split(", up to")[0])
+    peak = {json.dumps(rate): rate for one in training for rate in one["peak"]}
+    return {"made": {}, "peak": list(peak.values()), "training": training, "inference": []}
+
+
 def write(found: dict[str, Any], folder: Path, name: str) -> None:
     (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     (folder / f"{name}.md").write_text(page(found))
 
 
 def of_shapes(arguments: Any) -> None:
-    """Random weights on one device; the page is written after every case."""
+    """Random weights on one device; the page is written after every case, with those that it had before and that are not measured again."""
     from benchmarks.speed import shapes
 
     arguments.work.mkdir(parents=True, exist_ok=True)
     folder = RESULTS if arguments.device == "cuda" else arguments.work
+    before = earlier(folder / "speed-cuda.json")
     made = {"command": command("speed", ("--work",)), "threads": torch.get_num_threads()}
-    known = {"made": {"training": made}, "inference": []}
-    shapes.run(
-        shapes.groups(arguments), arguments, lambda found: write({**known, **found}, folder, "speed-cuda")
-    )
+
+    def keep(found: dict[str, Any]) -> None:
+        write(with_earlier(before, found, made), folder, "speed-cuda")
+
+    shapes.run(shapes.groups(arguments), arguments, keep)
     if (folder / "speed-cuda.md").exists():
         print((folder / "speed-cuda.md").read_text())
 

@@ -24,7 +24,7 @@ def page(found: dict[str, Any]) -> str:
             f"Utilisation is 4 · N · real tokens / seconds over {rate / 1e9:,.0f} GFLOP/s, the bf16 matrix product measured in the same run"
             + (f" on {found['peak'][0]['device']}." if "device" in found["peak"][0] else "."),
             "",
-            "| rows | side | text form | real tokens/step | computed | first steps, s | s/step | real tokens/s | texts/s | utilisation | peak memory | largest difference in loss | × the peer | × in CPU seconds |",
+            "| rows | side | text form | real tokens/step | computed | first steps, s | s/step, median | real tokens/s | texts/s | utilisation | peak memory | largest difference in loss | × the peer | × in CPU seconds |",
             "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for case in found["training"]:
@@ -61,9 +61,19 @@ def said(found: dict[str, Any]) -> str:
     halves: dict[str, list[str]] = {}
     for half, made in found["made"].items():
         halves.setdefault(f"`{made['command']}`, {made['threads']} threads", []).append(half)
+    for one in found["training"]:
+        if "made" in one:  # of shapes, case by case
+            shapes = halves.setdefault(f"`{one['made']['command']}`, {one['made']['threads']} threads", [])
+            if (shape := one["case"]["name"].split(", up to")[0]) not in shapes:
+                shapes.append(shape)
     if len(halves) == 1:
         return f"{next(iter(halves))}."
-    return " ".join(f"{' and '.join(half).capitalize()}: {made}." for made, half in halves.items())
+    return " ".join(f"{sentence('; '.join(half))}: {made}." for made, half in halves.items())
+
+
+def sentence(words: str) -> str:
+    """With its first letter as a sentence has it."""
+    return words[:1].upper() + words[1:]
 
 
 def memory(training: list[dict[str, Any]]) -> list[str]:
@@ -131,7 +141,7 @@ def training_row(found: dict[str, Any], side: str, rate: float) -> str:
         f"{tokens:,.0f}",
         f"{statistics.mean(turns[0]['computed'][first:]):,.0f}",
         f"{before:.2f} ({first})",
-        f"{seconds:.2f}",
+        f"{seconds:.3f}" if seconds < 1 else f"{seconds:.2f}",
         f"{tokens / mean:,.0f}",
         f"{case['batch_size'] / mean:.1f}",
         f"{400 * weights * tokens / mean / rate:.0f} %",

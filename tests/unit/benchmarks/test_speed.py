@@ -10,6 +10,7 @@ import pytest
 import torch
 from benchmarks.scaling import page as scaling_page
 from benchmarks.scaling import write_rows
+from benchmarks.speed.__main__ import with_earlier
 from benchmarks.speed.case import Case, read_rows
 from benchmarks.speed.children import Children
 from benchmarks.speed.profile import table
@@ -201,3 +202,31 @@ def test_rows_of_the_scaling_benchmark_are_different_and_its_page_takes_the_star
     assert "| 1,200 | 1.00 | 300 MB | 1.00 | 300 MB |" in shown
     assert "| 10 | 20 | 400 MB |" in shown
     assert "| 2 | 8,642 | 2.00 | 12 |" in shown
+
+
+def test_cases_that_are_not_measured_again_stay_on_the_page():
+    def one(name, flops):
+        return {
+            "case": {"name": name, "template": "eos", "batch_size": 30},
+            "turns": {"sortal": [turn([9.0, 1.0, 2.0], [3.0, 2.0, 1.0], flops)]},
+            "failed": {},
+        }
+
+    first = with_earlier(
+        {"training": []},
+        {"training": [one("8b, nf4, up to 512 tokens", 1e9), one("8b, none, up to 512 tokens", 1e9)], "peak": [{"flops": 1e12}]},
+        {"command": "first", "threads": 2},
+    )  # fmt: skip
+    both = with_earlier(
+        json.loads(json.dumps(first)),
+        {"training": [one("1b, nf4, up to 512 tokens", 2e9), one("8b, nf4, up to 512 tokens", 2e9)], "peak": [{"flops": 3e12}]},
+        {"command": "second", "threads": 4},
+    )  # fmt: skip
+    assert [(found["case"]["name"][:8], found["made"]["command"]) for found in both["training"]] == [
+        ("1b, nf4,", "second"), ("8b, nf4,", "second"), ("8b, none", "first"),
+    ]  # fmt: skip
+    shown = page(both)
+    assert "1b, nf4; 8b, nf4: `second`, 4 threads. 8b, none: `first`, 2 threads." in shown
+    assert "2,000 GFLOP/s" in shown
+    assert shown.count("2.00 GB") == 2
+    assert shown.count("1.00 GB") == 1
