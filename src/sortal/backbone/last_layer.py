@@ -69,11 +69,10 @@ def _stack(base: nn.Module) -> str | None:
 
 def _treats_tokens_alone(module: nn.Module) -> bool:
     """False for routers, convolutions over time and whatever else is not known."""
-    return all(
-        isinstance(part, _PER_TOKEN) or is_lora(part) or type(part).__module__ in _ACTIVATIONS
-        for part in module.modules()
-        if part is not module and not list(part.children())
-    ) and (bool(list(module.children())) or isinstance(module, _PER_TOKEN) or is_lora(module))
+    if isinstance(module, _PER_TOKEN) or is_lora(module) or type(module).__module__ in _ACTIVATIONS:
+        return True
+    parts = list(module.children())
+    return bool(parts) and all(map(_treats_tokens_alone, parts))
 
 
 def _narrow(module: nn.Module, read: Any) -> list[Any]:

@@ -136,18 +136,30 @@ void silu_mul_backward(const bf16 *grad, const bf16 *gate, const bf16 *up, bf16 
     }
 }
 
+/* One over the root of a row's mean square. */
+static inline float norm_factor(const bf16 *from, int64_t hidden, float eps) {
+    floats sums[4] = {{0}}; /* that need not wait for each other */
+    int64_t whole = hidden / (4 * LANES) * (4 * LANES);
+    for (int64_t i = 0; i < whole; i += 4 * LANES)
+        for (int j = 0; j < 4; j++) {
+            floats v = load(from + i + j * LANES);
+            sums[j] += v * v;
+        }
+    const bf16 *rest = from + whole;
+    EACH(hidden - whole) {
+        floats v = GET(rest);
+        sums[0] += v * v;
+    }
+    return 1.0f / sqrtf(total((sums[0] + sums[1]) + (sums[2] + sums[3])) / (float)hidden + eps);
+}
+
 void rms_norm(const bf16 *x, const bf16 *weight, bf16 *out, float *inverse, int64_t rows, int64_t hidden, float eps, int plus_one) {
     float one = plus_one ? 1.0f : 0.0f;
 #pragma omp parallel for schedule(static) if (rows * hidden > ALONE)
     for (int64_t r = 0; r < rows; r++) {
         const bf16 *from = x + r * hidden;
         bf16 *to = out + r * hidden;
-        floats sum = {0};
-        EACH(hidden) {
-            floats v = GET(from);
-            sum += v * v;
-        }
-        float factor = inverse[r] = 1.0f / sqrtf(total(sum) / (float)hidden + eps);
+        float factor = inverse[r] = norm_factor(from, hidden, eps);
         EACH(hidden) PUT(to, GET(from) * factor * (GET(weight) + one));
     }
 }
@@ -216,22 +228,24 @@ void log_sum_exp(const bf16 *x, float *out, int64_t rows, int64_t columns) {
     }
 }
 
-/* x [tokens, heads, dim]; cosine, sine [tokens, dim], the sign of the formula within the sine. */
-void rotate(const bf16 *x, const bf16 *cosine, const bf16 *sine, bf16 *out, int64_t tokens, int64_t heads, int64_t dim) {
+/* A token's heads [heads, dim] turned by its position; `to` may be `from`. */
+static inline void rotate_row(const bf16 *from, const bf16 *c, const bf16 *s, bf16 *to, int64_t heads, int64_t dim) {
     int64_t half = dim / 2;
-#pragma omp parallel for schedule(static) if (tokens * heads * dim > ALONE)
-    for (int64_t t = 0; t < tokens; t++) {
-        const bf16 *c = cosine + t * dim, *s = sine + t * dim;
-        for (int64_t h = 0; h < heads; h++) {
-            const bf16 *from = x + (t * heads + h) * dim;
-            bf16 *to = out + (t * heads + h) * dim;
-            EACH(half) {
-                floats a = GET(from), b = GET(from + half);
-                PUT(to, a * GET(c) + b * GET(s));
-                PUT(to + half, b * GET(c + half) + a * GET(s + half));
-            }
+    EACH(half) {
+        floats c1 = GET(c), c2 = GET(c + half), s1 = GET(s), s2 = GET(s + half);
+        for (int64_t h = 0; h < heads * dim; h += dim) {
+            floats a = GET(from + h), b = GET(from + h + half);
+            PUT(to + h, a * c1 + b * s1);
+            PUT(to + h + half, b * c2 + a * s2);
         }
     }
+}
+
+/* x [tokens, heads, dim]; cosine, sine [tokens, dim], the sign of the formula within the sine. */
+void rotate(const bf16 *x, const bf16 *cosine, const bf16 *sine, bf16 *out, int64_t tokens, int64_t heads, int64_t dim) {
+#pragma omp parallel for schedule(static) if (tokens * heads * dim > ALONE)
+    for (int64_t t = 0; t < tokens; t++)
+        rotate_row(x + t * heads * dim, cosine + t * dim, sine + t * dim, out + t * heads * dim, heads, dim);
 }
 
 /* First of the cells of a row, which are sorted. */

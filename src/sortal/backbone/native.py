@@ -58,8 +58,8 @@ _TILE_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "tile_tree_attention": (_P, _P, _P, _P, _P, _N, _P, _P, _N, _N, _P, _P, _N, _N, _N, _N, _F, _P),
     "tile_tree_attention_backward": (*[_P] * 6, _N, _P, _P, *[_N] * 5, _F, *[_P] * 5),
     "tile_weight": (_P, _N, _N, _P),
-    "tile_linear": (_P, _N, _N, _P, _N, _P),
-    "tile_mlp": (_P, _N, _N, _N, _P, _P, _P, _P),
+    "tile_project": (_P, _N, _N, _P, _F, *(_P, _N, _P) * 3, _P, _P, _N),
+    "tile_mlp": (_P, _N, _N, _N, *[_P] * 4, _P, _N, _P, _P, _F),
 }
 
 

@@ -1,4 +1,5 @@
-/* Products with frozen weights on a processor with a tile unit (AMX): of a linear layer and of a gated MLP.
+/* Products with frozen weights on a processor with a tile unit (AMX): of a linear layer, of a gated MLP, and of what stands before and behind
+ * the attention of a decoder's layer.
  *
  * Included by native_tiles.h. A weight is kept in the order of tiles, panels of 16 columns of the result; two of them are multiplied at a time.
  * Some hundred rows are put in that order, too, and stay in a core's second cache; the panels, or parts of them, stay in the first while the
@@ -19,6 +20,11 @@ typedef struct {
     int64_t stride, row, rows;
 } Left;
 
+static inline void store_line(bf16 *to, floats a, floats b) {
+    __m512bh both = _mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
+    memcpy(to, &both, sizeof both);
+}
+
 static inline __attribute__((always_inline)) void write_row(Left *left, int gated) {
     const float *from = left->from + left->row * BLOCK;
     bf16 *to = left->to + left->row++ * left->stride;
@@ -26,8 +32,7 @@ static inline __attribute__((always_inline)) void write_row(Left *left, int gate
     if (gated) {
         store(to, a * sigmoid(a) * b);
     } else {
-        __m512bh both = _mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
-        memcpy(to, &both, sizeof both); /* a line at a time */
+        store_line(to, a, b);
     }
 }
 
@@ -84,13 +89,15 @@ static inline __attribute__((always_inline)) void block(const bf16 *rows, Pair *
     FENCE;
 }
 
-/* Rows of x [rows, 32 · steps] in the order of tiles, 32 by 32 rows; rows beyond are 0. */
-static void in_tiles(const bf16 *x, int64_t rows, int64_t steps, bf16 *out) {
-    for (int64_t r = 0; r < blocks_of(rows) * BLOCK; r++) {
+/* Rows of x [rows, 32 · steps] in the order of tiles, 32 by 32 rows, normed where `norm` is there; rows beyond are 0. */
+static void in_tiles(const bf16 *x, int64_t rows, int64_t steps, const bf16 *norm, float eps, bf16 *out) {
+    for (int64_t r = 0; r < blocks_of(rows) * BLOCK; r++, x += steps * BLOCK) {
         bf16 *to = out + r / BLOCK * steps * 2 * TILE + r % BLOCK * BLOCK;
-        for (int64_t i = 0; i < steps; i++, to += 2 * TILE)
-            if (r < rows) memcpy(to, x + (r * steps + i) * BLOCK, BLOCK * sizeof(bf16));
-            else memset(to, 0, BLOCK * sizeof(bf16));
+        float factor = norm && r < rows ? norm_factor(x, steps * BLOCK, eps) : 0.0f;
+        for (int64_t i = 0; i < steps * BLOCK; i += BLOCK, to += 2 * TILE)
+            if (r >= rows) memset(to, 0, BLOCK * sizeof(bf16));
+            else if (norm) store_line(to, load(x + i) * factor * load(norm + i), load(x + i + 16) * factor * load(norm + i + 16));
+            else memcpy(to, x + i, BLOCK * sizeof(bf16));
     }
 }
 
@@ -156,11 +163,21 @@ void tile_weight(const bf16 *weight, int64_t n, int64_t k, bf16 *out) {
         }
 }
 
-/* out [rows, n] = x [rows, k] · weight, in tiles; n and k are multiples of 32. */
-int tile_linear(const bf16 *x, int64_t rows, int64_t k, const bf16 *weight, int64_t n, bf16 *out) {
-    int64_t steps = k / BLOCK, all = n / BLOCK, most = rows_that_fit(k);
+/* A weight in tiles with n columns, and where its products go. */
+typedef struct {
+    const bf16 *weight;
+    int64_t n;
+    bf16 *out;
+} Projection;
+
+/* out [rows, n] = x [rows, k] · weight of up to three projections, n and k multiples of 32; x is normed first where `norm` is there. Where `cosine` is
+ * there, the heads of the first two are turned by their positions: cosine, sine [rows, dim], the sign of the formula within the sine. */
+int tile_project(const bf16 *x, int64_t rows, int64_t k, const bf16 *norm, float eps, const bf16 *w0, int64_t n0, bf16 *out0, const bf16 *w1, int64_t n1,
+                 bf16 *out1, const bf16 *w2, int64_t n2, bf16 *out2, const bf16 *cosine, const bf16 *sine, int64_t dim) {
+    Projection to[3] = {{w0, n0, out0}, {w1, n1, out1}, {w2, n2, out2}};
+    int64_t steps = k / BLOCK, most = rows_that_fit(k);
     int failed = 0;
-#pragma omp parallel if (rows * k * n > WORTH)
+#pragma omp parallel if (rows * k * (n0 + n1 + n2) > WORTH)
     {
         Share mine = share(rows, most);
         bf16 *a = NULL;
@@ -174,11 +191,27 @@ int tile_linear(const bf16 *x, int64_t rows, int64_t k, const bf16 *weight, int6
             if (!base) break;
         }
         if (!base) failed = 1;
+        if (mine.parts > 1) {
+#pragma omp barrier
+        }
         configure();
-        for (int64_t start = mine.first; base && start < rows; start += mine.step) {
+        for (int64_t start = mine.first; !failed && start < rows; start += mine.step) {
             int64_t count = rows - start < mine.each ? rows - start : mine.each;
-            in_tiles(x + start * k, count, steps, a);
-            columns(a, count, steps, weight, NULL, all * mine.part / mine.parts, all * (mine.part + 1) / mine.parts, out + start * n, n, sums);
+            in_tiles(x + start * k, count, steps, norm, eps, a);
+            for (int i = 0; i < 3 && to[i].weight; i++) {
+                int64_t n = to[i].n, all = n / BLOCK;
+                columns(a, count, steps, to[i].weight, NULL, all * mine.part / mine.parts, all * (mine.part + 1) / mine.parts, to[i].out + start * n, n,
+                        sums);
+            }
+            if (!cosine) continue;
+            if (mine.parts > 1) { /* a head's halves may be two threads' */
+#pragma omp barrier
+            }
+            for (int64_t r = start + mine.part; r < start + count; r += mine.parts)
+                for (int i = 0; i < 2; i++) {
+                    bf16 *heads = to[i].out + r * to[i].n;
+                    rotate_row(heads, cosine + r * dim, sine + r * dim, heads, to[i].n / dim, dim);
+                }
         }
         _tile_release();
         free(base);
@@ -186,41 +219,59 @@ int tile_linear(const bf16 *x, int64_t rows, int64_t k, const bf16 *weight, int6
     return failed;
 }
 
-/* out [rows, hidden] = (silu(x · gate) · x · up) · down, of weights in tiles; hidden and inner are multiples of 32. */
-int tile_mlp(const bf16 *x, int64_t rows, int64_t hidden, int64_t inner, const bf16 *gate, const bf16 *up, const bf16 *down, bf16 *out) {
-    int64_t steps = hidden / BLOCK, wide = inner / BLOCK, most = rows_that_fit(hidden + inner);
-    bf16 *common = NULL;
+/* out [rows, hidden] = (silu(x · gate) · x · up) · down, of weights in tiles; all sizes are multiples of 32. Where `states` [rows, width] are there, those
+ * that attention left, x is what they are added to behind the projection `o`; the sum is normed for the MLP, whose result is added to it. */
+int tile_mlp(const bf16 *x, int64_t rows, int64_t hidden, int64_t inner, const bf16 *gate, const bf16 *up, const bf16 *down, bf16 *out,
+             const bf16 *states, int64_t width, const bf16 *o, const bf16 *norm, float eps) {
+    int64_t steps = hidden / BLOCK, wide = inner / BLOCK, widest = states && width > hidden ? width : hidden, most = rows_that_fit(widest + inner);
+    bf16 *common = NULL, *common_side = NULL;
     int failed = 0;
 #pragma omp parallel if (3 * rows * hidden * inner > WORTH)
     {
         Share mine = share(rows, most);
-        bf16 *a = NULL, *h = NULL;
+        bf16 *a = NULL, *h = NULL, *side = NULL, *sum = NULL;
         float *sums = NULL;
         char *base = NULL;
         for (int pass = 0; pass < 2; pass++) {
-            int64_t place = 0;
-            a = scratch(&place, base, mine.each * hidden * 2);
+            int64_t place = 0, kept = states ? mine.each * hidden * 2 : 0;
+            a = scratch(&place, base, mine.each * widest * 2);
             h = scratch(&place, base, mine.each * inner * 2);
+            side = scratch(&place, base, kept);
+            sum = scratch(&place, base, kept);
             sums = scratch(&place, base, 2 * (mine.each * BLOCK + SUMS) * 4);
             if (!base) base = aligned_alloc(64, place);
             if (!base) break;
         }
         if (!base) failed = 1;
-        if (mine.parts > 1) { /* all threads fill the same rows of the second product */
-            if (omp_get_thread_num() == 0) common = h;
+        if (mine.parts > 1) { /* all threads fill the same rows of the next product */
+            if (omp_get_thread_num() == 0) common = h, common_side = side;
 #pragma omp barrier
-            h = common;
+            h = common, side = common_side;
         }
+        int64_t from = steps * mine.part / mine.parts, to = steps * (mine.part + 1) / mine.parts;
         configure();
         for (int64_t start = mine.first; !failed && start < rows; start += mine.step) {
             int64_t count = rows - start < mine.each ? rows - start : mine.each;
-            in_tiles(x + start * hidden, count, steps, a);
+            const bf16 *own = x + start * hidden;
+            if (states) {
+                in_tiles(states + start * width, count, width / BLOCK, NULL, 0.0f, a);
+                columns(a, count, width / BLOCK, o, NULL, from, to, side, hidden, sums);
+                if (mine.parts > 1) {
+#pragma omp barrier
+                }
+                for (int64_t i = 0; i < count * hidden; i += BLOCK)
+                    store_line(sum + i, load(own + i) + load(side + i), load(own + i + 16) + load(side + i + 16));
+                own = sum;
+            }
+            in_tiles(own, count, steps, states ? norm : NULL, eps, a);
             columns(a, count, steps, gate, up, 2 * wide * mine.part / mine.parts, 2 * wide * (mine.part + 1) / mine.parts, h, wide, sums);
             if (mine.parts > 1) {
 #pragma omp barrier
             }
-            columns(h, count, wide, down, NULL, steps * mine.part / mine.parts, steps * (mine.part + 1) / mine.parts,
-                    out + start * hidden, hidden, sums);
+            columns(h, count, wide, down, NULL, from, to, states ? side : out + start * hidden, hidden, sums);
+            for (int64_t r = 0; states && r < count * hidden; r += hidden)
+                for (int64_t i = r + from * BLOCK; i < r + to * BLOCK; i += BLOCK)
+                    store_line(out + start * hidden + i, load(sum + i) + load(side + i), load(sum + i + 16) + load(side + i + 16));
             if (mine.parts > 1) {
 #pragma omp barrier
             }

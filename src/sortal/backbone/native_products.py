@@ -9,7 +9,9 @@ Tensors are bfloat16 on the CPU; what is not contiguous is copied.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, NamedTuple
 
 import torch
 
@@ -47,10 +49,48 @@ def linear(x: torch.Tensor, tiles: torch.Tensor) -> torch.Tensor:
     Raises:
         RuntimeError: x is not bfloat16 on the CPU, or has another number of columns. MemoryError: there is none for what a core keeps.
     """
-    rows, out = _rows(x, tiles), x.new_empty(*x.shape[:-1], tiles.shape[0] * 16)
-    if out.numel():
-        sizes = (rows.data_ptr(), rows.shape[0], rows.shape[1], tiles.data_ptr(), out.shape[-1])
-        _check(native.library().tile_linear(*sizes, out.data_ptr()))
+    rows = _rows(x, tiles)
+    (out,) = _projected(rows, [tiles])
+    return out.view(*x.shape[:-1], out.shape[1])
+
+
+class Norm(NamedTuple):
+    """Of the root of the mean square: weight bfloat16 ``[hidden]``, and what is added below the root."""
+
+    weight: torch.Tensor
+    eps: float
+
+
+def queries_keys_values(
+    x: torch.Tensor,
+    norm: Norm,
+    tiles: Sequence[torch.Tensor],
+    cosine: torch.Tensor,
+    sine: torch.Tensor,
+) -> tuple[torch.Tensor, ...]:
+    """Of states x ``[rows, hidden]``, normed: packed weights of queries, keys and values → ``[rows, out]`` each, the first two turned by their positions.
+
+    Args:
+        cosine, sine: contiguous bfloat16 ``[rows, head_dim]``, as of `native.rotate`.
+    """
+    return _projected(_rows(x, tiles[0]), tiles, norm, (cosine, sine))
+
+
+def _projected(
+    rows: torch.Tensor,
+    tiles: Sequence[torch.Tensor],
+    norm: Norm | None = None,
+    positions: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> tuple[torch.Tensor, ...]:
+    out = tuple(rows.new_empty(len(rows), weight.shape[0] * 16) for weight in tiles)
+    if len(rows):
+        weights = [(w.data_ptr(), o.shape[1], o.data_ptr()) for w, o in zip(tiles, out, strict=True)]
+        each = chain.from_iterable([*weights, *[(0, 0, 0)] * (3 - len(weights))])
+        first = (0, 0.0) if norm is None else (norm.weight.data_ptr(), norm.eps)
+        turned = (
+            (0, 0, 0) if positions is None else (*(t.data_ptr() for t in positions), positions[0].shape[1])
+        )
+        _check(native.library().tile_project(rows.data_ptr(), *rows.shape, *first, *each, *turned))
     return out
 
 
@@ -63,7 +103,33 @@ def mlp(x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, down: torch.Tenso
     if out.numel():
         sizes = (rows.data_ptr(), *rows.shape, gate.shape[0] * 16)
         weights = (gate.data_ptr(), up.data_ptr(), down.data_ptr())
-        _check(native.library().tile_mlp(*sizes, *weights, out.data_ptr()))
+        _check(native.library().tile_mlp(*sizes, *weights, out.data_ptr(), 0, 0, 0, 0, 0.0))
+    return out
+
+
+def behind_attention(
+    states: torch.Tensor,
+    x: torch.Tensor,
+    project: torch.Tensor,
+    norm: Norm,
+    gate: torch.Tensor,
+    up: torch.Tensor,
+    down: torch.Tensor,
+) -> torch.Tensor:
+    """The rest of a decoder's layer: ``y = x + states project``, then ``y + mlp(norm(y))``, of packed weights.
+
+    Args:
+        states: ``[..., heads · head_dim]``, what attention left. x: ``[..., hidden]``, what the layer began with.
+
+    Returns:
+        x's shape; rounded to bfloat16 where the layer's modules round, so the same bits.
+    """
+    heads, rows, out = _rows(states, project), _rows(x, gate), torch.empty(x.shape, dtype=x.dtype)
+    if out.numel():
+        sizes = (rows.data_ptr(), *rows.shape, gate.shape[0] * 16)
+        weights = (gate.data_ptr(), up.data_ptr(), down.data_ptr())
+        before = (heads.data_ptr(), heads.shape[1], project.data_ptr(), norm.weight.data_ptr(), norm.eps)
+        _check(native.library().tile_mlp(*sizes, *weights, out.data_ptr(), *before))
     return out
 
 
@@ -79,11 +145,11 @@ def tried(library: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
         library.tile_weight(weight.data_ptr(), *weight.shape, tiles.data_ptr())
     between = torch.nn.functional.silu(x.float() @ weights[0].float().T) * (x.float() @ weights[1].float().T)
     found, alone = torch.empty_like(x), torch.empty_like(x)
-    library.tile_mlp(x.data_ptr(), rows, hidden, inner, *(t.data_ptr() for t in packed), found.data_ptr())
+    pointers = (t.data_ptr() for t in packed)
+    library.tile_mlp(x.data_ptr(), rows, hidden, inner, *pointers, found.data_ptr(), 0, 0, 0, 0, 0.0)
     between_rounded = between.bfloat16()
-    library.tile_linear(
-        between_rounded.data_ptr(), rows, inner, packed[2].data_ptr(), hidden, alone.data_ptr()
-    )
+    last = (packed[2].data_ptr(), hidden, alone.data_ptr(), *[0] * 6)
+    library.tile_project(between_rounded.data_ptr(), rows, inner, 0, 0.0, *last, 0, 0, 0)
     exact = between_rounded.float() @ weights[2].float().T
     return [(found, exact), (alone, exact)]
 

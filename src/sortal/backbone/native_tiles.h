@@ -185,6 +185,20 @@ static inline float exponentials(float *row, int64_t columns, const __mmask16 *s
     return total(sum);
 }
 
+/* The same in bfloat16 and nothing kept in fp32. */
+static inline float narrow_exponentials(const float *row, int64_t columns, const __mmask16 *seen, float scale, bf16 *out) {
+    floats most = {0}, sum = {0};
+    most -= INFINITY;
+    for (int64_t i = 0; i < columns; i += 16) most = larger(where(seen[i / 16], from_fp32(row + i), -INFINITY), most);
+    float highest = largest(most) * scale;
+    for (int64_t i = 0; i < columns; i += 16) {
+        floats v = where(seen[i / 16], exponential(from_fp32(row + i) * scale - highest), 0.0f);
+        sum += v;
+        store(out + i, v);
+    }
+    return total(sum);
+}
+
 /* A row's exponentials to weights, and its weights' gradients to those of the logits, these in bfloat16, too. */
 static inline void slopes_of(float *weight, float *slope, int64_t columns, float inverse, float scale, bf16 *narrow) {
     floats dot = {0};
@@ -255,13 +269,11 @@ int tile_attention(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *befo
                             gather(q + offset, heads * dim, here, dim, 1, queries);
                             product(queries, dim, keys + behind, TILE, 16 * dim, logits, columns, 1, far - near, deep, 0);
                             float inverse[BLOCK];
-                            for (int64_t r = 0; r < BLOCK; r++) {
+                            for (int64_t r = 0; r < here; r++) {
                                 int64_t low, high;
                                 sight(p + query + r, length, window, causal, &low, &high);
-                                float *row = logits + r * columns;
                                 see(seen, columns, near * BLOCK, low, high);
-                                inverse[r] = 1.0f / exponentials(row, columns, seen, scale);
-                                for (int64_t i = 0; i < columns; i += 16) store(weights + r * columns + i, from_fp32(row + i));
+                                inverse[r] = 1.0f / narrow_exponentials(logits + r * columns, columns, seen, scale, weights + r * columns);
                             }
                             product(weights, columns, values + behind, BLOCK * dim, TILE, sums, dim, 1, deep, far - near, 0);
                             for (int64_t r = 0; r < here; r++)

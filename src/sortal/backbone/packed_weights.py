@@ -13,9 +13,17 @@ import torch
 from torch import nn
 
 from sortal.backbone import native_products
-from sortal.backbone.fused import is_silu_mlp, mlp_forward
+from sortal.backbone.fused import is_silu_mlp
 from sortal.backbone.lora import layer_index
 from sortal.backbone.lora_layers import is_lora
+from sortal.backbone.tile_layers import (
+    in_tiles,
+    is_known_layer,
+    layer_in_tiles,
+    linear_in_tiles,
+    mlp_in_tiles,
+    projections,
+)
 
 _ROWS = 32  # for which oneDNN's layout is chosen; products of 1 to 2,048 rows gain with any choice
 _LONGEST = 4096  # inputs: beyond, oneDNN is faster than a product in tiles by itself
@@ -24,20 +32,20 @@ _LONGEST = 4096  # inputs: beyond, oneDNN is faster than a product in tiles by i
 def pack_weights(model: nn.Module) -> int:
     """Repack the projections of the decoder's layers, where they are bf16 on a CPU that packs such; returns how many were.
 
-    In tiles where a tile unit multiplies, and then a gated MLP is one product after the other in the core's cache; else in oneDNN's blocks.
+    In tiles where a tile unit multiplies, and then a gated MLP, or a layer up to attention and behind it, is one product after the other in the core's cache; else in oneDNN's blocks.
     The plain matrix is given up for the packed one: `unpacked` has it back. In blocks products are the same bits; in tiles an MLP is rounded less often.
     """
     blocks = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     tiles, count = native_products.there(), 0
     mlps = [module for module in model.modules() if is_silu_mlp(module)]
-    between = {id(layer) for mlp in mlps for layer in _projections(mlp)}
+    between = {id(layer) for mlp in mlps for layer in projections(mlp)}
     for layer in plain_linears(model):
         weight = layer.weight.data
         if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or is_packed(weight):
             continue
         short = weight.shape[1] <= _LONGEST or id(layer) in between
         if tiles and short and native_products.packable(weight):
-            packed, forward = native_products.packed(weight), _tiles_forward
+            packed, forward = native_products.packed(weight), linear_in_tiles
         elif blocks:
             packed, forward = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS), _blocks_forward
         else:
@@ -46,8 +54,11 @@ def pack_weights(model: nn.Module) -> int:
         layer.forward = types.MethodType(forward, layer)
         count += 1
     for mlp in mlps:
-        if all(map(_in_tiles, _projections(mlp))):
-            mlp.forward = types.MethodType(_mlp_forward, mlp)
+        if all(map(in_tiles, projections(mlp))):
+            mlp.forward = types.MethodType(mlp_in_tiles, mlp)
+    for module in model.modules() if tiles else ():
+        if is_known_layer(module):
+            module.forward = types.MethodType(layer_in_tiles, module)
     return count
 
 
@@ -76,25 +87,3 @@ def unpacked(weight: torch.Tensor) -> torch.Tensor:
 
 def _blocks_forward(self: Any, x: torch.Tensor) -> torch.Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
-
-
-def _tiles_forward(self: Any, x: torch.Tensor) -> torch.Tensor:
-    out = native_products.linear(x, self.weight)
-    return out if self.bias is None else out.add_(self.bias)
-
-
-def _mlp_forward(self: Any, x: torch.Tensor) -> torch.Tensor:
-    layers = _projections(self)
-    if not all(map(_in_tiles, layers)):  # in 8 bits by now
-        return mlp_forward(self, x)
-    return native_products.mlp(x, *(layer.weight for layer in layers))
-
-
-def _projections(mlp: Any) -> list[Any]:
-    """Gate, up and down of a gated MLP, without the adapters that were added to them."""
-    modules = (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
-    return [m.get_base_layer() if is_lora(m) and m.merged else m for m in modules]
-
-
-def _in_tiles(layer: Any) -> bool:
-    return type(layer) is nn.Linear and layer.weight.dim() == 4 and layer.bias is None

@@ -55,16 +55,21 @@ def rotary(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Queries and keys ``[batch, heads, tokens, head_dim]`` turned by their positions; cos, sin ``[batch, tokens, head_dim]`` have no gradient."""
     assert unsqueeze_dim == 1
-    sines = getattr(sin, "_sortal_sines", None)
-    if sines is None:  # all layers of a forward get the same tensor
-        first, second = sin.chunk(2, -1)
-        sines = torch.cat((-first, second), -1), torch.cat((second, -first), -1)
-        sin._sortal_sines = sines  # type: ignore[attr-defined]
-    signed, rolled = sines
+    signed, rolled = signed_sines(sin)
     if not torch.is_grad_enabled():
         return _turned(q, cos, signed), _turned(k, cos, signed)
     turned: Any = _Rotary.apply
     return turned(q, cos, signed, rolled), turned(k, cos, signed, rolled)
+
+
+def signed_sines(sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``s`` of the formula and ``s`` rolled, which its gradient takes; made once for all layers of a forward, which get the same tensor."""
+    sines: tuple[torch.Tensor, torch.Tensor] | None = getattr(sin, "_sortal_sines", None)
+    if sines is None:
+        first, second = sin.chunk(2, -1)
+        sines = torch.cat((-first, second), -1), torch.cat((second, -first), -1)
+        sin._sortal_sines = sines  # type: ignore[attr-defined]
+    return sines
 
 
 def is_rotary_attention(module: nn.Module) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import types
+
 import pytest
 import torch
 from peft.tuners.lora import LoraLayer
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from model_files import save_tiny_llama
 from sortal.backbone import native_products
 from sortal.backbone.answering import freeze
 from sortal.backbone.held import HeldWeights
@@ -13,8 +17,9 @@ from sortal.backbone.int8 import quantize_weights
 from sortal.backbone.lora import add_lora, fuse, trainable
 from sortal.backbone.packed_weights import is_packed, pack_weights, plain_linears, unpacked
 from sortal.backbone.packing import pack
+from sortal.backbone.tile_layers import is_known_layer, layer_in_tiles
 from sortal.config import build_config
-from sortal.methods.head_model import HeadModel
+from sortal.methods.head_model import HeadModel, tunable
 from tiny_runs import FAMILIES, classifier, random_rows, stir
 
 ROWS = (12, 1, 40, 3)
@@ -133,9 +138,73 @@ def test_a_gated_mlp_of_packed_weights_is_one_product_after_the_other(tiny_model
     assert len(calls) == (0 if family == "gemma3" else 2), "gemma's is no SiLU"
 
 
+@pytest.fixture(scope="module")
+def even(tmp_path_factory):
+    """A Llama all of whose projections fit tiles."""
+    folder = save_tiny_llama(tmp_path_factory.mktemp("even"))
+    shape = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    config = LlamaConfig.from_pretrained(folder, **shape, num_hidden_layers=3)
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.skipif(not native_products.there(), reason="no tile unit (AMX), or no C compiler")
-def test_weights_in_tiles_go_to_eight_bits(tiny):
-    model = classifier(tiny, dtype="bfloat16")
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_a_layer_before_and_behind_attention_has_the_bits_of_its_modules(even, pooling, threads, monkeypatch):
+    network = stir(tunable(classifier(even, dtype="bfloat16"), build_config({}), pooling, skip=0))
+    freeze(network)
+    layers = [module for module in network.modules() if is_known_layer(module)]
+    assert len(layers) == 3
+    calls = []
+    whole = native_products.behind_attention
+    monkeypatch.setattr(native_products, "behind_attention", lambda *given: calls.append(1) or whole(*given))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            for rows in (random_rows(12, 1, 40, 3), random_rows(5), random_rows(*[30] * 20)):
+                calls.clear()
+                found = network(pack(rows))
+                assert len(calls) == (2 if pooling == "last" else 3), "of the last layer few tokens are read"
+                for layer in layers:
+                    layer.forward = types.MethodType(type(layer).forward, layer)
+                assert torch.equal(found, network(pack(rows)))
+                for layer in layers:
+                    layer.forward = types.MethodType(layer_in_tiles, layer)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not native_products.there(), reason="no tile unit (AMX), or no C compiler")
+def test_a_layer_in_tiles_does_other_work_step_by_step(even):
+    network = stir(tunable(classifier(even, dtype="bfloat16"), build_config({}), "last", skip=0))
+    freeze(network)
+    whole = network.classifier.get_base_model()
+    base = whole.model
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.inference_mode():
+        packed = base(
+            input_ids=ids, use_cache=False, position_ids=torch.arange(4)[None], sortal_pack=pack(ids.tolist())
+        )
+        whole.set_attn_implementation("eager")
+        plain = base(input_ids=ids, use_cache=False)
+        cached = base(input_ids=ids[:, :3], use_cache=True)
+        after = base(input_ids=ids[:, 3:], past_key_values=cached.past_key_values, use_cache=True)
+        both = base(input_ids=ids.repeat(2, 1), use_cache=False)
+    for found in (
+        plain.last_hidden_state[0, -1],
+        after.last_hidden_state[0, -1],
+        both.last_hidden_state[1, -1],
+    ):
+        torch.testing.assert_close(found, packed.last_hidden_state[0, -1], rtol=5e-2, atol=5e-2)
+
+
+@pytest.mark.skipif(not native_products.there(), reason="no tile unit (AMX), or no C compiler")
+@pytest.mark.parametrize("base", ["tiny", "even"])
+def test_weights_in_tiles_go_to_eight_bits(base, request):
+    model = classifier(request.getfixturevalue(base), dtype="bfloat16")
     fuse(model)
     pack_weights(model)
     before = logits(model)

@@ -34,6 +34,10 @@ def _base(model):
     return getattr(model, model.base_model_prefix)
 
 
+def _hooks(base):
+    return sum(len(module._forward_hooks) for module in base.modules())
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_states_that_are_read_are_the_models(classifiers, family):
     base, rows = _base(classifiers[family]), pack(ROWS)
@@ -60,8 +64,16 @@ def test_gradients_are_those_of_the_whole_layer(classifiers, family, tiny_models
                 torch.nn.init.normal_(parameter, std=0.1)
         fuse(model)
         rows = pack(ROWS)
-        states = token_states(_base(model.get_base_model()), rows, rows.last if narrow else None)
-        states[rows.last].square().sum().backward()
+        base = _base(model.get_base_model())
+        before = _hooks(base)
+        with last_layer_at(base, rows.last):
+            assert _hooks(base) - before == (1 if family == "gpt2" else 2), (
+                "adapters are of no token's concern"
+            )
+        states = token_states(base, rows, rows.last if narrow else None)
+        # not the squares: behind a norm their sum is always the same
+        weights = torch.randn(states.shape[1], generator=torch.Generator().manual_seed(2))
+        (states[rows.last] * weights).sum().backward()
         found.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
     assert found[0]
@@ -74,18 +86,15 @@ def test_gradients_are_those_of_the_whole_layer(classifiers, family, tiny_models
 def test_the_hooks_leave_with_the_block_even_after_an_error(classifiers):
     base, rows = _base(classifiers["llama"]), pack(ROWS)
 
-    def hooks():
-        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in base.modules())
-
     def fails():
         with last_layer_at(base, rows.last):
-            assert hooks() > before
+            assert _hooks(base) > before
             raise RuntimeError
 
-    before = hooks()
+    before = _hooks(base)
     with pytest.raises(RuntimeError):
         fails()
-    assert hooks() == before
+    assert _hooks(base) == before
 
 
 def test_an_mlp_that_looks_at_other_tokens_is_computed_whole(classifiers, tiny_models):

@@ -65,6 +65,44 @@ def test_a_gated_mlp_is_nearer_than_its_parts_one_by_one(rows, hidden, inner, th
     assert distance(found, exact) < 2**-7
 
 
+@pytest.mark.parametrize(
+    ("hidden", "heads", "kv_heads", "dim"), [(64, 4, 2, 16), (96, 2, 1, 32), (576, 9, 3, 64)]
+)
+@pytest.mark.parametrize("rows", ROWS)
+def test_queries_keys_and_values_are_those_of_the_modules_one_by_one(
+    rows, hidden, heads, kv_heads, dim, threads
+):
+    x, norm = numbers(rows, hidden), native_products.Norm(numbers(hidden, seed=1), 1e-5)
+    cosine, sine = numbers(rows, dim, seed=2), numbers(rows, dim, seed=3)
+    outs = (heads * dim, kv_heads * dim, kv_heads * dim)
+    weights = [
+        native_products.packed(numbers(out, hidden, seed=4 + i, scale=0.1)) for i, out in enumerate(outs)
+    ]
+    normed, _ = native.rms_norm(x, norm.weight, norm.eps, False)
+    expected = [native_products.linear(normed, weight) for weight in weights]
+    expected[:2] = [native.rotate(t.view(rows, -1, dim), cosine, sine).view(rows, -1) for t in expected[:2]]
+    found = native_products.queries_keys_values(x, norm, weights, cosine, sine)
+    assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "width", "inner"), [(64, 64, 96), (64, 128, 32), (128, 64, 96), (576, 576, 1536)]
+)
+@pytest.mark.parametrize("rows", ROWS)
+def test_what_comes_behind_attention_is_that_of_the_modules_one_by_one(rows, hidden, width, inner, threads):
+    states, x = numbers(rows, width), numbers(rows, hidden, seed=1)
+    norm = native_products.Norm(numbers(hidden, seed=2), 1e-5)
+    project = native_products.packed(numbers(hidden, width, seed=3, scale=0.1))
+    gate, up = (native_products.packed(numbers(inner, hidden, seed=seed, scale=0.1)) for seed in (4, 5))
+    down = native_products.packed(numbers(hidden, inner, seed=6, scale=0.1))
+    between = x + native_products.linear(states, project)
+    normed, _ = native.rms_norm(between, norm.weight, norm.eps, False)
+    expected = between + native_products.mlp(normed, gate, up, down)
+    found = native_products.behind_attention(states, x, project, norm, gate, up, down)
+    assert torch.equal(found, expected)
+    assert torch.equal(x, numbers(rows, hidden, seed=1)), "what the layer began with may be read again"
+
+
 def test_rows_do_not_touch_each_other(threads):
     x, gate, up = numbers(600, 64), numbers(96, 64, seed=1), numbers(96, 64, seed=2)
     tiles = [native_products.packed(weight) for weight in (gate, up, numbers(64, 96, seed=3))]
