@@ -20,11 +20,6 @@ typedef struct {
     int64_t stride, row, rows;
 } Left;
 
-static inline void store_line(bf16 *to, floats a, floats b) {
-    __m512bh both = _mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
-    memcpy(to, &both, sizeof both);
-}
-
 static inline __attribute__((always_inline)) void write_row(Left *left, int gated) {
     const float *from = left->from + left->row * BLOCK;
     bf16 *to = left->to + left->row++ * left->stride;

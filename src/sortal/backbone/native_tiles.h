@@ -17,6 +17,11 @@
 /* Compilers do not know that loading a tile reads memory. */
 #define FENCE __asm__ volatile("" ::: "memory")
 
+static inline void store_line(bf16 *to, floats a, floats b) {
+    __m512bh both = _mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
+    memcpy(to, &both, sizeof both);
+}
+
 static inline int64_t blocks_of(int64_t n) { return (n + BLOCK - 1) / BLOCK; }
 
 /* Linux lends the tiles' state to a process that asks. */
@@ -185,17 +190,24 @@ static inline float exponentials(float *row, int64_t columns, const __mmask16 *s
     return total(sum);
 }
 
-/* The same in bfloat16 and nothing kept in fp32. */
-static inline float narrow_exponentials(const float *row, int64_t columns, const __mmask16 *seen, float scale, bf16 *out) {
+/* The same in bfloat16, of a row that sees the keys from `first` to `last` of its columns. */
+static inline float narrow_exponentials(const float *row, int64_t columns, int64_t first, int64_t last, float scale, bf16 *out) {
+    int64_t from = first / 16 * 16, to = (last + 15) / 16 * 16;
     floats most = {0}, sum = {0};
     most -= INFINITY;
-    for (int64_t i = 0; i < columns; i += 16) most = larger(where(seen[i / 16], from_fp32(row + i), -INFINITY), most);
+    for (int64_t i = from; i < to; i += 16) {
+        floats v = from_fp32(row + i);
+        most = larger(i >= first && i + 16 <= last ? v : where(among(i, first, last), v, -INFINITY), most);
+    }
     float highest = largest(most) * scale;
-    for (int64_t i = 0; i < columns; i += 16) {
-        floats v = where(seen[i / 16], exponential(from_fp32(row + i) * scale - highest), 0.0f);
+    memset(out, 0, from * sizeof(bf16));
+    for (int64_t i = from; i < to; i += 16) {
+        floats v = exponential(from_fp32(row + i) * scale - highest);
+        if (i < first || i + 16 > last) v = where(among(i, first, last), v, 0.0f);
         sum += v;
         store(out + i, v);
     }
+    memset(out + to, 0, (columns - to) * sizeof(bf16));
     return total(sum);
 }
 
@@ -229,7 +241,6 @@ int tile_attention(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *befo
         char *base = NULL;
         bf16 *rows, *keys, *values, *queries, *weights;
         float *logits, *sums;
-        __mmask16 *seen;
         for (int pass = 0; pass < 2; pass++) {
             int64_t place = 0;
             rows = scratch(&place, base, most * BLOCK * dim * 2);
@@ -239,7 +250,6 @@ int tile_attention(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *befo
             weights = scratch(&place, base, BLOCK * most * BLOCK * 2);
             logits = scratch(&place, base, BLOCK * most * BLOCK * 4);
             sums = scratch(&place, base, BLOCK * dim * 4);
-            seen = scratch(&place, base, most * BLOCK / 16 * sizeof *seen);
             if (!base) base = aligned_alloc(64, place);
             if (!base) break;
         }
@@ -266,19 +276,29 @@ int tile_attention(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *befo
                             int64_t offset = (start + query) * heads * dim + (h * group + g) * dim;
                             stretch(p + query, length, window, causal, &near, &far);
                             int64_t columns = (far - near) * BLOCK, behind = (near - first) * BLOCK * dim;
-                            gather(q + offset, heads * dim, here, dim, 1, queries);
-                            product(queries, dim, keys + behind, TILE, 16 * dim, logits, columns, 1, far - near, deep, 0);
+                            if (here < BLOCK) gather(q + offset, heads * dim, here, dim, 1, queries);
+                            product(here < BLOCK ? queries : q + offset, here < BLOCK ? dim : heads * dim, keys + behind, TILE, 16 * dim, logits,
+                                    columns, 1, far - near, deep, 0);
+                            /* Where the result goes, and the queries of the next block, while the weights are computed. */
+                            int64_t more = query + BLOCK < end ? BLOCK * heads * dim : g + 1 < group ? dim - (query - begin) * heads * dim : 0;
+                            for (int64_t r = 0; r < here; r++)
+                                for (int64_t i = 0; i < dim; i += BLOCK) {
+                                    __builtin_prefetch(out + offset + r * heads * dim + i, 1, 3);
+                                    __builtin_prefetch(q + offset + more + r * heads * dim + i, 0, 3);
+                                }
                             float inverse[BLOCK];
                             for (int64_t r = 0; r < here; r++) {
                                 int64_t low, high;
                                 sight(p + query + r, length, window, causal, &low, &high);
-                                see(seen, columns, near * BLOCK, low, high);
-                                inverse[r] = 1.0f / narrow_exponentials(logits + r * columns, columns, seen, scale, weights + r * columns);
+                                inverse[r] = 1.0f / narrow_exponentials(logits + r * columns, columns, low - near * BLOCK, high - near * BLOCK, scale,
+                                                                        weights + r * columns);
                             }
                             product(weights, columns, values + behind, BLOCK * dim, TILE, sums, dim, 1, deep, far - near, 0);
                             for (int64_t r = 0; r < here; r++)
-                                for (int64_t i = 0; i < dim; i += 16)
-                                    store(out + offset + r * heads * dim + i, from_fp32(sums + r * dim + i) * inverse[r]);
+                                for (int64_t i = 0; i < dim; i += BLOCK) {
+                                    const float *from = sums + r * dim + i;
+                                    store_line(out + offset + r * heads * dim + i, from_fp32(from) * inverse[r], from_fp32(from + 16) * inverse[r]);
+                                }
                         }
                 }
         _tile_release();
