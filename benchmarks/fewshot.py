@@ -5,7 +5,7 @@
 
 Every seed draws its own examples from Banking77's training file, and all methods get the same ones. Sortal takes its dev rows from
 them, SetFit needs none. ``names`` is the head before any training: texts beside label names. Looks for the data set in $SORTAL_DATA
-(or --data); stopped, the same command goes on. Writes benchmarks/results/fewshot.json and fewshot.md.
+(or --data); stopped, the same command goes on. Writes benchmarks/results/fewshot.json and fewshot.md; numbers of examples that are not asked for stay there.
 """
 
 from __future__ import annotations
@@ -144,11 +144,12 @@ def setfit(seed: int, out: Path, drawn: Rows, test: Rows) -> None:
 
 
 def keep(arguments: argparse.Namespace) -> None:
-    """Means over seeds with intervals, and every method beside SetFit, of the cells that are finished."""
+    """Means over seeds, and every method beside SetFit; all cells are finished."""
     from sortal.evaluation.predictions import read_predictions
     from sortal.evaluation.significance import compare_pairs
 
-    found: dict[str, Any] = {"command": command("fewshot"), "seeds": arguments.seeds, "shots": {}}
+    path = RESULTS / "fewshot.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"shots": {}}
     for shots in arguments.shots:
         folders = [arguments.runs / f"{shots}-shot-{seed}" for seed in range(arguments.seeds)]
         runs = {
@@ -162,7 +163,11 @@ def keep(arguments: argparse.Namespace) -> None:
             for method in arguments.methods
         }
         pairs = compare_pairs(runs, "accuracy") if len(runs) > 1 else []
-        found["shots"][shots] = {
+        devices = (r["environment"]["device"] for each in records.values() for r in each if "environment" in r)
+        found["shots"][str(shots)] = {
+            "command": command("fewshot"),
+            "device": next(devices, "cpu"),
+            "seeds": arguments.seeds,
             "test_rows": len(next(iter(runs.values()))[0].ids),
             "methods": {
                 method: {
@@ -174,7 +179,7 @@ def keep(arguments: argparse.Namespace) -> None:
             },
             "pairs": [pair.to_json() for pair in pairs],
         }
-    path = RESULTS / "fewshot.json"
+    found["shots"] = dict(sorted(found["shots"].items(), key=lambda item: int(item[0])))
     path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
     print(markdown(found))
@@ -186,12 +191,14 @@ def markdown(found: dict[str, Any]) -> str:
     lines = [
         "# A few examples per label: Banking77, 77 intents",
         "",
-        f"Accuracy, mean over {counted(found['seeds'], 'draw')} of examples (each in brackets); SetFit and `encoder` on minilm-l6, the rest on smollm2-135m. `{found['command']}`",
+        "Accuracy, mean over draws of examples (each in brackets); SetFit and `encoder` on minilm-l6, the rest on smollm2-135m.",
     ]
     for shots, each in found["shots"].items():
         lines += [
             "",
             f"## {shots} per label, {each['test_rows']:,} test rows",
+            "",
+            f"{counted(each['seeds'], 'draw')} on {each['device']}: `{each['command']}`",
             "",
             "| method | accuracy | training, s | texts/s |",
             "|---|---|---|---|",

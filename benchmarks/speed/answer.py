@@ -1,6 +1,8 @@
 """One side's answers in a process of its own: ``python -m benchmarks.speed.answer SIDE MODEL_FOLDER TEXTS`` prints labels and times as a line of JSON.
 
 SIDE is ``sortal`` (a run's model folder), ``int8`` (the same with 8-bit weights) or ``pipeline`` (the same model exported for transformers). TEXTS is a JSON file with a list.
+``python -m benchmarks.speed.answer in-turn MODEL_FOLDER EXPORTED_FOLDER TEXTS`` has two sides in one process, which take slices of the texts in turn: a machine
+that changes its speed does so for both.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from sortal.training.budget import peak_memory
 
 ALONE = 32
 BATCH = 32
+SLICE, ROUNDS = 64, 3
 
 Ask = Callable[[list[str]], list[str]]
 
@@ -68,9 +71,27 @@ def pipeline(folder: Path) -> Side:
 SIDES = {"sortal": sortal, "int8": partial(sortal, weights="int8"), "pipeline": pipeline}
 
 
+def in_turn(folder: Path, exported: Path, texts: list[str]) -> dict[str, list[float]]:
+    """Seconds of CPU of both sides for every slice of the texts, several times."""
+    sides = {"sortal": sortal(folder).ask, "pipeline": pipeline(exported).ask}
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for ask in sides.values():
+        ask(texts[:BATCH])  # warm-up
+    for start in [*range(0, len(texts), SLICE)] * ROUNDS:
+        for name, ask in sides.items():
+            began = time.process_time()
+            ask(texts[start : start + SLICE])
+            found[name].append(time.process_time() - began)
+    return found
+
+
 def main() -> None:
-    name, folder, texts = sys.argv[1], Path(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text())
-    side = SIDES[name](folder)
+    name, *folders = sys.argv[1], *map(Path, sys.argv[2:-1])
+    texts = json.loads(Path(sys.argv[-1]).read_text())
+    if name == "in-turn":
+        print(json.dumps(in_turn(*folders, texts)))
+        return
+    side = SIDES[name](folders[0])
     ask = side.ask
     ask(texts[:BATCH])  # warm-up
     began, cpu = time.perf_counter(), time.process_time()

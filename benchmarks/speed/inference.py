@@ -34,6 +34,9 @@ def inference(name: str, model_dir: str | None, arguments: Any, children: Childr
             turns[side].append(children.once(kept, ["-m", ANSWER, side, str(place), str(texts)]))
         peak = work / f"peak-{arguments.threads}-{turn}.json"
         peaks.append(children.once(peak, ["-m", "benchmarks.speed.peak"]))
+    told = [str(folder), str(exported), str(texts)]
+    both = work / f"{exported.stem}-in-turn-{arguments.texts}-{arguments.threads}.json"
+    slices = children.once(both, ["-m", ANSWER, "in-turn", *told])
     labels = {side: found[0]["labels"] for side, found in turns.items()}
     theirs = labels.pop("pipeline")
     for found in turns.values():
@@ -47,6 +50,7 @@ def inference(name: str, model_dir: str | None, arguments: Any, children: Childr
         },
         "short_run": model_dir is None,
         "turns": turns,
+        "slices": slices,
         "peak": peaks,
     }
 

@@ -45,7 +45,7 @@ def page(found: dict[str, Any]) -> str:
         ]
         for one in found["inference"]:
             lines += [answer_row(one, side) for side in one["turns"]]
-        lines.append("")
+        lines += ["", *(in_turn(one) for one in found["inference"] if "slices" in one)]
         if any(one["short_run"] for one in found["inference"]):
             lines += [
                 "Labels after ten training steps only, where the likeliest two are close: those of a finished model differ less.",
@@ -182,6 +182,16 @@ def times(turns: list[dict[str, Any]], peer: list[dict[str, Any]], key: str, fir
 
 def spread(ratios: list[float]) -> str:
     return f"{statistics.median(ratios):.1f} ({min(ratios):.1f} – {max(ratios):.1f})"
+
+
+def in_turn(found: dict[str, Any]) -> str:
+    """Both sides in one process."""
+    ours, theirs = found["slices"]["sortal"], found["slices"]["pipeline"]
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    return (
+        f"- {found['set']}, both sides in one process, {len(ours)} slices of the texts in turn, in seconds of CPU: all together "
+        f"{sum(theirs) / sum(ours):.1f} times the texts of the pipeline, slice by slice {spread(ratios)}.\n"
+    )
 
 
 def answer_rate(found: dict[str, Any]) -> float | None:

@@ -131,6 +131,7 @@ def test_the_page_compares_the_same_steps_and_leaves_out_the_first():
         "inference": [
             {
                 "set": "set", "texts": 10, "equal_labels": {"sortal": 9}, "short_run": False, "peak": [{"flops": 1e12}],
+                "slices": {"sortal": [1.0, 2.0], "pipeline": [5.0, 8.0]},
                 "turns": {
                     "sortal": [{"seconds": 2.0, "cpu_seconds": 1.0, "one_text_seconds": 0.1, "one_text_cpu_seconds": 0.08, "peak_memory_bytes": 1e9, "tokens": 300, "linear_weights": 10**9}],
                     "pipeline": [{"seconds": 9.0, "cpu_seconds": 8.0, "one_text_seconds": 0.2, "one_text_cpu_seconds": 0.2, "peak_memory_bytes": 2e9, "tokens": 300, "linear_weights": 0}],
@@ -158,6 +159,9 @@ def test_the_page_compares_the_same_steps_and_leaves_out_the_first():
     assert training_row(
         {"case": later, "turns": {"sortal": [ours]}, "failed": {}}, "sortal", 1e12
     ).startswith("| set | Sortal | text + EOS | 110 | 220 | 10.00 (2) | 2.00 | 55 |")
+    # thirteen seconds against three; five and four times
+    assert "set, both sides in one process, 2 slices" in shown
+    assert "all together 4.3 times the texts of the pipeline, slice by slice 4.5 (4.0 – 5.0)." in shown
     assert "| large | transformers + peft + Trainer | text + EOS | out of memory |" in shown
     # 300 tokens in 2 s, of 2 · 10⁹ operations each: 30 %
     assert (
