@@ -163,7 +163,9 @@ def keep(arguments: argparse.Namespace) -> None:
             for method in arguments.methods
         }
         pairs = compare_pairs(runs, "accuracy") if len(runs) > 1 else []
-        devices = (r["environment"]["device"] for each in records.values() for r in each if "environment" in r)
+        devices = (
+            r["environment"]["device"] for each in records.values() for r in each if "environment" in r
+        )
         found["shots"][str(shots)] = {
             "command": command("fewshot"),
             "device": next(devices, "cpu"),
