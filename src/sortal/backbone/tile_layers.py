@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from sortal.backbone import attention, native, native_products
-from sortal.backbone.fused import mlp_forward
+from sortal.backbone.fused import is_silu_mlp, mlp_forward
 from sortal.backbone.lora_layers import is_lora
 from sortal.backbone.native_products import Norm
-from sortal.backbone.rotary import signed_sines
+from sortal.backbone.rotary import is_rotary_attention, signed_sines
 
 
 def linear_in_tiles(self: Any, x: torch.Tensor) -> torch.Tensor:
@@ -33,11 +33,13 @@ def mlp_in_tiles(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def is_known_layer(module: nn.Module) -> bool:
-    """A layer of Llama's kind: norm, attention, sum, norm, gated MLP, sum, with norms that `sortal.backbone.lora.fuse` has seen."""
-    norms = (getattr(module, name, None) for name in ("input_layernorm", "post_attention_layernorm"))
-    return type(module).__name__ == "LlamaDecoderLayer" and all(
-        getattr(norm, "_sortal_plus_one", None) is False for norm in norms
-    )
+    """A layer of Llama's kind: norm, attention with rotary positions, sum, norm, gated MLP, sum, whose parts `sortal.backbone.lora.fuse` knows, too."""
+    if type(module).__name__ != "LlamaDecoderLayer":
+        return False
+    layer: Any = module
+    norms = (layer.input_layernorm, layer.post_attention_layernorm)
+    known = all(getattr(norm, "_sortal_plus_one", None) is False for norm in norms)
+    return known and is_silu_mlp(layer.mlp) and is_rotary_attention(layer.self_attn)
 
 
 def layer_in_tiles(self: Any, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
@@ -46,18 +48,18 @@ def layer_in_tiles(self: Any, hidden_states: torch.Tensor, **kwargs: Any) -> tor
     signed, _ = signed_sines(sine)
     before = [bare(getattr(attends, name)) for name in ("q_proj", "k_proj", "v_proj", "o_proj")]
     behind = projections(self.mlp)
+    norms = (self.input_layernorm, self.post_attention_layernorm)
     if (
         kwargs.get("past_key_values") is not None
         or attends.config._attn_implementation != attention.NAME
         or not all(map(in_tiles, before + behind))
-        or not native.ready(hidden_states, cosine, signed)
+        or not native.ready(hidden_states, cosine, signed, *(norm.weight for norm in norms))
         or len(hidden_states) > 1
+        or cosine.shape[-1] != attends.head_dim
         or _narrowed(attends.o_proj)
     ):
         return type(self).forward(self, hidden_states, **kwargs)  # type: ignore[no-any-return]
-    first, second = (
-        Norm(norm.weight, norm._sortal_eps) for norm in (self.input_layernorm, self.post_attention_layernorm)
-    )
+    first, second = (Norm(norm.weight, norm._sortal_eps) for norm in norms)
     weights = [layer.weight for layer in before[:3]]
     found = native_products.queries_keys_values(hidden_states, first, weights, cosine[0], signed[0])
     q, k, v = (t.view(1, len(t), -1, attends.head_dim).transpose(1, 2) for t in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import types
 
 import pytest
@@ -36,6 +37,11 @@ def adapted(base, dtype="float32", **settings):
 def logits(model, rows=None):
     with torch.inference_mode():
         return HeadModel(model, False)(pack(random_rows(*ROWS)) if rows is None else rows)
+
+
+def save_tokenizer(source, folder):
+    for path in source.glob("*token*"):
+        shutil.copy(path, folder)
 
 
 def adapters(model):
@@ -175,6 +181,29 @@ def test_a_layer_before_and_behind_attention_has_the_bits_of_its_modules(even, p
                     layer.forward = types.MethodType(layer_in_tiles, layer)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not native_products.there(), reason="no tile unit (AMX), or no C compiler")
+@pytest.mark.parametrize("other", ["activation", "norm"])
+def test_a_layer_with_other_parts_is_computed_by_its_modules(even, tmp_path, other, monkeypatch):
+    change = {"hidden_act": "gelu"} if other == "activation" else {}
+    config = LlamaConfig.from_pretrained(even, **change)
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    save_tokenizer(even, tmp_path)
+    network = stir(tunable(classifier(tmp_path, dtype="bfloat16"), build_config({}), "mean", skip=0))
+    if other == "norm":
+        for module in network.modules():
+            if is_known_layer(module):
+                module.input_layernorm.weight.data = module.input_layernorm.weight.data.float()
+    with torch.inference_mode():
+        before = network(pack(random_rows(12, 1, 40)))
+        freeze(network)
+        monkeypatch.setattr(
+            native_products, "behind_attention", lambda *given: pytest.fail("not its formula")
+        )
+        after = network(pack(random_rows(12, 1, 40)))
+    torch.testing.assert_close(after, before, rtol=5e-2, atol=5e-2)
 
 
 @pytest.mark.skipif(not native_products.there(), reason="no tile unit (AMX), or no C compiler")
