@@ -116,3 +116,13 @@ def test_a_head_reads_final_tokens_only_where_that_is_what_it_pools(classifiers)
         states = token_states(_base(classifiers["llama"]), pack(ROWS))
         first = states[: len(ROWS[0])].mean(0)
         torch.testing.assert_close(mean.states(pack(ROWS))[0], first, rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_may_be_read(classifiers, tiny_models):
+    """Of a prompt only keys and values are kept."""
+    model = get_peft_model(_classifier(tiny_models["llama"]), LoraConfig(r=2, target_modules="all-linear"))
+    fuse(model)
+    rows, none = pack(ROWS), torch.zeros(0, dtype=torch.int64)
+    with torch.inference_mode():
+        states = token_states(_base(model.get_base_model()), rows, none)
+    assert states.shape == (rows.tokens, 32)
