@@ -1,0 +1,63 @@
+"""The order in which the study's runs are made: members before their sum, a model before its blend."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+from benchmarks.paper import pool
+
+from tiny_runs import rows, write_csv
+
+
+class AtOnce:
+    """Runs what is submitted before it answers."""
+
+    def __init__(self, *given, **settings):
+        """As the executor of processes."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def submit(self, function, *given):
+        future = Future()
+        try:
+            future.set_result(function(*given))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def test_sums_and_blends_are_made_of_what_is_there(tmp_path, monkeypatch, capsys):
+    data = write_csv(tmp_path / "data.csv", rows(30, ("odd", "good", "bad")))
+    made = []
+
+    def train(cell, tuned):
+        made.append((cell.name, None if tuned is None else tuned.name))
+        if cell.name == "encoder-1":
+            raise RuntimeError("no memory")
+        cell.folder.path.mkdir(parents=True)
+        (cell.folder.path / "run.json").write_text(json.dumps({"status": "finished"}))
+        return "done"
+
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", AtOnce)
+    monkeypatch.setattr(pool, "train", train)
+    arguments = SimpleNamespace(
+        methods=["head+encoder", "head+tfidf", "head", "encoder", "tfidf"], seeds=2, jobs=2
+    )
+    pool.train_all({tmp_path / "set": {"data": str(data)}}, arguments)
+    order = [name for name, _ in made]
+    assert len(order) == len(set(order)) == 9
+    for seed in (0, 1):
+        assert order.index(f"head+encoder-{seed}") > max(
+            order.index(f"{m}-{seed}") for m in ("head", "encoder")
+        )
+        assert (f"head+tfidf-{seed}", f"head-{seed}") in made
+    assert "encoder-1  no memory" in capsys.readouterr().out
+    made.clear()
+    pool.train_all({tmp_path / "set": {"data": str(data)}}, arguments)
+    assert [name for name, _ in made] == ["encoder-1"], "what is finished is not made again"
