@@ -31,9 +31,8 @@ def last_layer_at(base: nn.Module, read: torch.Tensor | None) -> Iterator[None]:
         base: a decoder without its head; one whose last layer is not known computes everything.
         read: int64 positions, none twice where gradients are wanted; None for all.
     """
-    if read is not None and not len(
-        read
-    ):  # a prompt that is only remembered: not every product takes no rows at all
+    if read is not None and not len(read):
+        # A prompt that is only remembered: one token is computed, since not every product takes no rows at all.
         read = read.new_zeros(1)
     parts = [] if read is None else _parts(base)
     hooks = [hook for part in parts for hook in _narrow(part, read)]

@@ -134,7 +134,7 @@ def behind_attention(
 
 
 def tried(library: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """What ``library`` computes for a few rows and what torch does: a product whose weight has two parts, and a gated MLP."""
+    """What ``library`` computes for a few rows and what torch does: a product whose weight has two parts, a gated MLP, and a layer before and behind attention."""
     rows, hidden, inner = 40, 32, 672
     x, *weights = (
         torch.arange(height * width).mul(0.7).sin().bfloat16().view(height, width)
@@ -151,7 +151,38 @@ def tried(library: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
     last = (packed[2].data_ptr(), hidden, alone.data_ptr(), *[0] * 6)
     library.tile_project(between_rounded.data_ptr(), rows, inner, 0, 0.0, *last, 0, 0, 0)
     exact = between_rounded.float() @ weights[2].float().T
-    return [(found, exact), (alone, exact)]
+
+    # The layer's norm weighs as x's first row; its positions turn heads of 32 by x and its reverse.
+    norm, turns = x[0].contiguous(), (x, x.flip(0))
+
+    def normed(rows: torch.Tensor) -> torch.Tensor:
+        wide = rows.float()
+        return (wide * torch.rsqrt(wide.square().mean(1, keepdim=True) + 1e-5) * norm.float()).bfloat16()
+
+    heads = [torch.empty(rows, inner).bfloat16() for _ in range(2)]
+    ways = [
+        value
+        for t, out in zip(packed, heads, strict=False)
+        for value in (t.data_ptr(), inner, out.data_ptr())
+    ]
+    library.tile_project(
+        x.data_ptr(), rows, hidden, norm.data_ptr(), 1e-5, *ways, 0, 0, 0, *(t.data_ptr() for t in turns), hidden
+    )  # fmt: skip
+    plain = (normed(x) @ weights[0].T).float().view(rows, -1, hidden)
+    cosine, sine = (t.float()[:, None] for t in turns)
+    turned = (plain * cosine + plain.roll(hidden // 2, -1) * sine).view(rows, inner)
+
+    square = x[:hidden].contiguous()
+    project, whole = torch.empty_like(square), torch.empty_like(x)
+    library.tile_weight(square.data_ptr(), hidden, hidden, project.data_ptr())
+    before = (x.data_ptr(), hidden, project.data_ptr(), norm.data_ptr(), 1e-5)
+    pointers = (t.data_ptr() for t in packed)
+    library.tile_mlp(x.data_ptr(), rows, hidden, inner, *pointers, whole.data_ptr(), *before)
+    begun = x + (x @ square.T)
+    states = normed(begun).float()
+    opened = torch.nn.functional.silu(states @ weights[0].float().T) * (states @ weights[1].float().T)
+    rest = begun.float() + opened.bfloat16().float() @ weights[2].float().T
+    return [(found, exact), (alone, exact), (heads[0], turned), (whole, rest)]
 
 
 def _rows(x: torch.Tensor, tiles: torch.Tensor) -> torch.Tensor:
