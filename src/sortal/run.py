@@ -28,7 +28,7 @@ from sortal.methods.base import FitContext
 from sortal.model_card import model_card
 from sortal.parts import Parts, read_parts
 from sortal.provenance import command_line, environment, versions
-from sortal.run_outcome import Say, decide, evaluate_test, keep_dev, seconds_alone
+from sortal.run_outcome import Say, decide, evaluate_test, keep_dev, score_test, seconds_alone
 from sortal.training.atomic import atomic_folder, remove_leftovers, write_json
 from sortal.training.checkpoints import CheckpointStore
 from sortal.training.distributed import Processes, processes
@@ -192,14 +192,13 @@ def _run(
     decision = decide(fitted, parts, config, say)
     meta = _meta(config, parts, source, decision, folder)
     classifier = Classifier(fitted.scorer, space, decision, meta)
-    scoring = time.monotonic()
-    scores = fitted.scorer.score(parts.test.iter_texts(), view)
-    scoring = time.monotonic() - scoring
+    scored = score_test(fitted, parts.test, view)
     alone = seconds_alone(fitted.scorer, parts)  # in every process: they score together
     if not group.main:
         group.barrier()
         return Result(folder.path, classifier, {}, {})
     keep_dev(classifier, fitted.dev_scores, parts, folder)
+    scores = scored.scores
     metrics = evaluate_test(classifier, scores, parts, config, folder, view) if len(scores) else {}
     record = {
         "base_model": meta["base_model"],
@@ -207,8 +206,8 @@ def _run(
         "training": fitted.figures,
         "inference": {
             "texts": len(scores),
-            "seconds": round(scoring, 3),
-            "texts_per_second": round(len(scores) / max(scoring, 1e-9), 1),
+            "seconds": round(scored.seconds, 3),
+            "texts_per_second": round(len(scores) / max(scored.seconds, 1e-9), 1),
             "seconds_per_text_alone": alone,
         },
         "seconds": round(time.time() - began, 1),

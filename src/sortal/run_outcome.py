@@ -10,13 +10,14 @@ import numpy as np
 
 from sortal.classifier import Classifier
 from sortal.config import RunConfig
+from sortal.data.dataset import Dataset
 from sortal.evaluation.clusters import Clusters
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
 from sortal.evaluation.predictions import write_predictions
 from sortal.evaluation.without_rows import without_rows
 from sortal.hierarchy.unseen import left_out_figures
-from sortal.methods.base import Fitted, Scorer, Scores
+from sortal.methods.base import Fitted, Scored, Scorer, Scores
 from sortal.parts import Parts
 from sortal.training.progress import Patient, ProgressView
 from sortal.training.runfolder import RunFolder
@@ -83,6 +84,15 @@ def evaluate_test(
         answers, len(space), space.task, twins.rows, **resampling
     )
     return {"split": "test", **metrics}
+
+
+def score_test(fitted: Fitted, rows: Dataset, view: ProgressView) -> Scored:
+    """Scores of the test rows: those that finished runs have written down, else read now."""
+    if fitted.stored is not None and (found := fitted.stored(rows)) is not None:
+        return found
+    began = time.monotonic()
+    scores = fitted.scorer.score(rows.iter_texts(), view)
+    return Scored(scores, time.monotonic() - began)
 
 
 def keep_dev(classifier: Classifier, scores: Scores, parts: Parts, folder: RunFolder) -> None:

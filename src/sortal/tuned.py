@@ -37,10 +37,13 @@ def take_tuned(path: Path, context: FitContext) -> Fitted:
     """The model of a run that `check_tuned` let pass, with its scores of the dev rows and what its training cost."""
     from sortal.classifier import load
     from sortal.methods.base import Fitted
+    from sortal.methods.stored_scores import stored_scores
 
     folder = RunFolder(path)
     context.say(f"the tuned model is that of {folder.path}")
     scorer = load(folder.model).scorer
     figures = folder.read_run_json()["training"]
-    scores = scorer.score(context.dev.iter_texts(), context.view)
-    return Fitted(scorer, scores, figures, bool(figures.get("shifts_probabilities")))
+    space, shifts = context.label_space, bool(figures.get("shifts_probabilities"))
+    known = stored_scores(folder, "dev", context.dev, space)
+    scores = scorer.score(context.dev.iter_texts(), context.view) if known is None else known.scores
+    return Fitted(scorer, scores, figures, shifts, lambda rows: stored_scores(folder, "test", rows, space))

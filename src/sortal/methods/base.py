@@ -121,13 +121,25 @@ class FitContext(_WithBase):
 
 
 @dataclass(frozen=True)
+class Scored:
+    """Scores ``[n, L]`` of some rows, and the seconds that reading them took."""
+
+    scores: Scores
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Fitted:
-    """A scorer, its dev scores (for `Decision`) and what training cost."""
+    """A scorer, its dev scores (for `Decision`) and what training cost.
+
+    stored: of rows that a finished run has scored already, what the scorer would say of them; None where the texts must be read.
+    """
 
     scorer: Scorer
     dev_scores: Scores
     figures: dict[str, Any] = field(default_factory=dict)
     shifts_probabilities: bool = False
+    stored: Callable[[Dataset], Scored | None] | None = None
 
 
 class Method(Protocol):

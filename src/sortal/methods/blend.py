@@ -6,18 +6,20 @@ their own temperature; the share of the second (a logarithmic opinion pool) is t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.evaluation.calibration import fit_temperature
 from sortal.evaluation.scores import Task
-from sortal.methods.base import Encoded, FitContext, Fitted, Scorer, Scores, TokenScorer
+from sortal.methods.base import Encoded, FitContext, Fitted, Scored, Scorer, Scores, TokenScorer
 from sortal.methods.opinion_pool import best_weights
 from sortal.methods.tfidf import TfidfMethod
 from sortal.methods.tuning import dev_figures
@@ -110,9 +112,17 @@ def blend_with_tfidf(fitted: Fitted, context: FitContext) -> Fitted:
     }
     if share < _LEAST:
         say(f"blend: dev gives tfidf ({metric} {linear:.4f}) no share, so it is left out")
-        return Fitted(fitted.scorer, fitted.dev_scores, figures, fitted.shifts_probabilities)
+        return replace(fitted, figures=figures)
     say(f"blend: share of tfidf {share:.2f}; dev {metric} {alone:.4f} and {linear:.4f}, together {both:.4f}")
-    return Fitted(blend, scores, figures, fitted.shifts_probabilities)
+
+    def stored(rows: Dataset) -> Scored | None:
+        if fitted.stored is None or (tuned := fitted.stored(rows)) is None:
+            return None
+        began = time.monotonic()
+        linear = other.scorer.score(rows.iter_texts())
+        return Scored(blend.add(tuned.scores, linear), tuned.seconds + time.monotonic() - began)
+
+    return Fitted(blend, scores, figures, fitted.shifts_probabilities, stored)
 
 
 def best_share(a: NDArray[Any], b: NDArray[Any], gold: NDArray[Any], task: Task) -> float:

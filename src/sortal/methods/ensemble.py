@@ -17,10 +17,11 @@ from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.errors import ConfigError, ModelError, RunFolderError
 from sortal.evaluation.calibration import fit_temperature
-from sortal.methods.base import FitContext, Fitted, PreviewContext
+from sortal.methods.base import FitContext, Fitted, PreviewContext, Scored
 from sortal.methods.ensemble_scorer import FOLDER, EnsembleScorer, Member, digest, ensemble_of, weighted
 from sortal.methods.opinion_pool import best_weights
 from sortal.methods.preview import Preview
+from sortal.methods.stored_scores import stored_scores
 from sortal.training.runfolder import RunFolder
 
 _LEAST = 0.01  # who would have a smaller share is left out
@@ -58,6 +59,9 @@ class EnsembleMethod:
         scorers, scores = [], []
         for folder in folders:
             scorers.append(load(folder.model).scorer)
+            if (stored := stored_scores(folder, "dev", context.dev, space)) is not None:
+                scores.append(stored.scores)
+                continue
             scores.append(scorers[-1].score(context.dev.iter_texts(), context.view))
             if not np.isfinite(scores[-1]).all():
                 raise ModelError(
@@ -86,7 +90,18 @@ class EnsembleMethod:
         figures["base_model_bytes"] = _base_bytes([records[i] for i in kept])
         dev_scores = weighted((members[n].weight, scores[i]) for n, i in enumerate(kept))
         shifts = any(record["training"].get("shifts_probabilities") for record in records)
-        return Fitted(ensemble_of(members), dev_scores, figures, shifts)
+
+        def stored_test(rows: Dataset) -> Scored | None:
+            found = [stored_scores(folders[i], "test", rows, space) for i in kept]
+            told = [one for one in found if one is not None]
+            if len(told) < len(kept):
+                return None
+            together = weighted(
+                (member.weight, one.scores) for member, one in zip(members, told, strict=True)
+            )
+            return Scored(together, sum(one.seconds for one in told))
+
+        return Fitted(ensemble_of(members), dev_scores, figures, shifts, stored_test)
 
     def load(self, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> EnsembleScorer:
         """The members saved in ``folder``.
