@@ -102,7 +102,7 @@ def study(name: str, settings: dict[str, Any], sizes: Sizes, arguments: argparse
     sortal.report(folder)
     rows = {part: Path(path).read_bytes().count(b"\n") for part, path in files.items()}
     runs = {
-        cell["method"]: json.loads((Path(cell["folder"]) / "run.json").read_text(encoding="utf-8"))
+        cell["name"]: json.loads((Path(cell["folder"]) / "run.json").read_text(encoding="utf-8"))
         for cell in found.cells
         if cell["status"] == "finished"
     }
@@ -115,7 +115,7 @@ def study(name: str, settings: dict[str, Any], sizes: Sizes, arguments: argparse
         "rows": rows,
         "words": sizes.words,
         "budget_minutes": arguments.budget or None,
-        "environments": {method: run["environment"] for method, run in runs.items()},
+        "environments": {name: run["environment"] for name, run in runs.items()},
         **{key: value for key, value in shown.items() if key != "mistakes"},
     }
 
@@ -167,12 +167,15 @@ def markdown(kept: dict[str, Any]) -> str:
 def _machines(environments: dict[str, Any]) -> list[str]:
     """Said where methods did not run on the same device: their times are not to be compared."""
     devices: dict[str, list[str]] = {}
-    for method, environment in environments.items():
-        devices.setdefault(environment["device"], []).append(method)
+    for run, environment in environments.items():
+        devices.setdefault(environment["device"], []).append(run)
     if len(devices) < 2:
         return []
-    where = "; ".join(f"{device}: {', '.join(methods)}" for device, methods in devices.items())
-    return ["", f"Times are of different machines and not to be compared. {where}."]
+    where = "; ".join(f"{device}: {', '.join(runs)}" for device, runs in devices.items())
+    return [
+        "",
+        f"Times are of different machines and not to be compared; a method's are those on the machine of its first run. {where}.",
+    ]
 
 
 def _row(entry: dict[str, Any]) -> str:

@@ -166,7 +166,7 @@ def summaries(
             len(given),
             *_value(given, metric, n_resamples, seed),
             _means([record["metrics"] for record in finished[method]]),
-            _means([record["cost"] for record in finished[method]]),
+            _means(_costs(finished[method])),
         )
         for method, given in runs.items()
     ]
@@ -196,6 +196,11 @@ def _value(
     draws = resampled_difference((points, resampled), nothing, seed)
     # A normal-tailed part for seeds may reach beyond what a share can be.
     return float(points.mean()), holding_interval(draws.clip(0.0, 1.0), float(points.mean()))
+
+
+def _costs(records: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """Of the runs on the device of the first: means over a GPU and a CPU would be those of no machine."""
+    return [record["cost"] for record in records if record["device"] == records[0]["device"]]
 
 
 def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
