@@ -26,7 +26,7 @@ def command(
         list[str] | None,
         Option(
             metavar="A,B,…",
-            help="methods to compare; METHOD+tfidf: with --blend tfidf; METHOD@NAME: with settings of its own; METHOD+METHOD: their scores added; default: majority,tfidf,head",
+            help="methods to compare; METHOD+tfidf: with --blend tfidf; METHOD@NAME: with settings of its own; METHOD+METHOD: their scores added; default: majority,tfidf,head,head+tfidf",
         ),
     ] = None,
     seeds: Annotated[

@@ -35,7 +35,7 @@ from sortal.training.atomic import is_leftover, remove_leftovers, write_json, wr
 from sortal.training.lock import LOCK_NAME, FolderLock
 from sortal.training.runfolder import REPORT_NAMES, SPLIT_NAME
 
-METHODS = ("majority", "tfidf", "head")
+METHODS = ("majority", "tfidf", "head", "head+tfidf")
 _LAST_CHECKPOINT_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 _TUNABLE = ("f1_micro", "f1_macro")
