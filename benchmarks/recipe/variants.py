@@ -15,6 +15,7 @@ VARIANTS: dict[str, Settings] = {
     "mean of 12 layers": {"pooling": "mean", "keep_layers": 12},
     "score at random": {"score_init": "random"},
     "blend with tfidf": {"blend": "tfidf"},
+    "512 tokens": {"max_length": 512},
     "learning rate 1e-3": {"learning_rate": 1e-3},
     "learning rate 5e-4": {"learning_rate": 5e-4},
     "learning rate 4e-3": {"learning_rate": 4e-3},

@@ -122,7 +122,7 @@ class ModelConfig(Section):
     max_length: int | None = Field(
         None,
         ge=8,
-        description="tokens per example, template included; default: 256 (head, probe, encoder), the prompt and 256 of text (instruct); longer reads more of long texts and costs time and memory",
+        description="tokens per example, template included; default: 256, or 512 where more than half of the training texts are longer (head, probe, encoder), the prompt and 256 of text (instruct); longer reads more of long texts and costs time and memory",
     )
     truncation: Truncation = Field(
         "head", description="which part of a too long text is kept: its beginning, its end, or half of each"

@@ -30,7 +30,7 @@ from sortal.methods.preview import TokenPreview
 from sortal.methods.preview_texts import preview_texts
 from sortal.methods.score_init import begin_at_names, check_wordings
 from sortal.methods.step_budget import budget_steps
-from sortal.methods.text_folder import MAX_LENGTH, load_texts, long_texts, save_texts
+from sortal.methods.text_folder import MAX_LENGTH, load_texts, long_texts, longer, save_texts
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line, text_figures, training_loss
 from sortal.training.budget import default_max_tokens
 from sortal.training.distributed import processes
@@ -75,7 +75,7 @@ class EncoderMethod:
         config, train, rows = asked.config, asked.train, asked.rows
         base = asked.base
         check_kind(base, "encoder", "encoder")
-        encoder = make_encoder(base.path, config)
+        encoder = make_encoder(base.path, config, train)
         pooling = encoders.choose_pooling(config.pooling, Path(base.path))
         texts = encoder.encode(train.iter_texts())
 
@@ -90,7 +90,7 @@ class EncoderMethod:
         config, space, say = context.config, context.label_space, context.say
         check_kind(context.base, "encoder", "encoder")
         torch.manual_seed(config.seed)
-        encoder = make_encoder(context.base.path, config)
+        encoder = make_encoder(context.base.path, config, context.train)
         train, dev = encoder.encode(context.train.iter_texts()), encoder.encode(context.dev.iter_texts())
         say(lengths_line(train, encoder))
         scorer = self._network(context, encoder)
@@ -194,8 +194,11 @@ class EncoderMethod:
         return EncoderScorer(model, encoder, default_max_tokens(settings, dtype, device), units=units)
 
 
-def make_encoder(path: str, config: RunConfig) -> TextEncoder:
+def make_encoder(path: str, config: RunConfig, train: Dataset | None = None) -> TextEncoder:
     """The tokenizer of an encoder, with the special tokens it puts around a text and the limits written into it.
+
+    Args:
+        train: texts that say how much is read where ``config`` does not.
 
     Raises:
         ConfigError: more tokens are asked for than the encoder has positions.
@@ -205,8 +208,11 @@ def make_encoder(path: str, config: RunConfig) -> TextEncoder:
     longest = encoders.longest_text(settings, settings.pad_token_id)
     length = encoders.check_length(config.max_length, longest, MAX_LENGTH)
     template = own_template(tokenizer)
-    install(template, tokenizer, length, config.truncation)
-    return TextEncoder(tokenizer, template, length, config.truncation, long=long_texts(config))
+    encoder = TextEncoder(tokenizer, template, length, config.truncation, long=long_texts(config))
+    if config.max_length is None:
+        encoder = longer(encoder, train, longest)
+    install(template, tokenizer, encoder.max_length, config.truncation)
+    return encoder
 
 
 def _load_score(score: nn.Module, path: Path) -> None:

@@ -98,7 +98,7 @@ class HeadMethod:
         config, train, rows = asked.config, asked.train, asked.rows
         base = asked.base
         check_kind(base, "decoder", "head")
-        encoder = make_encoder(base.path, config)
+        encoder = make_encoder(base.path, config, train)
         texts = encoder.encode(train.iter_texts())
 
         def about(ids: list[int]) -> tuple[list[int], str]:
@@ -111,7 +111,7 @@ class HeadMethod:
         """Train adapters and score on ``context.train``; early stopping and best weights by ``context.dev``."""
         config, space, say = context.config, context.label_space, context.say
         check_kind(context.base, "decoder", "head")
-        encoder = make_encoder(context.base.path, config, context.base.revision)
+        encoder = make_encoder(context.base.path, config, context.train)
         train, dev = encoder.encode(context.train.iter_texts()), encoder.encode(context.dev.iter_texts())
         say(lengths_line(train, encoder))
         depth = choose_depth(context)

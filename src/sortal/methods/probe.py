@@ -74,7 +74,7 @@ class ProbeMethod:
         config, train, rows = asked.config, asked.train, asked.rows
         base = asked.base
         check_kind(base, "decoder", "probe")
-        encoder = make_encoder(base.path, with_template(config, config.template_sources[0]))
+        encoder = make_encoder(base.path, with_template(config, config.template_sources[0]), train)
         texts = encoder.encode(train.iter_texts())
 
         def about(ids: list[int]) -> tuple[list[int], str]:
@@ -97,7 +97,7 @@ class ProbeMethod:
         say(f"best on dev: layer {place.layer}, {place.pooling}, {place.template!r} template")
 
         chosen = with_template(config, place.template)
-        encoder = make_encoder(context.base.path, chosen, context.base.revision)
+        encoder = make_encoder(context.base.path, chosen, context.train)
         train, dev = encoder.encode(context.train.iter_texts()), encoder.encode(context.dev.iter_texts())
         say(lengths_line(train, encoder))
         scorer = _scorer(context, chosen, encoder, place.layer, place.pooling)

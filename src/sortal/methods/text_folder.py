@@ -6,26 +6,51 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sortal.backbone import loading
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
 from sortal.backbone.longtexts import PLAIN, LongTexts
 from sortal.backbone.template import Template, install, make_template
 from sortal.config import RunConfig
+from sortal.data.dataset import Dataset
 from sortal.errors import ModelError
 
 MAX_LENGTH = 256
+LONG_LENGTH = 512
+_MEASURED = 1000  # training texts that say which of the two
 
 _PROBES = ("A short text.", "", " <|im_end|> </s> <eos> [SEP] [MASK] Ünïcode 文字 \U0001f600 ")
 _LONG = "one two three four five six seven eight nine ten "
 
 
-def make_encoder(path: str, config: RunConfig, revision: str | None = None) -> TextEncoder:
-    """The tokenizer of a base model with the configured template written into it."""
+def make_encoder(path: str, config: RunConfig, train: Dataset | None = None) -> TextEncoder:
+    """The tokenizer of a base model with the configured template written into it.
+
+    Args:
+        train: texts that say how much is read where ``config`` does not.
+    """
     tokenizer = loading.load_tokenizer(path, trust_remote_code=config.trust_remote_code)
     template = make_template(config.template_source, tokenizer)
     length = config.max_length or MAX_LENGTH
-    install(template, tokenizer, length, config.truncation)
-    return TextEncoder(tokenizer, template, length, config.truncation, long=long_texts(config))
+    encoder = TextEncoder(tokenizer, template, length, config.truncation, long=long_texts(config))
+    if config.max_length is None:
+        settings = loading.load_config(path, trust_remote_code=config.trust_remote_code)
+        encoder = longer(encoder, train, getattr(settings, "max_position_embeddings", None))
+    install(template, tokenizer, encoder.max_length, config.truncation)
+    return encoder
+
+
+def longer(encoder: TextEncoder, train: Dataset | None, positions: int | None) -> TextEncoder:
+    """``encoder``, or one of `LONG_LENGTH` tokens where it cuts more than half of the training texts and the model has the positions.
+
+    What is read in windows stays as it is.
+    """
+    if train is None or encoder.long.windows > 1 or (positions or LONG_LENGTH) < LONG_LENGTH:
+        return encoder
+    places = np.linspace(0, len(train) - 1, min(len(train), _MEASURED)).astype(np.int64)
+    cut = encoder.encode(train.text_at(places)).truncated
+    return replace(encoder, max_length=LONG_LENGTH) if 2 * cut > len(places) else encoder
 
 
 def long_texts(config: RunConfig) -> LongTexts:
