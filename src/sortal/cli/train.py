@@ -221,6 +221,9 @@ def command(
         output.summary(summary)
 
 
+_BETTER_BLENDED = ("head", "encoder")  # measured: docs/explanation/which-method.md
+
+
 def train(
     overrides: dict[str, Any],
     config_file: str | None = None,
@@ -279,6 +282,11 @@ def train(
     if seen:
         output.say(f"{twins(metrics['without_twins'])} Pairs are in {result.folder / 'twins.csv'}")
     output.say(f"run folder  {result.folder}\nmodel       {result.folder / 'model'}")
+    if config.method in _BETTER_BLENDED and config.blend == "none" and result.record["data"]["dev"]["rows"]:
+        output.say(
+            f"next        the same command with --blend tfidf --tuned {result.folder} --out {result.folder}-tfidf adds a linear model "
+            "on words, often for the better, and trains nothing again"
+        )
     training = result.record.get("training", {})
     return {
         "status": "finished",
