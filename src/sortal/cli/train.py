@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -283,8 +284,9 @@ def train(
         output.say(f"{twins(metrics['without_twins'])} Pairs are in {result.folder / 'twins.csv'}")
     output.say(f"run folder  {result.folder}\nmodel       {result.folder / 'model'}")
     if config.method in _BETTER_BLENDED and config.blend == "none" and result.record["data"]["dev"]["rows"]:
+        tuned, blended = (shlex.quote(str(folder)) for folder in (result.folder, f"{result.folder}-tfidf"))
         output.say(
-            f"next        the same command with --blend tfidf --tuned {result.folder} --out {result.folder}-tfidf adds a linear model "
+            f"next        the same command with --blend tfidf --tuned {tuned} --out {blended} adds a linear model "
             "on words, often for the better, and trains nothing again"
         )
     training = result.record.get("training", {})

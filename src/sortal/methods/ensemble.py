@@ -61,8 +61,8 @@ class EnsembleMethod:
             scorers.append(load(folder.model).scorer)
             if (stored := stored_scores(folder, "dev", context.dev, space)) is not None:
                 scores.append(stored.scores)
-                continue
-            scores.append(scorers[-1].score(context.dev.iter_texts(), context.view))
+            else:
+                scores.append(scorers[-1].score(context.dev.iter_texts(), context.view))
             if not np.isfinite(scores[-1]).all():
                 raise ModelError(
                     f"{folder.path} scores some labels only (a shortlist), which cannot be added to others",

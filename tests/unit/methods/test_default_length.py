@@ -58,14 +58,11 @@ def test_a_model_without_the_positions_reads_what_it_can(tiny, tiny_encoders, tm
     assert encoder.make_encoder(str(roomy), config, texts(1, 1)).max_length == 256
 
 
-def test_all_of_the_training_rows_are_asked_a_sample_of_many(tiny, monkeypatch):
+def test_a_sample_is_drawn_from_all_of_the_training_rows(tiny, monkeypatch):
     monkeypatch.setattr(text_folder, "_MEASURED", 10)
-    half = Dataset.from_lists(
-        [LONG] * 60 + [SHORT] * 40
-    )  # the first rows alone would say all of them, the last ones none
-    assert make_encoder(str(tiny), build_config({}), half).max_length == 512
-    half = Dataset.from_lists([LONG] * 40 + [SHORT] * 60)
-    assert make_encoder(str(tiny), build_config({}), half).max_length == 256
+    # Of the first rows alone all are long, of the last ones none.
+    assert make_encoder(str(tiny), build_config({}), texts(60, 40)).max_length == 512
+    assert make_encoder(str(tiny), build_config({}), texts(40, 60)).max_length == 256
 
 
 def test_it_is_saved_and_plain_tokenizers_cut_there(tiny, tmp_path):
