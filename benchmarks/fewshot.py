@@ -27,11 +27,11 @@ from benchmarks.command import command
 
 RESULTS = Path(__file__).parent / "results"
 METHODS: dict[str, dict[str, Any] | None] = {
-    "names": {"method": "head", "epochs": 0},
+    "names": {"method": "head", "blend": "none", "epochs": 0},
     "tfidf": {"method": "tfidf"},
     "probe": {"method": "probe"},
     "encoder": {"method": "encoder"},
-    "head": {"method": "head"},
+    "head": {"method": "head", "blend": "none"},
     "head-blend": {"method": "head", "blend": "tfidf"},
     "instruct": {"method": "instruct"},
     "setfit": None,

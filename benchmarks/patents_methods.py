@@ -38,7 +38,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "tfidf": {},
     "encoder": {"model": "minilm-l6", "max_length": 96, "epochs": 3},
     "probe": {"max_length": 128},
-    "head": {"max_length": 128, "keep_layers": 12, "pooling": "mean", "epochs": 2},
+    "head": {"blend": "none", "max_length": 128, "keep_layers": 12, "pooling": "mean", "epochs": 2},
     "instruct": {"max_length": 512, "epochs": 1},
 }
 # The candidates of a prompt; eight sections are all listed.

@@ -83,9 +83,9 @@ SETS: dict[str, dict[str, Any]] = {
     },
 }
 METHODS: dict[str, dict[str, Any]] = {
-    "head": {"method": "head"},
+    "head": {"method": "head", "blend": "none"},
     "head-blend": {"method": "head", "blend": "tfidf"},
-    "head-cut": {"method": "head", "keep_layers": "auto"},
+    "head-cut": {"method": "head", "blend": "none", "keep_layers": "auto"},
     "probe": {"method": "probe"},
     "instruct": {"method": "instruct"},
     "instruct-list": {"method": "instruct", "answer": "list"},

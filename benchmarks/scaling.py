@@ -130,6 +130,8 @@ def train_words(data: Path, base: Path | str, out: Path) -> list[str]:
         "label",
         "--model",
         str(base),
+        "--blend",
+        "none",
         *sizes,
         "--out",
         str(out),

@@ -3,7 +3,7 @@
     pip install -e '.[dev]'
     python -m benchmarks.serve runs/shop/model --texts examples/shop/test.csv --clients 50 --seconds 60 --rounds 2
 
-MODEL_DIR is a ``head`` with pooling ``last``: the one method whose merged folder a pipeline reads. Each client sends one text, waits for its answer and sends
+MODEL_DIR is a ``head`` with pooling ``last`` and ``--blend none``: the one method whose merged folder a pipeline reads. Each client sends one text, waits for its answer and sends
 the next. The two servers take turns, A B A B, each in a process of its own that is started and warmed up for its turn; clients run in this process
 (``--server-core`` and ``--client-core`` keep the two apart). Reported per turn: answers per second, median and 99th percentile of their seconds, seconds of CPU
 that the server took for one (which other work on the machine changes little), other replies and errors, and how much its resident memory grew from the end of
@@ -124,8 +124,10 @@ def merge(model_dir: Path, out: str) -> None:
     from sortal.backbone.sources import resolve
 
     meta = model_folder.read_meta(model_dir)
-    if meta["method"] != "head" or meta["pooling"] != "last":
-        raise SystemExit(f"{model_dir} is no head with pooling last, which is what a pipeline reads")
+    if meta["method"] != "head" or meta["pooling"] != "last" or "blend" in meta:
+        raise SystemExit(
+            f"{model_dir} is no head alone (--blend none) with pooling last, which is what a pipeline reads"
+        )
     base = resolve(meta["base_model"]["spec"]).path
     config = AutoConfig.from_pretrained(model_dir)
     dtype = getattr(torch, meta["dtype"])

@@ -112,6 +112,7 @@ def watched(folder: Path, rows: int, seed: int, arguments: argparse.Namespace) -
 
     settings = {
         "method": "head",
+        "blend": "none",
         "keep_layers": arguments.layers,
         "pooling": "mean",
         "early_stopping_patience": 1000,

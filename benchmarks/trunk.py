@@ -31,6 +31,7 @@ _SHARED = {
     "label": "labels",
     "id": "id",
     "method": "head",
+    "blend": "none",
     "epochs": 3,
     "batch_size": 32,
     "seed": 0,

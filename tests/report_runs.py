@@ -34,7 +34,8 @@ def write_run(
     write_predictions(folder / "predictions.parquet", ids, p, decision.decide(p), space, gold=gold)
     metrics = {"split": "test", **evaluate(scores, gold, decision, space, n_resamples=50)}
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    config = build_config({"method": method, "data": "no-such-file.csv", "seed": seed, **settings})
+    given = {"method": method, "data": "no-such-file.csv", "seed": seed, "blend": "none"}
+    config = build_config(given | settings)
     record = {
         "status": "finished",
         "config": config.model_dump(mode="json"),

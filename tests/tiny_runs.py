@@ -65,6 +65,8 @@ def fit(data: Path, model: Path, out: Path, *, said: list[str] | None = None, **
         "threads": 1,
         "n_resamples": 100,
     }
+    if settings.get("preset") != "best":
+        values["blend"] = "none"  # what is blended has tests of its own
     lines = [] if said is None else said
     return run(build_config(values | settings), say=lines.append, quiet=True)
 

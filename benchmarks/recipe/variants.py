@@ -8,7 +8,8 @@ from typing import Any
 Settings = dict[str, Any]
 
 PLAIN = "plain"
-# Ordered by how much is expected of them: a search that is cut short has tried the first ones. The plain recipe is what is shipped.
+# Ordered by how much is expected of them: a search that is cut short has tried the first ones. The plain recipe is what is
+# shipped, without the linear model on words that is blended in.
 VARIANTS: dict[str, Settings] = {
     PLAIN: {},
     "preset fast": {"preset": "fast"},

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sortal.config_sections import Section
+from sortal.method_defaults import HEAD
 
 # What a preset fills in where nothing else is said; balanced is the defaults themselves.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -22,7 +23,7 @@ class PresetConfig(Section):
 
     preset: Literal["fast", "balanced", "best"] = Field(
         "balanced",
-        description="settings by name, which those given win over. fast: adapters on the upper half of the layers (lora_top_layers half), the states below computed once; balanced: the defaults; best: the defaults, blended with tfidf",
+        description="settings by name, which those given win over. fast: adapters on the upper half of the layers (lora_top_layers half), the states below computed once; balanced: the defaults; best: the defaults, blended with tfidf however long that takes",
     )
 
 
@@ -43,6 +44,6 @@ def wrong_preset(preset: str, method: str) -> str:
 
 def other_preset(values: dict[str, Any], preset: str) -> dict[str, Any]:
     """``values`` of a run with another preset: what their own filled in goes, what was given beside it stays."""
-    filled = PRESETS[values.get("preset", "balanced")]
+    filled = HEAD | PRESETS[values.get("preset", "balanced")]
     kept = {key: value for key, value in values.items() if key not in filled or filled[key] != value}
     return {**kept, "preset": preset}

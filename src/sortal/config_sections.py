@@ -232,9 +232,9 @@ class EncoderConfig(Section):
 class BlendConfig(Section):
     """A second classifier beside the tuned model."""
 
-    blend: Literal["none", "tfidf"] = Field(
+    blend: Literal["auto", "none", "tfidf"] = Field(
         "none",
-        description="tfidf: fit a linear model on TF-IDF features too and add the scores of both, with the share that dev prefers; a minute of training, and the folder then needs Sortal to be loaded",
+        description="tfidf: fit a linear model on TF-IDF features too and add the scores of both, with the share that dev prefers; the folder then needs Sortal to be loaded; auto, the default of head: tfidf where it takes minutes at most and there are dev rows",
     )
 
 

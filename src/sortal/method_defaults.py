@@ -16,11 +16,17 @@ _FULL: dict[str, Any] = {
 _LORA: dict[str, Any] = {"learning_rate": 5e-4}  # a decoder's 2e-3 was not tried on encoders
 
 
+HEAD: dict[str, Any] = {"blend": "auto"}  # docs/adr/0011-a-head-is-blended.md
+
+
 def with_method_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """``values`` as the user gave them, on top of their method's own defaults."""
-    if values.get("method") != "encoder":
-        return values
-    return {**_ENCODER, **(_FULL if values.get("tuning", "full") == "full" else _LORA), **values}
+    method = values.get("method", "head")
+    if method == "head":
+        return {**HEAD, **values}
+    if method == "encoder":
+        return {**_ENCODER, **(_FULL if values.get("tuning", "full") == "full" else _LORA), **values}
+    return values
 
 
 def least_epochs(method: str) -> int:

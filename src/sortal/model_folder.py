@@ -90,6 +90,14 @@ def decision(meta: dict[str, Any]) -> Decision:
     return replace(Decision.from_json(meta["decision"]), tree=label_space(meta).tree)
 
 
+def decision_alone(meta: dict[str, Any]) -> Decision:
+    """The decision rule of a blend's tuned part; without temperature and thresholds where the folder knows none of its own."""
+    whole = decision(meta)
+    if (known := meta.get("without_blend")) is None:
+        return Decision(whole.task, 1.0, None, None, whole.tree)
+    return replace(Decision.from_json(known["decision"]), tree=whole.tree)
+
+
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:

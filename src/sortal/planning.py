@@ -26,6 +26,7 @@ from sortal.config_presets import PRESET_METHODS, PRESETS, other_preset
 from sortal.errors import ConfigError
 from sortal.methods import get_method
 from sortal.methods.base import PreviewContext
+from sortal.methods.blend import settled_blend
 from sortal.methods.preview import TokenPreview
 from sortal.methods.rehearsal import Network
 from sortal.methods.state_folders import most_bytes
@@ -255,7 +256,7 @@ def _presets(
         sizes = resolve_sizes(other, len(parts.train))
         least, _, most = seconds_of(_work(own, sizes, preview, parts, fit), rate, device, room.network.dtype)
         states = _state_bytes(own.network, sizes, _with_dev(preview, parts))
-        found[name] = PresetPlan((least, most), fit.peak_bytes, states, other.blend)
+        found[name] = PresetPlan((least, most), fit.peak_bytes, states, settled_blend(other, parts))
     return found
 
 

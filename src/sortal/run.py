@@ -143,6 +143,10 @@ def _run(
     space = parts.label_space
     _check_task(config, parts)
     method = get_method(config.method)
+    if config.blend == "auto":
+        from sortal.methods.blend import settled_blend  # scikit-learn takes a second to import
+
+        config = config.model_copy(update={"blend": settled_blend(config, parts, say)})
     source, settled = None, config
     if method.in_steps:
         settled = _sized(config, len(parts.train), say)
@@ -185,15 +189,18 @@ def _run(
         fitted = method.fit(context) if tuned is None else take_tuned(Path(tuned), context)
     if fitted.shifts_probabilities:
         fitted.figures["shifts_probabilities"] = True
+    alone: dict[str, Any] = {}
     if config.blend == "tfidf":
-        from sortal.methods.blend import blend_with_tfidf  # scikit-learn takes a second to import
+        from sortal.methods.blend import blend_with_tfidf
 
-        fitted = blend_with_tfidf(fitted, context)
+        unblended, fitted = fitted, blend_with_tfidf(fitted, context)
+        if fitted.scorer is not unblended.scorer:
+            alone = _alone(decide(unblended, parts, config, _silent), fitted.figures["blend"], config)
     decision = decide(fitted, parts, config, say)
-    meta = _meta(config, parts, source, decision, folder)
+    meta = _meta(config, parts, source, decision, folder) | alone
     classifier = Classifier(fitted.scorer, space, decision, meta)
     scored = score_test(fitted, parts.test, view)
-    alone = seconds_alone(fitted.scorer, parts)  # in every process: they score together
+    by_itself = seconds_alone(fitted.scorer, parts)  # in every process: they score together
     if not group.main:
         group.barrier()
         return Result(folder.path, classifier, {}, {})
@@ -208,7 +215,7 @@ def _run(
             "texts": len(scores),
             "seconds": round(scored.seconds, 3),
             "texts_per_second": round(len(scores) / max(scored.seconds, 1e-9), 1),
-            "seconds_per_text_alone": alone,
+            "seconds_per_text_alone": by_itself,
         },
         "seconds": round(time.time() - began, 1),
     }
@@ -290,6 +297,13 @@ def _meta(
         "run_folder": str(folder.path),
         "versions": versions(),
     }
+
+
+def _alone(decision: Decision, figures: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
+    """What an export of a blend's tuned model needs, and what it is told to cost."""
+    metric = config.metric_for_best_model
+    dev = {"metric": metric, "alone": figures[f"tuned_{metric}"], "blended": figures[metric]}
+    return {"without_blend": {"decision": decision.to_json(), "dev": dev}}
 
 
 def _base(config: RunConfig, source: ModelSource) -> dict[str, Any]:

@@ -298,7 +298,13 @@ def test_the_estimator_reads_sections_and_windows(tiny, tmp_path):
     table = pandas.DataFrame(section_rows(24), columns=[*SECTIONS, "label"])
     settings = {"sections": SECTIONS, "windows": 2, "stride": 4, "dtype": "float32", "threads": 1}
     model = SortalClassifier(
-        model=str(tiny), epochs=1, batch_size=8, max_length=90, random_state=0, settings=settings
+        model=str(tiny),
+        blend="none",
+        epochs=1,
+        batch_size=8,
+        max_length=90,
+        random_state=0,
+        settings=settings,
     )
     model.fit(table[list(SECTIONS)], table["label"])
     long = model.classifier_.scorer.encoder.long

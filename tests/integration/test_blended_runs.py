@@ -12,6 +12,8 @@ from baseline_runs import topics
 from sortal.config import build_config
 from sortal.errors import ConfigError, ModelError, RunFolderError
 from sortal.evaluation.predictions import read_predictions
+from sortal.exporting.subject import read_subject
+from sortal.model_folder import decision, decision_alone, read_meta
 from sortal.run import run
 from tiny_runs import fit, rows, write_csv
 
@@ -133,3 +135,37 @@ def test_a_tuned_model_of_another_run_is_refused(tiny, tmp_path, blended):
             tuned=blended[0].folder,
             quiet=True,
         )
+
+
+@pytest.mark.parametrize(("task", "several"), [("single", False), ("multi", True)])
+def test_the_tuned_model_of_a_default_head_can_be_exported_with_a_decision_of_its_own(
+    tiny, tmp_path, task, several
+):
+    """By default a head is blended; what its export answers with is what a head alone has fitted on dev."""
+    data = write_csv(tmp_path / "d.csv", topics(120) if several else rows(120))
+    more = {"label_delimiter": "|"} if several else {}
+    default = fit(data, tiny, tmp_path / "run", blend="auto", **more)
+    plain = fit(data, tiny, tmp_path / "plain", blend="none", **more)
+    assert default.record["config"]["blend"] == "tfidf"
+    meta, alone = (read_meta(each.folder / "model") for each in (default, plain))
+    kept = meta["without_blend"]
+    assert kept["decision"] == alone["decision"] != meta["decision"]
+    found = default.record["training"]["blend"]
+    assert kept["dev"] == {
+        "metric": "f1_macro",
+        "alone": found["tuned_f1_macro"],
+        "blended": found["f1_macro"],
+    }
+    assert "without_blend" not in alone
+    with pytest.raises(ModelError, match="has no place for the linear model") as refused:
+        read_subject(default.folder / "model", "hf", None, int8=False, without_blend=False)
+    assert (
+        f"dev f1_macro {found['tuned_f1_macro']:.4f}, and {found['f1_macro']:.4f} blended"
+        in refused.value.fix
+    )
+    subject = read_subject(default.folder / "model", "hf", None, int8=False, without_blend=True)
+    assert subject.decision.task == task
+    assert subject.decision == decision(alone)
+    for known in (meta, alone):
+        known.pop("without_blend", None)
+    assert decision_alone(meta).temperature == 1.0, "of a folder that has none of its own"

@@ -102,19 +102,36 @@ def test_files_of_a_model_are_as_readable_as_its_folder(trained):
     assert set(modes.values()) == {trained.model.stat().st_mode & 0o666}
 
 
-def test_a_head_says_how_words_are_added_and_that_command_trains_nothing_again(
-    train_words, trained, tmp_path, capsys, monkeypatch
+def test_an_encoder_says_how_words_are_added_and_that_command_trains_nothing_again(
+    trained, tiny_encoders, tmp_path, capsys, monkeypatch
 ):
-    words = [trained.train, "--dev", trained.dev, "--test", trained.test, "--epochs", "1"]
-    assert main(train_words(*words, "--out", tmp_path / "run")) == 0
+    words = ["train", trained.train, "--dev", trained.dev, "--test", trained.test, "--epochs", "1"]
+    words += [
+        "--method",
+        "encoder",
+        "--model",
+        tiny_encoders["bert"],
+        "--set",
+        "threads=1",
+        "n_resamples=100",
+    ]
+    words = [str(word) for word in words]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("next ")]
     added = re.search(r"--blend tfidf --tuned \S+ --out \S+", line).group().split()
     monkeypatch.setattr("sortal.training.loop.Loop.run", lambda loop: pytest.fail("trained again"))
-    assert main(train_words(*words, *added)) == 0
+    assert main([*words, *added]) == 0
     assert "next " not in capsys.readouterr().err
     assert "blend" in run_json(tmp_path / "run-tfidf")["training"]
-    assert main(["train", str(trained.train), "--method", "tfidf", "--out", str(tmp_path / "words")]) == 0
+
+
+def test_a_head_is_blended_unless_that_is_declined(train_words, trained, tmp_path, capsys):
+    assert run_json(trained.run)["config"]["blend"] == "tfidf"
+    words = [trained.train, "--dev", trained.dev, "--test", trained.test, "--epochs", "1"]
+    assert main(train_words(*words, "--blend", "none", "--out", tmp_path / "run")) == 0
     assert "next " not in capsys.readouterr().err
+    assert run_json(tmp_path / "run")["config"]["blend"] == "none"
+    assert "blend" not in run_json(tmp_path / "run")["training"]
 
 
 def test_evaluate_gives_the_figures_of_the_run_on_the_same_file(trained, tmp_path, capsys):

@@ -145,7 +145,10 @@ def command(
         Option("--set", metavar="key=value…", help="any other setting (sortal config schema)"),
     ] = None,
     blend: Annotated[
-        str | None, Option(help="none | tfidf: add the scores of a linear model on TF-IDF features")
+        str | None,
+        Option(
+            help="auto | none | tfidf: add the scores of a linear model on TF-IDF features; auto, the default of head, where that takes minutes at most"
+        ),
     ] = None,
     members: Annotated[
         str | None,
@@ -222,9 +225,6 @@ def command(
         output.summary(summary)
 
 
-_BETTER_BLENDED = ("head", "encoder")  # measured: docs/explanation/which-method.md
-
-
 def train(
     overrides: dict[str, Any],
     config_file: str | None = None,
@@ -283,7 +283,8 @@ def train(
     if seen:
         output.say(f"{twins(metrics['without_twins'])} Pairs are in {result.folder / 'twins.csv'}")
     output.say(f"run folder  {result.folder}\nmodel       {result.folder / 'model'}")
-    if config.method in _BETTER_BLENDED and config.blend == "none" and result.record["data"]["dev"]["rows"]:
+    # Of the methods that are not blended by default, the one for which words were measured to help.
+    if config.method == "encoder" and config.blend == "none" and result.record["data"]["dev"]["rows"]:
         tuned, blended = (shlex.quote(str(folder)) for folder in (result.folder, f"{result.folder}-tfidf"))
         output.say(
             f"next        the same command with --blend tfidf --tuned {tuned} --out {blended} adds a linear model "

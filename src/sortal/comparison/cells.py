@@ -126,8 +126,8 @@ def _config(settings: Mapping[str, Any], method: str, seed: int, out: Path) -> R
     if members := members_of(method):
         runs = (f"{member}-{0 if is_seedless(member) else seed}" for member in members)
         fixed["members"] = tuple(str(out / "runs" / run) for run in runs)
-    elif form(method) != method:
-        fixed["blend"] = BLENDED.removeprefix("+")
+    elif applies("blend", plain):
+        fixed["blend"] = "none" if form(method) == method else BLENDED.removeprefix("+")
     return build_config({**shared, **own, **fixed, "out": str(out / "runs" / f"{method}-{seed}")}, method)
 
 

@@ -39,7 +39,7 @@ def form(name: str) -> str:
 
 def method_name(config: Mapping[str, Any]) -> str:
     """What a run with these settings is called in a comparison."""
-    blended = config.get("blend", "none") != "none"
+    blended = config.get("blend") == "tfidf"
     return f"{config['method']}{BLENDED if blended else ''}"
 
 

@@ -45,7 +45,7 @@ class SortalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: examples per optimiser step.
         max_length: tokens per text.
         lora_r: rank of the adapters.
-        blend: ``tfidf`` adds the scores of a linear model.
+        blend: ``tfidf`` adds the scores of a linear model, ``none`` does not; default of a head: ``auto``, where that takes minutes at most.
         class_weight: ``balanced``, or label → weight in the loss; for methods that are trained in steps.
         thresholds: with several labels per row, how they are tuned on dev: ``auto``, ``global``, ``per_label`` or ``none``.
         threshold_metric: what the thresholds maximise: ``f1_macro`` or ``f1_micro``.

@@ -17,7 +17,7 @@ from sortal.errors import ConfigError, ModelError, ResourceError
 from sortal.exporting.agreement import Agreement, compare
 from sortal.exporting.formats import Format, get_format
 from sortal.exporting.reference import parameters, reference, tuned_scorer
-from sortal.exporting.subject import Subject, read_subject
+from sortal.exporting.subject import Subject, read_subject, told_apart
 from sortal.exporting.texts import CheckTexts, check_texts
 from sortal.provenance import versions
 from sortal.training.atomic import atomic_folder, write_json, write_text
@@ -108,6 +108,8 @@ def export(
     _check_room(target, form.size(subject, parameters(scorer)))
     texts = check_texts(subject, classifier, data, rows)
     say(f"to compare on: {_described(texts)}")
+    if "blend" in subject.meta:
+        say(f"without the linear model that is blended in: {told_apart(subject.meta)}")
     say("scoring them as Sortal does")
     ours = reference(scorer, subject.decision, texts.texts, view)
     if max_difference is None and not ours.is_exact:
@@ -248,7 +250,7 @@ def _readme(made: Export, subject: Subject, form: Format) -> str:
         lines += [*_of_long_texts(subject.long), ""]
     if "blend" in subject.meta:
         lines += [
-            "The linear model that Sortal blends in is left out, and with it temperature and thresholds.",
+            f"The linear model that Sortal blends in is left out: {told_apart(subject.meta)}.",
             "",
         ]
     return "\n".join(lines)

@@ -20,7 +20,7 @@ MODELS = ("head", "probe", "encoder", "instruct")
 class Subject:
     """A model folder to export.
 
-    decision: what the answers of the export go through; of a blend's tuned part alone, one without temperature and thresholds.
+    decision: what the answers of the export go through; of a blend's tuned part alone, that part's own.
     dtype: in which weights are stored. int8: whether they are quantised to 8 bits on top.
     """
 
@@ -80,11 +80,10 @@ def read_subject(folder: Path, to: str, dtype: str | None, *, int8: bool, withou
     if "blend" in meta and not without_blend:
         raise ModelError(
             f"{folder} is a blend of a {method} with tfidf, and {to} has no place for the linear model on words",
-            "serve it with sortal serve, or export the tuned model alone with --without-blend: its answers are others, and its "
-            "temperature and thresholds, which belong to the blend, are left out",
+            f"serve it with sortal serve, or export the tuned model alone with --without-blend: {told_apart(meta)}",
         )
     if "blend" in meta:
-        decision = Decision(decision.task, 1.0, None, None, decision.tree)
+        decision = model_folder.decision_alone(meta)
     if meta.get("hierarchy", "flat") != "flat":
         raise ModelError(
             f"{folder} was trained with hierarchy {meta['hierarchy']!r}, and {to} has no place for what makes labels of its choices",
@@ -107,6 +106,18 @@ def read_subject(folder: Path, to: str, dtype: str | None, *, int8: bool, withou
             "train with aggregation mean or max, which callers can do with the scores of windows, or use sortal serve",
         )
     return subject
+
+
+def told_apart(meta: dict[str, Any]) -> str:
+    """How a blend's tuned part differs from it."""
+    if (
+        known := meta.get("without_blend")
+    ) is None:  # of a folder made before parts had decisions of their own
+        return "its answers are others, without temperature and thresholds, which belong to the blend"
+    dev = known["dev"]
+    return (
+        f"its answers are others (dev {dev['metric']} {dev['alone']:.4f}, and {dev['blended']:.4f} blended)"
+    )
 
 
 def refuse_method(subject: Subject, to: str, fitting: tuple[str, ...], instead: str) -> None:

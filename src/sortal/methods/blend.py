@@ -7,26 +7,36 @@ their own temperature; the share of the second (a logarithmic opinion pool) is t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.evaluation.calibration import fit_temperature
 from sortal.evaluation.scores import Task
 from sortal.methods.base import Encoded, FitContext, Fitted, Scored, Scorer, Scores, TokenScorer
 from sortal.methods.opinion_pool import best_weights
-from sortal.methods.tfidf import TfidfMethod
+from sortal.methods.tfidf import GRID_WORK, TfidfMethod, foreseen_work
 from sortal.methods.tuning import dev_figures
+from sortal.parts import Parts
 from sortal.training.progress import ProgressView
 
 _LEAST = 0.01  # a smaller share is left out
 _USUAL = 1 / 3  # the share before dev has said anything
+# What weighs some rows or labels more than they are frequent, and the values that do not.
+_PLAIN_LOSS: dict[str, object] = {
+    "class_weight": "none",
+    "pos_weight": "none",
+    "loss": "auto",
+    "negative_smoothing": 0.0,
+    "logit_adjustment": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,26 @@ class BlendScorer:
             **self.tfidf.save(folder),
             "blend": {"tfidf": {"weights": list(self.weights)}},
         }
+
+
+def settled_blend(
+    config: RunConfig, parts: Parts, say: Callable[[str], None] = lambda line: None
+) -> Literal["none", "tfidf"]:
+    """What ``config.blend`` comes to with these rows; of ``auto``, ``say`` hears why nothing is blended."""
+    if config.blend != "auto":
+        return config.blend
+    if changed := [name for name, plain in _PLAIN_LOSS.items() if getattr(config, name) != plain]:
+        say(f"no linear model on words is added: it would know nothing of {' and '.join(changed)}")
+    elif not len(parts.dev):
+        say("no linear model on words is added: there are no dev rows to say what share it should have")
+    elif foreseen_work(parts.train, len(parts.label_space)) > GRID_WORK:
+        say(
+            f"no linear model on words is added: with {len(parts.train):,} texts and {len(parts.label_space):,} labels it would take "
+            "more than some minutes; --blend tfidf adds it all the same"
+        )
+    else:
+        return "tfidf"
+    return "none"
 
 
 def blend_with_tfidf(fitted: Fitted, context: FitContext) -> Fitted:

@@ -29,6 +29,7 @@ from sortal.training.progress import NoProgress, ProgressView
 
 TERMS, WEIGHTS = "tfidf.json", "tfidf.safetensors"
 _SCORE_CHUNK = 1024
+_SAMPLE = 200  # texts whose n-grams tell how many all have
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,18 @@ def affordable(work: int) -> tuple[Candidate, ...]:
         work: feature values × labels of one candidate.
     """
     return GRID[: max(1, int(GRID_WORK // max(work, 1)))]
+
+
+def foreseen_work(train: Dataset, outputs: int) -> int:
+    """What `affordable` is about, by a sample of the texts; a bit much, as n-grams too rare to be kept count, too.
+
+    Args:
+        train: the rows to fit on.
+        outputs: labels.
+    """
+    sample = train.text_at(np.linspace(0, len(train) - 1, min(_SAMPLE, len(train))).astype(np.int64))
+    _, x = TfidfFeatures.fit(sample)
+    return int(x.nnz) * len(train) // max(len(sample), 1) * outputs
 
 
 def _shown(figures: dict[str, float]) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,8 +9,13 @@ import pytest
 
 from sortal.config import build_config
 from sortal.errors import ConfigError
+from sortal.methods import blend as blending
 from sortal.methods.base import ReadsTokens
-from sortal.methods.blend import BlendScorer, best_share
+from sortal.methods.blend import BlendScorer, best_share, settled_blend
+from sortal.methods.tfidf import foreseen_work
+from sortal.methods.tfidf_features import TfidfFeatures
+from sortal.parts import read_parts
+from tiny_runs import rows, write_csv
 
 
 class Fixed:
@@ -110,9 +116,55 @@ def test_scores_are_the_weighted_sum_in_fp32_also_of_a_stream(tmp_path):
     [
         ({"method": "tfidf", "blend": "tfidf"}, "blend is for method encoder or head or instruct or probe"),
         ({"method": "instruct", "blend": "tfidf", "shortlist": 5}, "shortlist leaves most without one"),
-        ({"method": "head", "blend": "majority"}, "Input should be 'none' or 'tfidf'"),
+        ({"method": "head", "blend": "majority"}, "Input should be 'auto', 'none' or 'tfidf'"),
     ],
 )
 def test_blends_that_cannot_be_are_refused(settings, complaint):
     with pytest.raises(ConfigError, match=complaint):
         build_config(settings)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return {"data": str(write_csv(tmp_path / "d.csv", rows(300, ("good", "bad", "odd"))))}
+
+
+def settled(settings, **more):
+    config, said = build_config(settings | more), []
+    parts = read_parts(config, lambda line: None)
+    return settled_blend(config, parts, said.append), said
+
+
+def test_a_head_is_blended_where_nothing_else_is_said(settings):
+    assert build_config(settings).blend == "auto"
+    assert settled(settings) == ("tfidf", [])
+    assert settled(settings, blend="none") == ("none", [])
+    for method in ("encoder", "instruct", "probe", "tfidf"):
+        assert settled(settings, method=method) == ("none", [])
+    assert settled(settings, method="encoder", blend="auto") == ("tfidf", [])
+
+
+def test_without_dev_rows_or_with_too_much_to_read_a_head_stays_alone_and_says_so(settings, monkeypatch):
+    config, said = build_config(settings), []
+    parts = read_parts(config, lambda line: None)
+    assert settled_blend(config, replace(parts, dev=parts.dev.take([])), said.append) == "none"
+    assert "no dev rows" in said[0]
+    monkeypatch.setattr(blending, "GRID_WORK", 1000)
+    found, (line,) = settled(settings)
+    assert found == "none"
+    assert "texts and 3 labels" in line
+    assert "--blend tfidf" in line
+    assert settled(settings, preset="best") == ("tfidf", [])
+
+
+@pytest.mark.parametrize("loss", [{"class_weight": "balanced"}, {"loss": "focal"}, {"logit_adjustment": 1.0}])
+def test_a_head_whose_loss_is_another_stays_alone_and_says_so(settings, loss):
+    found, (line,) = settled(settings, **loss)
+    assert found == "none"
+    assert f"knows nothing of {next(iter(loss))}" in line.replace("would know", "knows")
+
+
+def test_what_a_linear_model_reads_is_foreseen_from_a_sample(settings):
+    train = read_parts(build_config(settings), lambda line: None).train
+    _, x = TfidfFeatures.fit(train.texts)
+    assert foreseen_work(train, 3) == pytest.approx(3 * x.nnz, rel=0.1)
