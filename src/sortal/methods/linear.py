@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -17,6 +17,10 @@ from sortal.methods.frequencies import Gold, label_counts, log_odds
 from sortal.training.progress import NoProgress, ProgressView
 
 Kind = Literal["svm", "logistic"]
+
+# Of a label: whether each row has it, and the rows it is asked about (None: all).
+_Asked = tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64] | None]
+_Found = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], float]
 
 # Weights that are kept, 8 bytes each: with 2,000 labels the 25,000 largest of each. Dropping the small weights of
 # one-vs-rest classifiers costs next to nothing (DiSMEC, arXiv 1609.02521), and keeps thousands of labels in memory.
@@ -65,6 +69,7 @@ def fit_linear(
     seed: int,
     view: ProgressView | None = None,
     among: npt.NDArray[np.bool_] | None = None,
+    workers: int = 1,
 ) -> Linear:
     """Fit the classifier of every label against all other rows, or those ``among`` which it is asked about.
 
@@ -79,6 +84,7 @@ def fit_linear(
         seed: of the order in which the solver visits rows.
         view: told after each label.
         among: bool ``[n, L]``: the rows that each label is fitted on, its own included; None: all.
+        workers: processes that fit labels side by side; the weights are the same to the bit.
     """
     view = view or NoProgress()
     n, n_features = x.shape
@@ -89,19 +95,36 @@ def fit_linear(
     columns: list[npt.NDArray[np.int32]] = []
     values: list[npt.NDArray[np.float32]] = []
     view.start(f"{kind} C={c:g}", n_labels)
-    for label, positive in enumerate(_positives(gold, n_labels)):
-        weights = np.zeros(n_features)
-        if n_features and 0 < counts[label] < rows[label]:
-            own = slice(None) if among is None else np.flatnonzero(among[:, label])
-            weights, bias[label] = _fit_one(x[own], positive[own], kind, c, seed)
-        chosen = _largest(weights, kept)
+    fitted = _each(
+        x,
+        (
+            (positive, None if among is None else np.flatnonzero(among[:, label]))
+            if n_features and 0 < counts[label] < rows[label]
+            else None
+            for label, positive in enumerate(_positives(gold, n_labels))
+        ),
+        (kind, c, seed, kept),
+        workers,
+    )
+    for label, found in enumerate(fitted):
+        chosen, weights, bias[label] = found or (np.zeros(0, np.int32), np.zeros(0, np.float32), bias[label])
         columns.append(chosen)
-        values.append(weights[chosen].astype(np.float32))
+        values.append(weights)
         view.advance(1, 0)
     view.stop()
     ends = np.cumsum([0, *(len(chosen) for chosen in columns)])
     parts = (np.concatenate(values), np.concatenate(columns), ends)
     return Linear(csc_matrix(parts, shape=(n_features, n_labels)).tocsr(), bias)
+
+
+def stop_workers() -> int:
+    """End the processes of `fit_linear`, which would wait for more; the bytes of the largest at its peak."""
+    import resource
+
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
 def _positives(gold: Gold, n_labels: int) -> Iterator[npt.NDArray[np.bool_]]:
@@ -117,20 +140,43 @@ def _positives(gold: Gold, n_labels: int) -> Iterator[npt.NDArray[np.bool_]]:
         yield dense == label if dense.ndim == 1 else dense[:, label] != 0
 
 
+def _each(
+    x: csr_matrix, asked: Iterable[_Asked | None], how: tuple[Kind, float, int, int], workers: int
+) -> Iterator[_Found | None]:
+    """The classifiers of all labels in their order, in processes where there are several workers."""
+    if workers == 1:
+        yield from (_fit_one(x, each, *how) for each in asked)
+        return
+    from joblib import Parallel, delayed
+
+    # Threads would share the solver's one generator of random numbers, and no two fits would be the same.
+    yield from Parallel(n_jobs=workers, return_as="generator")(
+        delayed(_fit_one)(x, each, *how) for each in asked
+    )
+
+
 def _fit_one(
-    x: csr_matrix, positive: npt.NDArray[np.bool_], kind: Kind, c: float, seed: int
-) -> tuple[npt.NDArray[np.float64], float]:
+    x: csr_matrix, asked: _Asked | None, kind: Kind, c: float, seed: int, kept: int
+) -> _Found | None:
+    """Positions and values of the ``kept`` largest weights, and the bias; None where there is nothing to tell apart."""
+    if asked is None:
+        return None
     from sklearn.exceptions import ConvergenceWarning  # a tenth of a second, and only fitting needs it
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import LinearSVC
 
+    positive, own = asked
+    if own is not None:
+        x, positive = x[own], positive[own]
     settings = {"C": c, "tol": _TOLERANCE, "max_iter": _PASSES, "dual": True, "random_state": seed}
     model = LinearSVC(**settings) if kind == "svm" else LogisticRegression(solver="liblinear", **settings)
     with warnings.catch_warnings():
         # A candidate that did not settle is judged on dev like every other.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x, positive)
-    return model.coef_[0], float(model.intercept_[0])
+    weights = model.coef_[0]
+    chosen = _largest(weights, kept)
+    return chosen, weights[chosen].astype(np.float32), float(model.intercept_[0])
 
 
 def _largest(weights: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.int32]:

@@ -19,7 +19,7 @@ from sortal.data.labels import LabelSpace
 from sortal.errors import ModelError
 from sortal.hierarchy.units import Units, saved_units, unit_plan
 from sortal.methods.base import FitContext, Fitted, PreviewContext, Scores
-from sortal.methods.linear import Kind, Linear, fit_linear
+from sortal.methods.linear import Kind, Linear, fit_linear, stop_workers
 from sortal.methods.plain_folder import load_json, save_json
 from sortal.methods.preview import FeaturePreview, FeatureRow
 from sortal.methods.tfidf_features import Block, TfidfFeatures, chunks
@@ -29,6 +29,11 @@ from sortal.training.progress import NoProgress, ProgressView
 
 TERMS, WEIGHTS = "tfidf.json", "tfidf.safetensors"
 _SCORE_CHUNK = 1024
+_ALONE_WORK = 2e8  # feature values × labels that one process reads in some seconds, where starting others takes one or two
+_WORKER_BYTES, _VALUE_BYTES = (
+    300_000_000,
+    16,
+)  # of a process with scikit-learn in it, and of a feature value in its solver
 _SAMPLE = 200  # texts whose n-grams tell how many all have
 
 
@@ -143,6 +148,7 @@ class TfidfMethod:
             among = units.counted(targets)
         outputs = len((units or space).names)
         candidates = affordable(x.nnz * outputs)
+        workers = fitting_workers(x.nnz, outputs)
         if len(candidates) < len(GRID):
             say(f"large data: {len(candidates)} of {len(GRID)} candidates are tried")
         best: tuple[float, Candidate, Linear, Scores] | None = None
@@ -158,6 +164,7 @@ class TfidfMethod:
                 seed=config.seed,
                 view=context.view,
                 among=among,
+                workers=workers,
             )
             scores = linear.score(dev)
             if units is not None:
@@ -168,6 +175,7 @@ class TfidfMethod:
             say(f"{candidate.model} C={candidate.c:g}  {_shown(figures)}  ({seconds:.1f} s)")
             if best is None or figures["metric"] > best[0]:
                 best = (figures["metric"], candidate, linear, scores)
+        beside = workers * stop_workers() if workers > 1 else 0
         assert best is not None
         _, chosen, linear, dev_scores = best
         say(
@@ -183,8 +191,10 @@ class TfidfMethod:
                 "character_features": len(features.characters.terms),
                 "nonzero_weights": int(linear.weights.nnz),
                 "candidates": tried,
+                "processes": workers,
                 "train_seconds": round(time.monotonic() - began, 3),
-                "peak_memory_bytes": peak_memory(context.processes.device),
+                "peak_memory_bytes": peak_memory(context.processes.device)
+                + (beside if context.processes.device.type == "cpu" else 0),
             },
         )
 
@@ -222,6 +232,22 @@ def affordable(work: int) -> tuple[Candidate, ...]:
         work: feature values × labels of one candidate.
     """
     return GRID[: max(1, int(GRID_WORK // max(work, 1)))]
+
+
+def fitting_workers(values: int, outputs: int) -> int:
+    """Processes that fit labels side by side: one per thread of torch, as far as memory goes, and one where all is done in seconds.
+
+    Args:
+        values: feature values of all texts; the solver copies them.
+        outputs: labels.
+    """
+    import psutil
+    import torch
+
+    if values * outputs < _ALONE_WORK:
+        return 1
+    room = psutil.virtual_memory().available // 2 // (_WORKER_BYTES + _VALUE_BYTES * values)
+    return max(1, min(torch.get_num_threads(), outputs, room))
 
 
 def foreseen_work(train: Dataset, outputs: int) -> int:

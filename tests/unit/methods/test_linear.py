@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
@@ -7,7 +9,8 @@ from sklearn.svm import LinearSVC
 
 from sortal.methods import linear
 from sortal.methods.frequencies import log_odds
-from sortal.methods.linear import fit_linear
+from sortal.methods.linear import fit_linear, stop_workers
+from sortal.methods.tfidf import fitting_workers
 
 RNG = np.random.default_rng(0)
 GOLD = RNG.integers(0, 3, 90)
@@ -104,3 +107,27 @@ def test_the_view_hears_of_every_label():
     seen = Seen()
     fit_linear(X, GOLD, 3, "svm", 0.5, seed=0, view=seen)
     assert (seen.what, seen.total, seen.done, seen.stopped) == ("svm C=0.5", 3, 3, True)
+
+
+@pytest.mark.parametrize("kind", ["svm", "logistic"])
+def test_labels_fitted_side_by_side_are_those_fitted_one_by_one(kind):
+    """Rows that a label is asked about, a label of no row, and the largest weights, in processes of their own."""
+    gold = np.eye(4, dtype=np.uint8)[GOLD]
+    among = np.ones((len(GOLD), 4), np.bool_)
+    among[::5, 1] = gold[::5, 1] != 0
+    for some in (None, among):
+        alone, beside = (
+            fit_linear(X, gold, 4, kind, 3.0, seed=7, among=some, workers=workers) for workers in (1, 2)
+        )
+        np.testing.assert_array_equal(alone.weights.toarray(), beside.weights.toarray())
+        np.testing.assert_array_equal(alone.bias, beside.bias)
+    assert stop_workers() > 10_000_000
+
+
+def test_several_processes_fit_where_there_are_threads_memory_and_much_to_do(monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10e9))
+    assert fitting_workers(1_000_000, 100) == 1, "done in seconds"
+    assert fitting_workers(1_000_000, 1000) == 8
+    assert fitting_workers(100_000_000, 3) == 2, "each copies 1.6 GB"
+    assert fitting_workers(1_000_000_000, 90) == 1
