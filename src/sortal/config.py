@@ -239,7 +239,7 @@ class RunConfig(
             raise ValueError(
                 "shortlist chooses the listed labels by text: leave out shuffle_labels and listed_labels"
             )
-        if self.shortlist and self.blend == "tfidf":
+        if self.shortlist and self.blend != "none":
             raise ValueError(
                 "blend adds scores of all labels, and shortlist leaves most without one: leave one of them out"
             )

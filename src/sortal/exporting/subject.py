@@ -110,14 +110,11 @@ def read_subject(folder: Path, to: str, dtype: str | None, *, int8: bool, withou
 
 def told_apart(meta: dict[str, Any]) -> str:
     """How a blend's tuned part differs from it."""
-    if (
-        known := meta.get("without_blend")
-    ) is None:  # of a folder made before parts had decisions of their own
+    if "without_blend" not in meta:  # made before parts had decisions of their own
         return "its answers are others, without temperature and thresholds, which belong to the blend"
-    dev = known["dev"]
-    return (
-        f"its answers are others (dev {dev['metric']} {dev['alone']:.4f}, and {dev['blended']:.4f} blended)"
-    )
+    dev = meta["without_blend"]["dev"]
+    figures = f"dev {dev['metric']} {dev['alone']:.4f}, and {dev['blended']:.4f} blended"
+    return f"its answers are others ({figures})"
 
 
 def refuse_method(subject: Subject, to: str, fitting: tuple[str, ...], instead: str) -> None:

@@ -119,12 +119,12 @@ def fit_linear(
 
 def stop_workers() -> int:
     """End the processes of `fit_linear`, which would wait for more; the bytes of the largest at its peak."""
-    import resource
-
     from joblib.externals.loky import get_reusable_executor
 
+    from sortal.training.budget import peak_of_children  # imports torch, which an answer does without
+
     get_reusable_executor().shutdown(wait=True)
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return peak_of_children()
 
 
 def _positives(gold: Gold, n_labels: int) -> Iterator[npt.NDArray[np.bool_]]:
@@ -150,7 +150,7 @@ def _each(
     from joblib import Parallel, delayed
 
     # Threads would share the solver's one generator of random numbers, and no two fits would be the same.
-    yield from Parallel(n_jobs=workers, return_as="generator")(
+    yield from Parallel(n_jobs=workers, backend="loky", return_as="generator")(
         delayed(_fit_one)(x, each, *how) for each in asked
     )
 

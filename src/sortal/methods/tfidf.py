@@ -29,11 +29,9 @@ from sortal.training.progress import NoProgress, ProgressView
 
 TERMS, WEIGHTS = "tfidf.json", "tfidf.safetensors"
 _SCORE_CHUNK = 1024
-_ALONE_WORK = 2e8  # feature values × labels that one process reads in some seconds, where starting others takes one or two
-_WORKER_BYTES, _VALUE_BYTES = (
-    300_000_000,
-    16,
-)  # of a process with scikit-learn in it, and of a feature value in its solver
+_ALONE_WORK = 5e7  # feature values × labels that one process reads in a second or two, as long as it takes to start others
+_WORKER_BYTES = 300_000_000  # a process with scikit-learn in it
+_VALUE_BYTES = 16  # a feature value in its solver
 _SAMPLE = 200  # texts whose n-grams tell how many all have
 
 

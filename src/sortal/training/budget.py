@@ -55,9 +55,22 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     import resource
+
+    return _resident(resource.RUSAGE_SELF)
+
+
+def peak_of_children() -> int:
+    """Peak resident bytes of the largest process that this one has started and seen end."""
+    import resource
+
+    return _resident(resource.RUSAGE_CHILDREN)
+
+
+def _resident(whose: int) -> int:
+    import resource
     import sys
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = resource.getrusage(whose).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
