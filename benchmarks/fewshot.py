@@ -124,6 +124,8 @@ def setfit(seed: int, out: Path, drawn: Rows, test: Rows) -> None:
     from sortal.backbone.sources import resolve
     from sortal.data.labels import LabelSpace
     from sortal.evaluation.predictions import write_predictions
+    from sortal.provenance import environment
+    from sortal.training.distributed import processes
 
     names = tuple(sorted({label for _, label in drawn}))
     base = resolve("minilm-l6", consent=False, say=print).path
@@ -139,6 +141,7 @@ def setfit(seed: int, out: Path, drawn: Rows, test: Rows) -> None:
     record = {
         "training": {"train_seconds": fitted.train_seconds},
         "inference": {"texts_per_second": len(test) / fitted.predict_seconds},
+        "environment": environment(processes()),
     }
     (out / "run.json").write_text(json.dumps(record), encoding="utf-8")
 
@@ -163,12 +166,8 @@ def keep(arguments: argparse.Namespace) -> None:
             for method in arguments.methods
         }
         pairs = compare_pairs(runs, "accuracy") if len(runs) > 1 else []
-        devices = (
-            r["environment"]["device"] for each in records.values() for r in each if "environment" in r
-        )
         found["shots"][str(shots)] = {
             "command": command("fewshot"),
-            "device": next(devices, "cpu"),
             "seeds": arguments.seeds,
             "test_rows": len(next(iter(runs.values()))[0].ids),
             "methods": {
@@ -176,6 +175,9 @@ def keep(arguments: argparse.Namespace) -> None:
                     "accuracy": [float((p.predicted == p.gold).mean()) for p in runs[method]],
                     "train_seconds": fmean(r["training"]["train_seconds"] for r in records[method]),
                     "texts_per_second": fmean(r["inference"]["texts_per_second"] for r in records[method]),
+                    "device": " and ".join(
+                        dict.fromkeys(r["environment"]["device"] for r in records[method])
+                    ),
                 }
                 for method in arguments.methods
             },
@@ -200,15 +202,15 @@ def markdown(found: dict[str, Any]) -> str:
             "",
             f"## {shots} per label, {each['test_rows']:,} test rows",
             "",
-            f"{counted(each['seeds'], 'draw')} on {each['device']}: `{each['command']}`",
+            f"{counted(each['seeds'], 'draw')}: `{each['command']}`. Seconds of different devices are not to be compared.",
             "",
-            "| method | accuracy | training, s | texts/s |",
-            "|---|---|---|---|",
+            "| method | accuracy | training, s | texts/s | device |",
+            "|---|---|---|---|---|",
         ]
         for method, f in sorted(each["methods"].items(), key=lambda item: -fmean(item[1]["accuracy"])):
             runs = ", ".join(f"{value:.3f}" for value in f["accuracy"])
             lines.append(
-                f"| {method} | {fmean(f['accuracy']):.3f} ({runs}) | {f['train_seconds']:,.0f} | {f['texts_per_second']:,.0f} |"
+                f"| {method} | {fmean(f['accuracy']):.3f} ({runs}) | {f['train_seconds']:,.0f} | {f['texts_per_second']:,.0f} | {f['device']} |"
             )
         lines += [
             "",

@@ -159,10 +159,7 @@ def test_the_tuned_model_of_a_default_head_can_be_exported_with_a_decision_of_it
     assert "without_blend" not in alone
     with pytest.raises(ModelError, match="has no place for the linear model") as refused:
         read_subject(default.folder / "model", "hf", None, int8=False, without_blend=False)
-    assert (
-        f"dev f1_macro {found['tuned_f1_macro']:.4f}, and {found['f1_macro']:.4f} blended"
-        in refused.value.fix
-    )
+    assert f"dev f1_macro {found['tuned_f1_macro']:.4f}, with it {found['f1_macro']:.4f}" in refused.value.fix
     subject = read_subject(default.folder / "model", "hf", None, int8=False, without_blend=True)
     assert subject.decision.task == task
     assert subject.decision == decision(alone)

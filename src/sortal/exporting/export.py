@@ -109,7 +109,7 @@ def export(
     texts = check_texts(subject, classifier, data, rows)
     say(f"to compare on: {_described(texts)}")
     if "blend" in subject.meta:
-        say(f"without the linear model that is blended in: {told_apart(subject.meta)}")
+        say(f"the linear model that is blended in is left out: {told_apart(subject.meta)}")
     say("scoring them as Sortal does")
     ours = reference(scorer, subject.decision, texts.texts, view)
     if max_difference is None and not ours.is_exact:

@@ -109,12 +109,13 @@ def read_subject(folder: Path, to: str, dtype: str | None, *, int8: bool, withou
 
 
 def told_apart(meta: dict[str, Any]) -> str:
-    """How a blend's tuned part differs from it."""
+    """What a blend's tuned part is without the linear model."""
     if "without_blend" not in meta:  # made before parts had decisions of their own
-        return "its answers are others, without temperature and thresholds, which belong to the blend"
+        return (
+            "answers are others without it, and have no temperature and thresholds, which belong to the blend"
+        )
     dev = meta["without_blend"]["dev"]
-    figures = f"dev {dev['metric']} {dev['alone']:.4f}, and {dev['blended']:.4f} blended"
-    return f"its answers are others ({figures})"
+    return f"answers are others without it (dev {dev['metric']} {dev['alone']:.4f}, with it {dev['blended']:.4f})"
 
 
 def refuse_method(subject: Subject, to: str, fitting: tuple[str, ...], instead: str) -> None:
