@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--test", type=int, default=1000, help="test rows, a seeded sample; 0: all")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="settings for every run")
+    parser.add_argument("--note", default="", help="what else to know of the machine, for the page")
     parser.add_argument("--data", type=Path, default=os.environ.get("SORTAL_DATA"))
     parser.add_argument("--runs", type=Path, default=Path("runs/fewshot"))
     arguments = parser.parse_args()
@@ -168,6 +169,7 @@ def keep(arguments: argparse.Namespace) -> None:
         pairs = compare_pairs(runs, "accuracy") if len(runs) > 1 else []
         found["shots"][str(shots)] = {
             "command": command("fewshot"),
+            "note": arguments.note,
             "seeds": arguments.seeds,
             "test_rows": len(next(iter(runs.values()))[0].ids),
             "methods": {
@@ -202,7 +204,7 @@ def markdown(found: dict[str, Any]) -> str:
             "",
             f"## {shots} per label, {each['test_rows']:,} test rows",
             "",
-            f"{counted(each['seeds'], 'draw')}: `{each['command']}`. Seconds of different devices are not to be compared.",
+            f"{counted(each['seeds'], 'draw')}: `{each['command']}`. Seconds of different devices are not to be compared. {each.get('note', '')}".rstrip(),
             "",
             "| method | accuracy | training, s | texts/s | device |",
             "|---|---|---|---|---|",
