@@ -63,18 +63,8 @@ def short_run(name: str, data: str, work: Path, arguments: Any, children: Childr
         lines = Path(data).read_text(encoding="utf-8").splitlines(keepends=True)
         few = work / "short.jsonl"
         few.write_text("".join(lines[: SHORT_RUN_STEPS * arguments.batch_size]), encoding="utf-8")
-        columns = [
-            "--text",
-            "text",
-            "--label",
-            "labels",
-            "--model",
-            arguments.model,
-            "--epochs",
-            "1",
-            "--blend",
-            "none",
-        ]
+        columns = ["--text", "text", "--label", "labels", "--model", arguments.model]
+        columns += ["--epochs", "1", "--blend", "none"]
         sizes = [
             "--batch-size",
             str(arguments.batch_size),

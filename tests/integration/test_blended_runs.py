@@ -163,6 +163,5 @@ def test_the_tuned_model_of_a_default_head_can_be_exported_with_a_decision_of_it
     subject = read_subject(default.folder / "model", "hf", None, int8=False, without_blend=True)
     assert subject.decision.task == task
     assert subject.decision == decision(alone)
-    for known in (meta, alone):
-        known.pop("without_blend", None)
+    del meta["without_blend"]
     assert decision_alone(meta).temperature == 1.0, "of a folder that has none of its own"

@@ -54,23 +54,19 @@ def peak_memory(device: torch.device) -> int:
     """Peak bytes of this process: CUDA allocated, or the resident set on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    import resource
-
-    return _resident(resource.RUSAGE_SELF)
+    return _resident("RUSAGE_SELF")
 
 
 def peak_of_children() -> int:
     """Peak resident bytes of the largest process that this one has started and seen end."""
-    import resource
-
-    return _resident(resource.RUSAGE_CHILDREN)
+    return _resident("RUSAGE_CHILDREN")
 
 
-def _resident(whose: int) -> int:
+def _resident(whose: str) -> int:
     import resource
     import sys
 
-    peak = resource.getrusage(whose).ru_maxrss
+    peak = resource.getrusage(getattr(resource, whose)).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 

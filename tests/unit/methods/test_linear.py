@@ -111,7 +111,7 @@ def test_the_view_hears_of_every_label():
 
 @pytest.mark.parametrize("kind", ["svm", "logistic"])
 def test_labels_fitted_side_by_side_are_those_fitted_one_by_one(kind):
-    """Rows that a label is asked about, a label of no row, and the largest weights, in processes of their own."""
+    """Also with rows that a label is not asked about, and with a label of no row."""
     gold = np.eye(4, dtype=np.uint8)[GOLD]
     among = np.ones((len(GOLD), 4), np.bool_)
     among[::5, 1] = gold[::5, 1] != 0
