@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from sortal.comparison.cells import Cell, plan
-from sortal.comparison.compare import next_ready, without_blend
+from sortal.comparison.compare import finished_parts, next_ready
 
 # How long a method's run lasts, roughly, against one of the head.
 _MOST_LETTERS = 1000
@@ -44,27 +44,25 @@ def train_all(sets: Mapping[Path, Mapping[str, Any]], arguments: Any) -> None:
                 if (number := next_ready(waiting, cells, set(running.values()))) is None:
                     break
                 waiting.remove(number)
-                plain = without_blend(cells[number], cells)
-                trained = plain is not None and cells[plain].status == "finished"
-                tuned = cells[plain].folder.path if plain is not None and trained else None
-                running[pool.submit(train, cells[number], tuned)] = number
+                made = finished_parts(cells[number], cells)
+                running[pool.submit(train, cells[number], made)] = number
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 cell = cells[running.pop(done)]
                 print(f"{cell.folder.path}  {done.exception() or done.result()}", flush=True)
 
 
-def train(cell: Cell, tuned: Path | None) -> str:
+def train(cell: Cell, made: Mapping[str, Path]) -> str:
     """One run, its words in a log beside the others of its comparison; returns what it reached.
 
     Args:
-        tuned: folder of the run that a blend blends.
+        made: of a blend, folders of the finished runs whose models it adds, by the name that `sortal.run.run` has for each.
     """
     from sortal.run import run
 
     log = cell.folder.path.parents[1] / "logs" / f"{cell.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as words, contextlib.redirect_stderr(words):
-        found = run(cell.config, resume=True, quiet=True, tuned=tuned)
+        found = run(cell.config, resume=True, quiet=True, **made)
     seconds = found.record["training"].get("train_seconds", 0.0)
     metrics = {
         key: found.metrics[key]

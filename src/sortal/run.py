@@ -38,7 +38,7 @@ from sortal.training.logs import open_log
 from sortal.training.progress import NoProgress, TerminalProgress
 from sortal.training.runfolder import FolderState, RunFolder, default_out
 from sortal.training.signals import StopRequest
-from sortal.tuned import check_tuned, take_tuned
+from sortal.tuned import check_tfidf, check_tuned, take
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def run(
     force: bool = False,
     consent: bool = False,
     tuned: str | Path | None = None,
+    tfidf: str | Path | None = None,
     say: Say | None = None,
     quiet: bool = False,
 ) -> Result:
@@ -70,6 +71,7 @@ def run(
         force: resume although data, labels, model, seed or settings differ.
         consent: accept the terms of a base model that asks for it.
         tuned: with a blend, a finished run that is this one without it: its model is taken instead of trained again.
+        tfidf: with a blend, a finished run of ``tfidf`` on the same rows: its model is taken instead of fitted again.
         say: gets every line meant for people; default: stderr.
         quiet: no progress bar.
 
@@ -95,7 +97,7 @@ def run(
             say(f"{folder.path} is finished already; nothing to do")
             return _load_finished(folder)
         try:
-            return _run(config, data, folder, group, resume, force, consent, tuned, say, quiet)
+            return _run(config, data, folder, group, resume, force, consent, tuned, tfidf, say, quiet)
         except BaseException as error:
             if group.main:
                 _leave(folder, found, error)
@@ -134,6 +136,7 @@ def _run(
     force: bool,
     consent: bool,
     tuned: str | Path | None,
+    tfidf: str | Path | None,
     say: Say,
     quiet: bool,
 ) -> Result:
@@ -160,10 +163,13 @@ def _run(
         config.seed,
         result_settings(config.model_dump(mode="json"), space.tree),
     )
-    if tuned is not None:
-        if config.blend == "none":
-            raise ConfigError("--tuned is for a blend, and blend is none", "leave it out, or say blend=tfidf")
-        check_tuned(RunFolder(tuned), identity)
+    for option, taken, check in (("--tuned", tuned, check_tuned), ("--tfidf", tfidf, check_tfidf)):
+        if taken is not None:
+            if config.blend == "none":
+                raise ConfigError(
+                    f"{option} is for a blend, and blend is none", "leave it out, or say blend=tfidf"
+                )
+            check(RunFolder(taken), identity)
     if group.main:
         if resume and folder.run_json.exists() and folder.checkpoints.exists():
             saved = folder.read_run_json().get("identity")
@@ -186,14 +192,16 @@ def _run(
         context = FitContext(
             source, settled, parts.train, parts.dev, space, group, store, resume, stop, view, say, on_log
         )
-        fitted = method.fit(context) if tuned is None else take_tuned(Path(tuned), context)
+        fitted = method.fit(context) if tuned is None else take(Path(tuned), context)
     if fitted.shifts_probabilities:
         fitted.figures["shifts_probabilities"] = True
     alone: dict[str, Any] = {}
     if config.blend == "tfidf":
         from sortal.methods.blend import blend_with_tfidf
+        from sortal.methods.tfidf import TfidfMethod
 
-        unblended, fitted = fitted, blend_with_tfidf(fitted, context)
+        linear = TfidfMethod().fit(context) if tfidf is None else take(Path(tfidf), context)
+        unblended, fitted = fitted, blend_with_tfidf(fitted, linear, context)
         if fitted.scorer is not unblended.scorer:
             alone = _alone(decide(unblended, parts, config, _silent), fitted.figures["blend"], config)
     decision = decide(fitted, parts, config, say)

@@ -222,6 +222,24 @@ def test_cells_side_by_side_give_the_figures_of_cells_in_turn(made, data, tiny, 
     assert compared(data, tiny, tmp_path / "out").jobs == 2, "read again, it still says so"
 
 
+def test_a_blend_adds_the_models_that_are_there(data, tiny, tmp_path, monkeypatch):
+    given = []
+
+    def noted(cell, settings, log, parts):
+        given.append((cell.name, {part: folder.name for part, folder in parts.items()}))
+        return start_cell(cell, settings, log, parts)
+
+    monkeypatch.setattr("sortal.comparison.compare.start_cell", noted)
+    methods = ("head+tfidf", "head", "tfidf")
+    found = compared(data, tiny, tmp_path / "out", methods=methods, seeds=2)
+    assert {cell["status"] for cell in found.cells} == {"finished"}
+    assert given[-1] == ("head+tfidf-1", {"tuned": "head-1", "tfidf": "tfidf-0"})
+    assert ("head+tfidf-0", {"tuned": "head-0", "tfidf": "tfidf-0"}) in given
+    words = (tmp_path / "out" / "logs" / "head+tfidf-1.log").read_text()
+    assert "the linear model on words is that of" in words
+    assert "C=0.3" not in words, "no candidate is fitted again"
+
+
 def test_costs_of_different_devices_are_not_compared(data, tiny, tmp_path):
     out = tmp_path / "out"
     compared(data, tiny, out, seeds=1)

@@ -137,6 +137,53 @@ def test_a_tuned_model_of_another_run_is_refused(tiny, tmp_path, blended):
         )
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_the_linear_model_of_a_finished_run_is_taken_as_it_is(tiny, tmp_path, several, monkeypatch):
+    data = write_csv(tmp_path / "d.csv", topics(120) if several else rows(90, ("good", "bad", "odd")))
+    more = {"label_delimiter": "|"} if several else {}
+    fitted = fit(data, tiny, tmp_path / "fitted", blend="tfidf", **more)
+    words = run(build_config({"method": "tfidf", "data": str(data), "out": str(tmp_path / "words"), **more}), quiet=True)  # fmt: skip
+    monkeypatch.setattr("sortal.methods.tfidf.fit_linear", lambda *given, **more: pytest.fail("fitted again"))
+    said: list[str] = []
+    config = fitted.record["config"] | {"out": str(tmp_path / "taken"), "max_tokens": None}
+    taken = run(build_config(config), tfidf=words.folder, say=said.append, quiet=True)
+    assert f"the linear model on words is that of {words.folder}" in said
+    ours, theirs = (each.record["training"]["blend"] for each in (taken, fitted))
+    assert ours["share"] == pytest.approx(theirs["share"], abs=1e-3)
+    assert ours["tfidf"] == words.record["training"], "what it cost is what it cost there"
+    assert taken.record["identity"] == fitted.record["identity"]
+    a, b = (read_predictions(each.folder / "predictions.parquet") for each in (taken, fitted))
+    np.testing.assert_allclose(a.probabilities, b.probabilities, rtol=0, atol=1e-3)
+    loaded = sortal.load(taken.folder / "model")
+    np.testing.assert_allclose(
+        loaded.predict_proba(TEXTS), taken.classifier.predict_proba(TEXTS), rtol=0, atol=1e-6
+    )
+
+
+def test_a_linear_model_of_another_run_is_refused(tiny, tmp_path, blended):
+    config = blended[0].record["config"] | {"max_tokens": None, "out": str(tmp_path / "new")}
+    words = {"method": "tfidf", "data": config["data"]}
+    other = write_csv(tmp_path / "d.csv", rows(60))
+    made = {
+        name: run(build_config({**words, **more, "out": str(tmp_path / name)}), quiet=True).folder
+        for name, more in {
+            "data": {"data": str(other)},
+            "metric": {"metric_for_best_model": "accuracy"},
+        }.items()
+    }
+    for tfidf, complaint in (
+        (made["data"], "train data: .* → .*; "),
+        (made["metric"], "metric_for_best_model: accuracy → f1_macro"),
+        (blended[0].folder, "holds a run of head"),
+        (tmp_path / "none", "no finished run"),
+    ):
+        with pytest.raises(RunFolderError, match=complaint):
+            run(build_config(config), tfidf=tfidf, quiet=True)
+        assert not (tmp_path / "new").exists()
+    with pytest.raises(ConfigError, match="--tfidf is for a blend"):
+        run(build_config(config | {"blend": "none"}), tfidf=made["metric"], quiet=True)
+
+
 @pytest.mark.parametrize(("task", "several"), [("single", False), ("multi", True)])
 def test_the_tuned_model_of_a_default_head_can_be_exported_with_a_decision_of_its_own(
     tiny, tmp_path, task, several

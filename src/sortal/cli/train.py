@@ -161,6 +161,13 @@ def command(
             help="with --blend tfidf: take the model of this finished run, which is the same but for the blend",
         ),
     ] = None,
+    tfidf: Annotated[
+        str | None,
+        Option(
+            metavar="RUN",
+            help="with --blend tfidf: take the linear model of this finished run of method tfidf on the same rows",
+        ),
+    ] = None,
     resume: Annotated[bool, Option("--resume", help="continue the run in --out")] = False,
     force: Annotated[bool, Option("--force", help="resume although data or settings differ")] = False,
     accept_terms: Annotated[bool, Option("--accept-terms", help="accept the base model's own terms")] = False,
@@ -219,7 +226,14 @@ def command(
         set_ or []
     )
     summary = train(
-        overrides, config, resume=resume, force=force, consent=accept_terms, tuned=tuned, dry_run=dry_run
+        overrides,
+        config,
+        resume=resume,
+        force=force,
+        consent=accept_terms,
+        tuned=tuned,
+        tfidf=tfidf,
+        dry_run=dry_run,
     )
     if json and summary:  # empty in a process that is not the main one
         output.summary(summary)
@@ -233,6 +247,7 @@ def train(
     force: bool = False,
     consent: bool = False,
     tuned: str | None = None,
+    tfidf: str | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
     """Run it and show the result; returns the summary that ``--json`` prints."""
@@ -257,7 +272,9 @@ def train(
     from sortal.evaluation.words import left_out, twins
     from sortal.run import run
 
-    result = run(config, resume=resume, force=force, consent=consent, tuned=tuned, say=output.say)
+    result = run(
+        config, resume=resume, force=force, consent=consent, tuned=tuned, tfidf=tfidf, say=output.say
+    )
     if not result.record:  # a process that is not the main one
         return {}
     metrics = result.metrics

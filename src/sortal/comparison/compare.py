@@ -34,6 +34,7 @@ from sortal.provenance import command_line
 from sortal.training.atomic import is_leftover, remove_leftovers, write_json, write_text
 from sortal.training.lock import LOCK_NAME, FolderLock
 from sortal.training.runfolder import REPORT_NAMES, SPLIT_NAME
+from sortal.tuned import linear_settings
 
 METHODS = ("majority", "tfidf", "head", "head+tfidf")
 _LAST_CHECKPOINT_SECONDS = 60.0
@@ -188,11 +189,9 @@ def _run(
                     cell = cells[number]
                     _wait_for(cell.folder.path)
                     records[number]["status"] = "running"
-                    plain = without_blend(cell, cells)
-                    done = plain is not None and records[plain]["status"] == "finished"
-                    tuned = cells[plain].folder.path if plain is not None and done else None
+                    made = finished_parts(cell, cells)
                     running[number] = start_cell(
-                        cell, out / "settings" / f"{cell.name}.yaml", logs[number], tuned
+                        cell, out / "settings" / f"{cell.name}.yaml", logs[number], made
                     )
                     if not console.is_terminal:
                         console.print(f"{cell.name}: running ({logs[number]})", highlight=False, markup=False)
@@ -216,24 +215,34 @@ def _run(
     return latest
 
 
-def without_blend(cell: Cell, cells: Sequence[Cell]) -> int | None:
-    """The cell whose tuned model ``cell`` is the blend of, by its place; None where there is none or its settings are others."""
+def blended_from(cell: Cell, cells: Sequence[Cell]) -> dict[str, Cell]:
+    """The cells whose models ``cell`` adds: ``tuned`` and ``tfidf``, each where the comparison has one with the settings it needs."""
     if cell.config.blend == "none":
-        return None
+        return {}
     apart = {"blend", "out"}
-    wanted = cell.config.model_dump(exclude=apart)
-    for number, other in enumerate(cells):
-        if other.config.blend == "none" and other.config.model_dump(exclude=apart) == wanted:
-            return number
-    return None
+    ours, words = cell.config.model_dump(exclude=apart), linear_settings(cell.config.model_dump())
+    found = {}
+    for other in cells:
+        if other.config.method == "tfidf":
+            if linear_settings(other.config.model_dump()) == words:
+                found["tfidf"] = other
+        elif other.config.blend == "none" and other.config.model_dump(exclude=apart) == ours:
+            found["tuned"] = other
+    return found
+
+
+def finished_parts(cell: Cell, cells: Sequence[Cell]) -> dict[str, Path]:
+    """The run folders of `blended_from` whose models are there to be taken."""
+    parts = blended_from(cell, cells)
+    return {part: other.folder.path for part, other in parts.items() if other.status == "finished"}
 
 
 def next_ready(waiting: Sequence[int], cells: Sequence[Cell], running: Collection[int]) -> int | None:
-    """The first cell that waits for nothing: a blend waits for the model that it blends, an ensemble for its members."""
+    """The first cell that waits for nothing: a blend waits for the models that it adds, an ensemble for its members."""
     for number in waiting:
-        plain = without_blend(cells[number], cells)
-        members = set(cells[number].config.members)
-        needed = {n for n, other in enumerate(cells) if n == plain or str(other.folder.path) in members}
+        parts = [str(other.folder.path) for other in blended_from(cells[number], cells).values()]
+        awaited = {*parts, *cells[number].config.members}
+        needed = {n for n, other in enumerate(cells) if str(other.folder.path) in awaited}
         if not needed & {*waiting, *running}:
             return number
     return None

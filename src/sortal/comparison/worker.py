@@ -6,7 +6,7 @@ import ctypes
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,19 +19,19 @@ Process = subprocess.Popen[bytes]
 _PR_SET_PDEATHSIG = 1
 
 
-def start_cell(cell: Cell, settings: Path, log: Path, tuned: Path | None = None) -> Process:
+def start_cell(cell: Cell, settings: Path, log: Path, made: Mapping[str, Path] | None = None) -> Process:
     """Start training and evaluating ``cell`` with ``sortal train --resume``.
 
     Args:
         settings: YAML file to write: ``sortal train --config`` of it runs the same cell alone.
         log: file that takes its words.
-        tuned: folder of a finished run that is this one without its blend.
+        made: of a blend, ``tuned`` and ``tfidf``: folders of finished runs whose models it adds.
     """
     given = cell.config.model_dump(mode="json", exclude_unset=True)
     write_text(settings, yaml.safe_dump(given, allow_unicode=True, sort_keys=False))
     command = [sys.executable, "-m", "sortal", "train", "--config", str(settings), "--resume"]
-    if tuned is not None:
-        command += ["--tuned", str(tuned)]
+    for part, folder in (made or {}).items():
+        command += [f"--{part}", str(folder)]
     with log.open("ab") as words:
         # A session of its own: Ctrl-C reaches this process only, which then asks the cell to stop, once.
         return subprocess.Popen(

@@ -113,7 +113,10 @@ def interpret(
                 else f"separated by {delimiter!r}"
             )
             other = "--task single" if task == "multi" else "--task multi"
-            say(f"{source}: {task}-label task ({reason} in column {column!r}); {other} changes this.")
+            hint = f"{other} changes this."
+            if task == "multi" and all(len(cell) == 1 for cell in items):
+                hint = f"each holds one label: if no text has several, say {other}."
+            say(f"{source}: {task}-label task ({reason} in column {column!r}); {hint}")
     if task == "single":
         _require_one(book, items, source, column)
     scalars: Counter[tuple[type, Any]] = Counter()

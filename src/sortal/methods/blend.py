@@ -111,10 +111,9 @@ def settled_blend(
     return "none"
 
 
-def blend_with_tfidf(fitted: Fitted, context: FitContext) -> Fitted:
-    """``fitted`` with TF-IDF features beside it; as it is when dev gives them no share."""
+def blend_with_tfidf(fitted: Fitted, other: Fitted, context: FitContext) -> Fitted:
+    """``fitted`` with the linear model ``other`` beside it; as it is when dev gives that no share."""
     space, config, say = context.label_space, context.config, context.say
-    other = TfidfMethod().fit(context)
     gold = space.encode(context.dev)
     temperatures = [
         fit_temperature(scores, gold, space.task) for scores in (fitted.dev_scores, other.dev_scores)
@@ -149,8 +148,10 @@ def blend_with_tfidf(fitted: Fitted, context: FitContext) -> Fitted:
         if fitted.stored is None or (tuned := fitted.stored(rows)) is None:
             return None
         began = time.monotonic()
-        linear = other.scorer.score(rows.iter_texts())
-        return Scored(blend.add(tuned.scores, linear), tuned.seconds + time.monotonic() - began)
+        if other.stored is None or (linear := other.stored(rows)) is None:
+            scores = other.scorer.score(rows.iter_texts())
+            linear = Scored(scores, time.monotonic() - began)
+        return Scored(blend.add(tuned.scores, linear.scores), tuned.seconds + linear.seconds)
 
     return Fitted(blend, scores, figures, fitted.shifts_probabilities, stored)
 

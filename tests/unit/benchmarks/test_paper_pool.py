@@ -36,8 +36,8 @@ def test_sums_and_blends_are_made_of_what_is_there(tmp_path, monkeypatch, capsys
     data = write_csv(tmp_path / "data.csv", rows(30, ("odd", "good", "bad")))
     made = []
 
-    def train(cell, tuned):
-        made.append((cell.name, None if tuned is None else tuned.name))
+    def train(cell, parts):
+        made.append((cell.name, {part: folder.name for part, folder in parts.items()}))
         if cell.name == "encoder-1":
             raise RuntimeError("no memory")
         cell.folder.path.mkdir(parents=True)
@@ -56,7 +56,8 @@ def test_sums_and_blends_are_made_of_what_is_there(tmp_path, monkeypatch, capsys
         assert order.index(f"head+encoder-{seed}") > max(
             order.index(f"{m}-{seed}") for m in ("head", "encoder")
         )
-        assert (f"head+tfidf-{seed}", f"head-{seed}") in made
+        parts = {"tuned": f"head-{seed}", "tfidf": "tfidf-0"}
+        assert (f"head+tfidf-{seed}", parts) in made
     assert "encoder-1  no memory" in capsys.readouterr().out
     made.clear()
     pool.train_all({tmp_path / "set": {"data": str(data)}}, arguments)

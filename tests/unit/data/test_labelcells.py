@@ -79,6 +79,14 @@ def test_json_lists_of_strings_and_numbers(write, heard):
     assert heard.about("2 rows without any label")
 
 
+def test_lists_of_one_label_each_are_said_to_be_perhaps_a_single_label_task(write, heard):
+    assert read(write("a.jsonl", as_jsonl([["b"], ["a"]])), say=heard).task == "multi"
+    assert heard.about("each holds one label: if no text has several, say --task single")
+    one_more = type(heard)()
+    assert read(write("b.jsonl", as_jsonl([["b"], ["a"], ["a", "b"]])), say=one_more).task == "multi"
+    assert one_more.about("--task single changes this")
+
+
 def test_json_objects_of_flags(write, heard):
     cells = [{"joy": 1, "fear": 0}, {"joy": True, "fear": True}, {}]
     assert read(write("a.jsonl", as_jsonl(cells)), say=heard).labels == [("joy",), ("joy", "fear"), ()]
