@@ -14,6 +14,7 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 Row = dict[str, Any]
+UNSEEN = ("spam", "tweets", "opinions", "dialogue", "sayings", "packages", "debtags")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ SETS = {
     "newsgroups20": PaperSet(
         "newsgroups20", "train.parquet", None, "test.parquet", ("text",), lambda row: [row["label"]], True
     ),
+    **{  # written by benchmarks.unseen
+        name: PaperSet(
+            f"unseen/{name}", "train.jsonl", None, "test.jsonl", ("text",), lambda row: row["labels"], name != "debtags"
+        )
+        for name in UNSEEN
+    },
 }  # fmt: skip
 
 
