@@ -154,7 +154,9 @@ def test_short_texts_are_learned_from_without_fused_attention_and_alike(tiny_enc
     fused = gradients(model, texts)
     assert {name for _, name in used} == {"sdpa"}
     for name, gradient in fused.items():
-        torch.testing.assert_close(plain[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+        # Entries in which large terms cancel keep the terms' rounding, which another processor does otherwise.
+        rounding = max(1e-5, 2e-6 * gradient.abs().max().item())
+        torch.testing.assert_close(plain[name], gradient, rtol=1e-4, atol=rounding, msg=name)
     gradients(model, pack(rows(9, 3)))
     assert config._attn_implementation == "eager", "until the next pack"
     used.clear()
