@@ -5,7 +5,8 @@
 
 Looks for the data sets in $SORTAL_DATA (or --data). Each set is a `sortal compare` in its own folder: stopped or killed, the same
 command goes on. With --jobs above 1 the runs of all sets share the machine, the largest first, so their times are not those of runs alone.
-Writes NAME.json and NAME.md in benchmarks/results from the sets that are finished; --jobs 0 only compares the runs there are.
+Writes NAME.json and NAME.md in benchmarks/results from the sets that are finished; --jobs 0 only compares the runs there are,
+which may come from another machine and without their weights (of ``model`` the file ``sortal.json`` is enough).
 """
 
 from __future__ import annotations
