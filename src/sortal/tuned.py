@@ -16,24 +16,15 @@ from sortal.training.runfolder import RunFolder
 if TYPE_CHECKING:
     from sortal.methods.base import FitContext, Fitted
 
-# Of a run and not of its linear model; its seed only orders the rows that the solver visits.
-_NOT_OF_LINEAR = frozenset(
-    {
-        "method",
-        "blend",
-        "preset",
-        "seed",
-        "threads",
-        "out",
-        "n_resamples",
-        "abstain_below",
-        "temperature_scaling",
-    }
-)
+# Of what is made of the scores, and not of the linear model.
+_NOT_OF_LINEAR = frozenset({"method", "blend", "n_resamples", "abstain_below", "temperature_scaling"})
 
 
 def linear_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a blend's settings that its linear model on words depends on, as a run of ``tfidf`` has them, too."""
+    """Those of a blend's `result_settings` that its linear model on words depends on, as a run of ``tfidf`` has them, too.
+
+    The seed is not among them: it only orders the rows that the solver visits.
+    """
     return {
         name: value
         for name, value in settings.items()

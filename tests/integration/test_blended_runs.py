@@ -20,6 +20,15 @@ from tiny_runs import fit, rows, write_csv
 TEXTS = ["fine and nice", "awful, broken", "", "neither 文字"]
 
 
+def loads_alike(result):
+    """Its folder answers as the run did; returns what was loaded."""
+    loaded = sortal.load(result.folder / "model")
+    np.testing.assert_allclose(
+        loaded.predict_proba(TEXTS), result.classifier.predict_proba(TEXTS), rtol=0, atol=1e-6
+    )
+    return loaded
+
+
 @pytest.fixture(scope="module")
 def blended(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("blended")
@@ -40,10 +49,7 @@ def test_the_share_and_what_each_part_gives_are_said_and_recorded(blended):
 
 def test_the_saved_folder_gives_the_same_probabilities(blended):
     result, _ = blended
-    loaded = sortal.load(result.folder / "model")
-    np.testing.assert_allclose(
-        loaded.predict_proba(TEXTS), result.classifier.predict_proba(TEXTS), rtol=0, atol=1e-6
-    )
+    loads_alike(result)
     meta = json.loads((result.folder / "model" / "sortal.json").read_text(encoding="utf-8"))
     assert set(meta["files"]) == {"adapter_model.safetensors", "tfidf.safetensors"}
     card = (result.folder / "model" / "README.md").read_text(encoding="utf-8")
@@ -74,11 +80,7 @@ def test_several_labels_and_other_methods(tiny, tmp_path, method):
     data = write_csv(tmp_path / "d.csv", topics(80))
     settings = {"method": method, "label_delimiter": "|", "blend": "tfidf", "max_length": None}
     result = fit(data, tiny, tmp_path / "run", **settings)
-    loaded = sortal.load(result.folder / "model")
-    assert "blend" in loaded.meta
-    np.testing.assert_allclose(
-        loaded.predict_proba(TEXTS), result.classifier.predict_proba(TEXTS), rtol=0, atol=1e-6
-    )
+    assert "blend" in loads_alike(result).meta
 
 
 def test_a_linear_model_that_adds_nothing_is_left_out(tiny, tmp_path, monkeypatch):
@@ -111,10 +113,7 @@ def test_the_tuned_model_of_a_finished_run_is_taken_as_it_is(
     assert taken.record["identity"] == trained.record["identity"]
     ours, theirs = (read_predictions(each.folder / "predictions.parquet") for each in (taken, trained))
     np.testing.assert_allclose(ours.probabilities, theirs.probabilities, rtol=0, atol=1e-6)
-    loaded = sortal.load(taken.folder / "model")
-    np.testing.assert_allclose(
-        loaded.predict_proba(TEXTS), taken.classifier.predict_proba(TEXTS), rtol=0, atol=1e-6
-    )
+    loads_alike(taken)
 
 
 def test_a_tuned_model_of_another_run_is_refused(tiny, tmp_path, blended):
@@ -154,10 +153,7 @@ def test_the_linear_model_of_a_finished_run_is_taken_as_it_is(tiny, tmp_path, se
     assert taken.record["identity"] == fitted.record["identity"]
     a, b = (read_predictions(each.folder / "predictions.parquet") for each in (taken, fitted))
     np.testing.assert_allclose(a.probabilities, b.probabilities, rtol=0, atol=1e-3)
-    loaded = sortal.load(taken.folder / "model")
-    np.testing.assert_allclose(
-        loaded.predict_proba(TEXTS), taken.classifier.predict_proba(TEXTS), rtol=0, atol=1e-6
-    )
+    loads_alike(taken)
 
 
 def test_a_linear_model_of_another_run_is_refused(tiny, tmp_path, blended):

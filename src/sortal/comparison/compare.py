@@ -32,6 +32,7 @@ from sortal.evaluation.words import too_few
 from sortal.parts import read_parts
 from sortal.provenance import command_line
 from sortal.training.atomic import is_leftover, remove_leftovers, write_json, write_text
+from sortal.training.identity import result_settings
 from sortal.training.lock import LOCK_NAME, FolderLock
 from sortal.training.runfolder import REPORT_NAMES, SPLIT_NAME
 from sortal.tuned import linear_settings
@@ -220,15 +221,19 @@ def blended_from(cell: Cell, cells: Sequence[Cell]) -> dict[str, Cell]:
     if cell.config.blend == "none":
         return {}
     apart = {"blend", "out"}
-    ours, words = cell.config.model_dump(exclude=apart), linear_settings(cell.config.model_dump())
+    ours, words = cell.config.model_dump(exclude=apart), _of_linear(cell)  # the data they share
     found = {}
     for other in cells:
         if other.config.method == "tfidf":
-            if linear_settings(other.config.model_dump()) == words:
+            if _of_linear(other) == words:
                 found["tfidf"] = other
         elif other.config.blend == "none" and other.config.model_dump(exclude=apart) == ours:
             found["tuned"] = other
     return found
+
+
+def _of_linear(cell: Cell) -> dict[str, Any]:
+    return linear_settings(result_settings(cell.config.model_dump()))
 
 
 def finished_parts(cell: Cell, cells: Sequence[Cell]) -> dict[str, Path]:
