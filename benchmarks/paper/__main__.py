@@ -7,6 +7,7 @@ Looks for the data sets in $SORTAL_DATA (or --data). Each set is a `sortal compa
 command goes on. With --jobs above 1 the runs of all sets share the machine, the largest first, so their times are not those of runs alone.
 Writes NAME.json and NAME.md in benchmarks/results from the sets that are finished; --jobs 0 only compares the runs there are,
 which may come from another machine and without their weights (of ``model`` the file ``sortal.json`` is enough).
+With --first-seed the runs of lower seeds are not made; what is compared are the runs there are.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(STUDY), choices=list(SETS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--first-seed", type=int, default=0, metavar="N", help="make seeds N … SEEDS − 1 only"
+    )
     parser.add_argument("--train", type=int, default=1000, help="training rows of each set; 0: all")
     parser.add_argument("--dev", type=int, default=300)
     parser.add_argument("--test", type=int, default=600)
@@ -61,7 +65,7 @@ def main() -> None:
         arguments.train or None, arguments.dev or None, arguments.test or None, arguments.words or None
     )
     settings = {name: settings_of(name, sizes, arguments) for name in arguments.sets}
-    if arguments.jobs > 1:
+    if arguments.jobs > 1 or (arguments.jobs and arguments.first_seed):
         train_all({arguments.runs / name: settings[name] for name in settings}, arguments)
     for name in arguments.sets:
         found = study(name, settings[name], sizes, arguments)
@@ -97,7 +101,7 @@ def study(name: str, settings: dict[str, Any], sizes: Sizes, arguments: argparse
         methods=arguments.methods,
         seeds=arguments.seeds,
         out=folder,
-        jobs=min(arguments.jobs, 1),
+        jobs=0 if arguments.first_seed else min(arguments.jobs, 1),
         **{key: value for key, value in settings.items() if key != "data"},
     )
     sortal.report(folder)

@@ -15,6 +15,8 @@ import torch
 
 from sortal.comparison.cells import Cell, plan
 from sortal.comparison.compare import finished_parts, next_ready
+from sortal.comparison.names import is_seedless
+from sortal.comparison.worker import die_with_parent
 
 # How long a method's run lasts, roughly, against one of the head.
 _MOST_LETTERS = 1000
@@ -31,13 +33,14 @@ def train_all(sets: Mapping[Path, Mapping[str, Any]], arguments: Any) -> None:
         cell
         for folder, settings in sets.items()
         for cell in plan(_of_runs(settings), arguments.methods, arguments.seeds, folder)
+        if cell.seed >= arguments.first_seed or is_seedless(cell.method)
     ]
     waiting = [number for number, cell in enumerate(cells) if cell.status != "finished"]
     waiting.sort(key=lambda number: (cells[number].seed, -_length(cells[number])))
     context = multiprocessing.get_context("spawn")
     # On a CPU every run has a process of its own, whose peak of memory is the run's; on a GPU starting one takes as long as a tenth of a run.
     each = None if torch.cuda.is_available() else 1
-    with ProcessPoolExecutor(arguments.jobs, mp_context=context, max_tasks_per_child=each) as pool:
+    with ProcessPoolExecutor(arguments.jobs, context, die_with_parent, max_tasks_per_child=each) as pool:
         running: dict[Future[str], int] = {}
         while waiting or running:
             while len(running) < arguments.jobs:

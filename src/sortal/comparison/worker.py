@@ -35,7 +35,7 @@ def start_cell(cell: Cell, settings: Path, log: Path, made: Mapping[str, Path] |
     with log.open("ab") as words:
         # A session of its own: Ctrl-C reaches this process only, which then asks the cell to stop, once.
         return subprocess.Popen(
-            command, stdout=words, stderr=words, start_new_session=True, preexec_fn=_die_with_parent
+            command, stdout=words, stderr=words, start_new_session=True, preexec_fn=die_with_parent
         )
 
 
@@ -69,8 +69,8 @@ def failure(log: Path) -> str:
     return last_line(log)
 
 
-def _die_with_parent() -> None:
-    """Between fork and exec: a cell must not go on alone when the comparison is killed outright."""
+def die_with_parent() -> None:
+    """Called in a new process: a cell must not go on alone when the comparison is killed outright, but write its checkpoint and stop."""
     with suppress(
         OSError, AttributeError
     ):  # Linux only; elsewhere the folder's lock still keeps two writers apart

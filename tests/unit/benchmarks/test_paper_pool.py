@@ -8,14 +8,15 @@ from types import SimpleNamespace
 
 from benchmarks.paper import pool
 
+from sortal.comparison.worker import die_with_parent
 from tiny_runs import rows, write_csv
 
 
 class AtOnce:
     """Runs what is submitted before it answers."""
 
-    def __init__(self, *given, **settings):
-        """As the executor of processes."""
+    def __init__(self, jobs, context, initializer, **settings):
+        assert initializer is die_with_parent, "a run goes on alone when the study is killed"
 
     def __enter__(self):
         return self
@@ -47,7 +48,7 @@ def test_sums_and_blends_are_made_of_what_is_there(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(pool, "ProcessPoolExecutor", AtOnce)
     monkeypatch.setattr(pool, "train", train)
     arguments = SimpleNamespace(
-        methods=["head+encoder", "head+tfidf", "head", "encoder", "tfidf"], seeds=2, jobs=2
+        methods=["head+encoder", "head+tfidf", "head", "encoder", "tfidf"], seeds=2, first_seed=0, jobs=2
     )
     pool.train_all({tmp_path / "set": {"data": str(data)}}, arguments)
     order = [name for name, _ in made]
@@ -62,3 +63,7 @@ def test_sums_and_blends_are_made_of_what_is_there(tmp_path, monkeypatch, capsys
     made.clear()
     pool.train_all({tmp_path / "set": {"data": str(data)}}, arguments)
     assert [name for name, _ in made] == ["encoder-1"], "what is finished is not made again"
+    made.clear()
+    later = SimpleNamespace(methods=["head+tfidf", "head", "tfidf"], seeds=3, first_seed=2, jobs=1)
+    pool.train_all({tmp_path / "other": {"data": str(data)}}, later)
+    assert sorted(name for name, _ in made) == ["head+tfidf-2", "head-2", "tfidf-0"]
