@@ -13,18 +13,29 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import nn
 
+from sortal.backbone import loading
+from sortal.backbone.encoding import EncodedTexts, TextEncoder
 from sortal.backbone.lora import decoder_layers
-from sortal.backbone.packing import Pack
+from sortal.backbone.packing import Pack, microbatches
 from sortal.backbone.pooling import pool, token_states
-from sortal.methods import head_model
+from sortal.backbone.template import NAMED
+from sortal.backbone.windows import pack_texts
+from sortal.config import RunConfig
+from sortal.data.dataset import Dataset
+from sortal.methods import head_model, text_folder
+from sortal.methods.base import FitContext
+from sortal.methods.layer_search import best_regression
+from sortal.prompting.verbalizer import label_texts
 from sortal.training.loop import make_optimizer
-from sortal.training.objective import Classification
+from sortal.training.objective import Classification, Ints
 
 LORA_PLUS = 4.0  # learning rate of B over that of A
 LATENTS = 32
+EPISODE = 8  # labels of a step, and no more than half of them
 R_DROP = 1.0  # weight of the divergence
 
 
@@ -164,6 +175,91 @@ def _two_stages() -> tuple[str, Any]:
     return "sortal.methods.head.tunable", begun
 
 
+def _score_at_a_probe() -> tuple[str, Any]:
+    """`score` begins as the logistic regression on the untuned states that dev likes best, as the probe fits it (LP-FT, arXiv 2202.10054)."""
+
+    def begin(
+        model: head_model.HeadModel,
+        score: nn.Linear,
+        encoder: TextEncoder,
+        train: EncodedTexts,
+        gold: Any,
+        context: FitContext,
+        max_tokens: int,
+        units: Any = None,
+    ) -> None:
+        dev = encoder.encode(context.dev.iter_texts())
+        x, x_dev = (read_states(model, texts, max_tokens) for texts in (train, dev))
+        space = context.label_space
+        golds = space.encode(context.train), space.encode(context.dev)
+        found = best_regression(x, x_dev, golds, space, context.config).dense
+        # `score` has no bias: what all states have in common stands in for the constant 1.
+        square = x.T @ x
+        ridge = 1e-4 * square.diagonal().mean() * torch.eye(len(square), device=x.device)
+        one = torch.linalg.solve(square + ridge, x.sum(0))
+        with torch.no_grad():
+            score.weight.copy_(found.weight + torch.outer(found.bias, one))
+
+    return "sortal.methods.head.begin_at_names", begin
+
+
+def read_states(model: head_model.HeadModel, texts: EncodedTexts, max_tokens: int) -> torch.Tensor:
+    """What ``score`` would read of every text, fp32 ``[n, hidden]``; texts of one window."""
+    states = torch.empty(len(texts), model.trained_score.in_features, device=model.device)
+    for part in microbatches(texts.lengths, max_tokens):
+        with torch.inference_mode():
+            states[part] = model.states(pack_texts(texts, np.asarray(part)).to(model.device))
+    return states
+
+
+def _names_in_the_template() -> tuple[str, Any]:
+    """The label names are read before every text; as much of a text is read as without them."""
+
+    def made(path: str, config: RunConfig, train: Dataset) -> TextEncoder:
+        names = sorted({name for labels in train.labels or () for name in labels})
+        listed = f"One of: {', '.join(label_texts(config.verbalizer, names))}.\n"
+        tokens = len(loading.load_tokenizer(path)(listed)["input_ids"])
+        update = {
+            "template": listed + NAMED[config.template_source],
+            "max_length": (config.max_length or text_folder.MAX_LENGTH) + tokens,
+        }
+        return text_folder.make_encoder(path, config.model_copy(update=update), train)
+
+    return "sortal.methods.head.make_encoder", made
+
+
+class Episodes(Classification):
+    """Every step is a small task of its own: a few labels, the same number of rows of each, and a loss that knows no other label."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        held = self.targets_of(np.arange(len(self.lengths))).numpy()
+        if held.ndim == 1:
+            held = held[:, None] == np.arange(held.max() + 1)
+        self._rows = [np.flatnonzero(column) for column in held.T]
+        self._known = np.flatnonzero(held.any(axis=0))
+        self._drawn: dict[int, int] = {}
+        self.open = torch.zeros(len(self._rows), dtype=torch.bool)
+
+    def prepare(self, batch: Ints, step: int) -> None:
+        """Draw the step's labels and, in the place of ``batch``, rows of them."""
+        draw = np.random.default_rng([step, len(self._rows)])
+        labels = draw.permutation(self._known)[: max(2, min(EPISODE, len(self._known) // 2))]
+        rows = [draw.choice(self._rows[label]) for label in np.resize(labels, len(batch))]
+        self._drawn = dict(zip(batch.tolist(), map(int, rows), strict=True))
+        self.open = torch.zeros(len(self._rows), dtype=torch.bool)
+        self.open[torch.from_numpy(labels)] = True
+
+    def losses(self, rows: Ints) -> torch.Tensor:
+        """See `Objective.losses`."""
+        drawn = np.array([self._drawn[row] for row in rows.tolist()])
+        logits = self.model(pack_texts(self.texts, drawn).to(self.device))
+        targets, is_open = self.targets_of(drawn).to(self.device), self.open.to(self.device)
+        if targets.ndim == 1:
+            return self.loss(logits.masked_fill(~is_open, -torch.inf), targets)
+        return self.loss(logits[:, is_open], targets[:, is_open])
+
+
 _PATCHES: dict[str, Callable[[], tuple[str, Any]]] = {
     "layer mixing": partial(_built_as, LayerMix),
     "latent pooling": partial(_built_as, LatentPooling),
@@ -171,4 +267,7 @@ _PATCHES: dict[str, Callable[[], tuple[str, Any]]] = {
     "DoRA": _dora,
     "R-Drop": _r_drop,
     "two stages": _two_stages,
+    "score at a probe": _score_at_a_probe,
+    "names in the template": _names_in_the_template,
+    "episodes": lambda: ("sortal.methods.head.Classification", Episodes),
 }

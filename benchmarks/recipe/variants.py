@@ -36,6 +36,9 @@ VARIANTS: dict[str, Settings] = {
     "LoRA+": {"candidate": "LoRA+", "learning_rate": 1e-3},
     "rsLoRA": {"lora_alpha": 45},  # at rank 8 all that it changes: 16 / √8 = 45 / 8
     "two stages": {"candidate": "two stages"},
+    "score at a probe": {"candidate": "score at a probe"},
+    "names in the template": {"candidate": "names in the template"},
+    "episodes": {"candidate": "episodes"},
     "R-Drop": {"candidate": "R-Drop", "lora_dropout": 0.1},
     "DoRA": {"candidate": "DoRA"},
 }

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from benchmarks.recipe.candidates import LORA_PLUS, tried
+from benchmarks.recipe.candidates import EPISODE, LORA_PLUS, Episodes, read_states, tried
 from safetensors.torch import load_file
 
 from sortal.backbone.lora import trainable, training_mode
 from sortal.backbone.packing import pack
 from sortal.config import build_config
+from sortal.data.dataset import Dataset
 from sortal.methods import head
+from sortal.methods.layer_search import best_regression
 from sortal.methods.text_folder import make_encoder
 from sortal.training import loop
 from sortal.training.losses import make_loss
@@ -111,3 +113,66 @@ def test_dora_learns_a_magnitude_and_begins_as_the_base_is(tiny):
         model = head.tunable(classifier(tiny), config)
     assert any("magnitude" in name for name in trainable(model))
     torch.testing.assert_close(model.states(TEXTS), plain.states(TEXTS), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_score_begins_at_the_regression_that_dev_likes_best(tiny, tmp_path, monkeypatch, task):
+    found = {}
+    with tried("score at a probe"):
+        begin = head.begin_at_names
+
+        def seen(model, score, encoder, train, gold, context, max_tokens, units):
+            begin(model, score, encoder, train, gold, context, max_tokens, units)
+            space, data = context.label_space, (context.train, context.dev)
+            x, x_dev = (read_states(model, encoder.encode(part.iter_texts()), max_tokens=40) for part in data)
+            expected = best_regression(x, x_dev, tuple(map(space.encode, data)), space, context.config).dense
+            found["apart"] = (score(x_dev) - expected.score(x_dev)).abs().max().item()
+            found["spread"] = expected.score(x_dev).std().item()
+
+        monkeypatch.setattr(head, "begin_at_names", seen)
+        fit(write_csv(tmp_path / "d.csv", rows(120, ("good", "bad", "odd"))), tiny, tmp_path / "r", task=task)
+    assert found["apart"] < 0.1 * found["spread"]
+
+
+def test_names_are_read_before_every_text_and_cost_it_no_token(tiny):
+    config = build_config({"max_length": 50})
+    data = Dataset.from_lists(["one text " * 20, "another"], [("a_label",), ("other",)], task="single")
+    plain = head.make_encoder(str(tiny), config, data)
+    begun = plain.tokenizer("One of: a label, other.\n", add_special_tokens=False)["input_ids"]
+    with tried("names in the template"):
+        named = head.make_encoder(str(tiny), config, data)
+    assert named.template.prefix == (*begun, *plain.template.prefix)
+    assert named.template.suffix == plain.template.suffix
+    lengths = plain.encode(data.texts).lengths
+    assert lengths[0] == 50, "it is cut"
+    assert (named.encode(data.texts).lengths == lengths + len(begun)).all()
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_an_episode_knows_a_few_labels_and_rows_of_them_alone(tiny, task):
+    config = build_config({})
+    names = tuple("abcdef")
+    kinds = np.arange(40) % len(names)
+    gold = kinds if task == "single" else (kinds[:, None] == np.arange(len(names))).astype(np.int64)
+    model = head.tunable(classifier(tiny, labels=len(names)), config)
+    texts = make_encoder(str(tiny), config).encode([f"text {row}" for row in range(40)])
+    objective = Episodes(model, texts, gold, make_loss(config, task, names, gold), torch.device("cpu"))
+    plain = Classification(model, texts, gold, objective.loss, torch.device("cpu"))
+    batch = np.array([3, 30, 1, 39, 7, 8])
+    objective.prepare(batch, step=5)
+    known = objective.open.numpy().nonzero()[0]
+    assert len(known) == len(names) // 2 < EPISODE
+    together = objective.losses(batch)
+    torch.testing.assert_close(together[2:4], objective.losses(batch[2:4]), rtol=1e-4, atol=1e-5)
+    drawn = np.array([objective._drawn[row] for row in batch])
+    assert sorted(kinds[drawn]) == sorted([*known, *known]), "as many rows of each label"
+    if task == "single":
+        with torch.no_grad():
+            logits = model(pack([texts[row].tolist() for row in drawn]))[:, known]
+        right = torch.tensor([list(known).index(kinds[row]) for row in drawn])
+        torch.testing.assert_close(
+            together, torch.nn.functional.cross_entropy(logits, right, reduction="none")
+        )
+        assert (together < plain.losses(drawn)).all(), "fewer labels to tell apart"
+    objective.prepare(batch, step=6)
+    assert not torch.equal(objective.losses(batch), together)
