@@ -37,10 +37,7 @@ def train_all(sets: Mapping[Path, Mapping[str, Any]], arguments: Any) -> None:
     ]
     waiting = [number for number, cell in enumerate(cells) if cell.status != "finished"]
     waiting.sort(key=lambda number: (cells[number].seed, -_length(cells[number])))
-    context = multiprocessing.get_context("spawn")
-    # On a CPU every run has a process of its own, whose peak of memory is the run's; on a GPU starting one takes as long as a tenth of a run.
-    each = None if torch.cuda.is_available() else 1
-    with ProcessPoolExecutor(arguments.jobs, context, die_with_parent, max_tasks_per_child=each) as pool:
+    with processes(arguments.jobs) as pool:
         running: dict[Future[str], int] = {}
         while waiting or running:
             while len(running) < arguments.jobs:
@@ -52,6 +49,14 @@ def train_all(sets: Mapping[Path, Mapping[str, Any]], arguments: Any) -> None:
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 cell = cells[running.pop(done)]
                 print(f"{cell.folder.path}  {done.exception() or done.result()}", flush=True)
+
+
+def processes(jobs: int) -> ProcessPoolExecutor:
+    """That train runs, ``jobs`` at a time; when this process is killed they write their checkpoints and stop."""
+    # On a CPU every run has a process of its own, whose peak of memory is the run's; on a GPU starting one takes as long as a tenth of a run.
+    each = None if torch.cuda.is_available() else 1
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, context, die_with_parent, max_tasks_per_child=each)
 
 
 def train(cell: Cell, made: Mapping[str, Path]) -> str:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from pathlib import Path
 
 from benchmarks.command import command
+from benchmarks.paper.pool import processes
 from benchmarks.paper.sets import SETS, Sizes, write_set
 from benchmarks.recipe.cells import Cell, train
 from benchmarks.recipe.summary import markdown, summarise
@@ -89,8 +89,7 @@ def plan(arguments: argparse.Namespace) -> list[Cell]:
 
 def train_all(cells: list[Cell], jobs: int) -> None:
     """Train the cells, ``jobs`` at a time; one that fails is said and left."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with processes(jobs) as pool:
         running: dict[Future[dict[str, float]], Cell] = {pool.submit(train, cell): cell for cell in cells}
         for done in as_completed(running):
             cell = running[done]
