@@ -21,7 +21,7 @@ from benchmarks.paper.pool import processes
 from benchmarks.paper.sets import SETS, Sizes, write_set
 from benchmarks.recipe.cells import Cell, train
 from benchmarks.recipe.summary import markdown, summarise
-from benchmarks.recipe.variants import PLAIN, VARIANTS
+from benchmarks.recipe.variants import PLAIN, VARIANTS, Settings
 
 RESULTS = Path(__file__).parents[1] / "results"
 NAMES = ("banking77", "reuters21578", "goemotions", "patents-sections", "newsgroups20")
@@ -77,14 +77,25 @@ def plan(arguments: argparse.Namespace) -> list[Cell]:
             **parse_assignments(arguments.set),
         }
     return [
-        Cell(name, variant, seed, {
-            **common[name], **VARIANTS[PLAIN], **VARIANTS[variant], "seed": seed,
-            "out": str(arguments.runs / name / f"{variant.replace(' ', '-').replace(',', '')}-{seed}"),
-        })
+        Cell(name, variant, seed, settings_of(variant, seed, common[name], arguments.runs / name))
         for seed in range(arguments.seeds)
         for variant in arguments.variants
         for name in arguments.sets
-    ]  # fmt: skip
+    ]
+
+
+def settings_of(variant: str, seed: int, common: Settings, folder: Path) -> Settings:
+    """Of ``common``, of the plain recipe and of ``variant`` what its method has; ``folder`` holds the runs of its set."""
+    from sortal.config import applies
+
+    def run(name: str) -> str:
+        return str(folder / f"{name.replace(' ', '-').replace(',', '')}-{seed}")
+
+    own = VARIANTS[variant]
+    method = own.get("method", "head")
+    shared = {key: value for key, value in {**common, **VARIANTS[PLAIN]}.items() if applies(key, method)}
+    members = {"members": tuple(map(run, own["members"]))} if "members" in own else {}
+    return {**shared, **own, **members, "seed": seed, "out": run(variant)}
 
 
 def train_all(cells: list[Cell], jobs: int) -> None:

@@ -44,7 +44,7 @@ def train(cell: Cell) -> dict[str, float]:
     from sortal.run import run as fine_tune
 
     cell.out.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"blend": "none"} | {k: v for k, v in cell.settings.items() if k != "candidate"}
+    settings = {k: v for k, v in cell.settings.items() if k != "candidate"}
     with (
         cell.out.with_suffix(".log").open("a", encoding="utf-8") as log,
         contextlib.redirect_stderr(log),

@@ -63,8 +63,8 @@ def _beside_plain(name: str, runs: dict[str, list[Predictions]], done: Sequence[
             metric: fmean(each[metric] for each in metrics),
             "f1_macro": fmean(each["f1_macro"] for each in metrics),
             "log_loss": fmean(each["log_loss"] for each in metrics),
-            "train_seconds": fmean(each["train_seconds"] for each in trained),
-            "steps": fmean(each["steps"] for each in trained),
+            "train_seconds": fmean(each.get("train_seconds", 0.0) for each in trained),
+            "steps": fmean(each.get("steps", 0) for each in trained),
             **({} if variant == PLAIN else {"beside_plain": pairs[variant].to_json()}),
         }
     return found

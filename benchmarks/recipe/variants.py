@@ -9,9 +9,9 @@ Settings = dict[str, Any]
 
 PLAIN = "plain"
 # Ordered by how much is expected of them: a search that is cut short has tried the first ones. The plain recipe is what is
-# shipped, without the linear model on words that is blended in.
+# shipped, without the linear model on words that is blended in. ``members`` are other variants, which have to be named before.
 VARIANTS: dict[str, Settings] = {
-    PLAIN: {},
+    PLAIN: {"blend": "none"},
     "preset fast": {"preset": "fast"},
     "mean of 12 layers": {"pooling": "mean", "keep_layers": 12},
     "score at random": {"score_init": "random"},
@@ -39,6 +39,11 @@ VARIANTS: dict[str, Settings] = {
     "score at a probe": {"candidate": "score at a probe"},
     "names in the template": {"candidate": "names in the template"},
     "episodes": {"candidate": "episodes"},
+    "tfidf": {"method": "tfidf"},
+    "probe": {"method": "probe"},
+    "plain and tfidf": {"method": "ensemble", "members": (PLAIN, "tfidf")},
+    "plain and probe": {"method": "ensemble", "members": (PLAIN, "probe")},
+    "plain, tfidf and probe": {"method": "ensemble", "members": (PLAIN, "tfidf", "probe")},
     "R-Drop": {"candidate": "R-Drop", "lora_dropout": 0.1},
     "DoRA": {"candidate": "DoRA"},
 }
