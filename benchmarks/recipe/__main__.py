@@ -3,6 +3,7 @@
     python -m benchmarks.recipe                                                   # samples a CPU can do
     python -m benchmarks.recipe --train 3000 --judge 1500 --jobs 8                # on a GPU
     python -m benchmarks.recipe --name recipe-minutes --budget 4 …                # with equal minutes of training
+    python -m benchmarks.recipe --name recipe-steps --set epochs=2 …              # with equal steps
 
 Looks for the data sets in $SORTAL_DATA (or --data). A run's own dev rows are drawn from its training rows, and what is judged are
 the set's dev rows: no test row is read. Writes benchmarks/results/recipe.json and recipe.md.
