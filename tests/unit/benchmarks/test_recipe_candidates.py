@@ -14,6 +14,7 @@ from sortal.config import build_config
 from sortal.data.dataset import Dataset
 from sortal.methods import head
 from sortal.methods.layer_search import best_regression
+from sortal.methods.score_init import begin_at_names
 from sortal.methods.text_folder import make_encoder
 from sortal.training import loop
 from sortal.training.losses import make_loss
@@ -129,9 +130,16 @@ def test_score_begins_at_the_regression_that_dev_likes_best(tiny, tmp_path, monk
             found["apart"] = (score(x_dev) - expected.score(x_dev)).abs().max().item()
             found["spread"] = expected.score(x_dev).std().item()
 
-        monkeypatch.setattr(head, "begin_at_names", seen)
-        fit(write_csv(tmp_path / "d.csv", rows(120, ("good", "bad", "odd"))), tiny, tmp_path / "r", task=task)
+        with monkeypatch.context() as inner:  # undone before the candidate is
+            inner.setattr(head, "begin_at_names", seen)
+            fit(
+                write_csv(tmp_path / "d.csv", rows(120, ("good", "bad", "odd"))),
+                tiny,
+                tmp_path / "r",
+                task=task,
+            )
     assert found["apart"] < 0.1 * found["spread"]
+    assert head.begin_at_names is begin_at_names, "outside, what is shipped"
 
 
 def test_names_are_read_before_every_text_and_cost_it_no_token(tiny):
