@@ -49,7 +49,9 @@ def main() -> None:
         parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
     cells = plan(arguments)
     if arguments.jobs:
-        train_all([cell for cell in cells if not cell.finished], arguments.jobs)
+        waiting = [cell for cell in cells if not cell.finished]
+        for sums in (False, True):  # when what they add is there
+            train_all([cell for cell in waiting if ("members" in cell.settings) is sums], arguments.jobs)
     keep(cells, arguments)
 
 

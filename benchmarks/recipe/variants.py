@@ -9,7 +9,7 @@ Settings = dict[str, Any]
 
 PLAIN = "plain"
 # Ordered by how much is expected of them: a search that is cut short has tried the first ones. The plain recipe is what is
-# shipped, without the linear model on words that is blended in. ``members`` are other variants, which have to be named before.
+# shipped, without the linear model on words that is blended in. ``members`` are other variants, which have to be named, too.
 VARIANTS: dict[str, Settings] = {
     PLAIN: {"blend": "none"},
     "preset fast": {"preset": "fast"},

@@ -174,13 +174,15 @@ def test_an_episode_knows_a_few_labels_and_rows_of_them_alone(tiny, task):
     torch.testing.assert_close(together[2:4], objective.losses(batch[2:4]), rtol=1e-4, atol=1e-5)
     drawn = np.array([objective._drawn[row] for row in batch])
     assert sorted(kinds[drawn]) == sorted([*known, *known]), "as many rows of each label"
+    with torch.no_grad():
+        logits = model(pack([texts[row].tolist() for row in drawn]))[:, known]
+    right = torch.from_numpy(kinds[drawn][:, None] == known)
     if task == "single":
-        with torch.no_grad():
-            logits = model(pack([texts[row].tolist() for row in drawn]))[:, known]
-        right = torch.tensor([list(known).index(kinds[row]) for row in drawn])
-        torch.testing.assert_close(
-            together, torch.nn.functional.cross_entropy(logits, right, reduction="none")
-        )
+        expected = torch.nn.functional.cross_entropy(logits, right.int().argmax(1), reduction="none")
         assert (together < plain.losses(drawn)).all(), "fewer labels to tell apart"
+    else:
+        each = torch.nn.functional.binary_cross_entropy_with_logits
+        expected = each(logits, right.float(), reduction="none").mean(1)
+    torch.testing.assert_close(together, expected)
     objective.prepare(batch, step=6)
     assert not torch.equal(objective.losses(batch), together)
