@@ -32,6 +32,7 @@ METHODS: dict[str, dict[str, Any] | None] = {
     "probe": {"method": "probe"},
     "encoder": {"method": "encoder"},
     "head": {"method": "head", "blend": "none"},
+    "head-labels": {"method": "head", "blend": "none", "template": "labels"},
     "head-blend": {"method": "head", "blend": "tfidf"},
     "instruct": {"method": "instruct"},
     "setfit": None,

@@ -17,19 +17,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from sortal.backbone import loading
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
 from sortal.backbone.lora import decoder_layers
 from sortal.backbone.packing import Pack, microbatches
 from sortal.backbone.pooling import pool, token_states
-from sortal.backbone.template import NAMED
 from sortal.backbone.windows import pack_texts
-from sortal.config import RunConfig
-from sortal.data.dataset import Dataset
-from sortal.methods import head_model, text_folder
+from sortal.methods import head_model
 from sortal.methods.base import FitContext
 from sortal.methods.layer_search import best_regression
-from sortal.prompting.verbalizer import label_texts
 from sortal.training.loop import make_optimizer
 from sortal.training.objective import Classification, Ints
 
@@ -212,22 +207,6 @@ def read_states(model: head_model.HeadModel, texts: EncodedTexts, max_tokens: in
     return states
 
 
-def _names_in_the_template() -> tuple[str, Any]:
-    """The label names are read before every text; as much of a text is read as without them."""
-
-    def made(path: str, config: RunConfig, train: Dataset) -> TextEncoder:
-        names = sorted({name for labels in train.labels or () for name in labels})
-        listed = f"One of: {', '.join(label_texts(config.verbalizer, names))}.\n"
-        tokens = len(loading.load_tokenizer(path)(listed)["input_ids"])
-        update = {
-            "template": listed + NAMED[config.template_source],
-            "max_length": (config.max_length or text_folder.MAX_LENGTH) + tokens,
-        }
-        return text_folder.make_encoder(path, config.model_copy(update=update), train)
-
-    return "sortal.methods.head.make_encoder", made
-
-
 class Episodes(Classification):
     """Every step is a small task of its own: a few labels, the same number of rows of each, and a loss that knows no other label."""
 
@@ -268,6 +247,5 @@ _PATCHES: dict[str, Callable[[], tuple[str, Any]]] = {
     "R-Drop": _r_drop,
     "two stages": _two_stages,
     "score at a probe": _score_at_a_probe,
-    "names in the template": _names_in_the_template,
     "episodes": lambda: ("sortal.methods.head.Classification", Episodes),
 }

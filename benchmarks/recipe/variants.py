@@ -37,13 +37,14 @@ VARIANTS: dict[str, Settings] = {
     "rsLoRA": {"lora_alpha": 45},  # at rank 8 all that it changes: 16 / √8 = 45 / 8
     "two stages": {"candidate": "two stages"},
     "score at a probe": {"candidate": "score at a probe"},
-    "names in the template": {"candidate": "names in the template"},
+    "names in the template": {"template": "labels"},
     "episodes": {"candidate": "episodes"},
     "tfidf": {"method": "tfidf"},
     "probe": {"method": "probe"},
     "plain and tfidf": {"method": "ensemble", "members": (PLAIN, "tfidf")},
     "plain and probe": {"method": "ensemble", "members": (PLAIN, "probe")},
     "plain, tfidf and probe": {"method": "ensemble", "members": (PLAIN, "tfidf", "probe")},
+    "names and tfidf": {"method": "ensemble", "members": ("names in the template", "tfidf")},
     "R-Drop": {"candidate": "R-Drop", "lora_dropout": 0.1},
     "DoRA": {"candidate": "DoRA"},
 }

@@ -41,7 +41,6 @@ from sortal.config_sections import (
     METHOD_SECTIONS,
     NOT_TUNED,
     POOLINGS,
-    TEMPLATES,
     TEXTS,
     BlendConfig,
     DataConfig,
@@ -57,6 +56,7 @@ from sortal.config_sections import (
     SearchConfig,
     Section,
     WordingConfig,
+    wrong_template,
 )
 from sortal.config_shots import ShotsConfig, wrong_shots
 from sortal.config_training import TrainConfig
@@ -185,7 +185,7 @@ class RunConfig(
                 raise ValueError(
                     "verbalizer 'codes' is for method instruct: its answers are what codes make short"
                 )
-            if self.score_init == "random":
+            if self.score_init == "random" and not self.lists_labels:
                 raise ValueError("verbalizer has no effect with score_init 'random': leave one of them out")
         self._check_windows()
         if self.method in NOT_TUNED:
@@ -196,10 +196,8 @@ class RunConfig(
             self._check_instruct()
         elif self.method not in BASELINES:
             for source in self.template_sources:
-                if source not in TEMPLATES and source.count("{text}") != 1:
-                    raise ValueError(
-                        f"template {source!r} must be {', '.join(map(repr, TEMPLATES))} or a text containing {{text}} exactly once"
-                    )
+                if wrong := wrong_template(source, self.method):
+                    raise ValueError(wrong)
 
     def _check_windows(self) -> None:
         if self.windows == 1 and (given := self._given(WindowsConfig)):
@@ -273,6 +271,12 @@ class RunConfig(
         if self.template != "auto":
             return self.template
         return {"instruct": "classify", "encoder": "own"}.get(self.method, "summary")
+
+    @property
+    def lists_labels(self) -> bool:
+        """Whether the template of a head names the labels before every text."""
+        source = self.template_source
+        return self.method == "head" and (source == "labels" or "{labels}" in source)
 
     @property
     def template_sources(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ BASELINES = frozenset(("tfidf", "majority", "ensemble"))  # methods without a pr
 NOT_TUNED = BASELINES | {"probe"}  # methods without optimiser steps
 FOR_ALL = frozenset(("metric_for_best_model", "seed", "threads"))  # settings of training that these have too
 TEMPLATES = ("summary", "topic", "eos")  # of methods that read a decoder's states
+HEAD_TEMPLATES = (*TEMPLATES, "labels")
 
 # Settings that are names, paths or templates, and those that are lists of them.
 TEXTS = frozenset(
@@ -117,12 +118,12 @@ class ModelConfig(Section):
     )
     template: str = Field(
         "auto",
-        description="head: 'summary' (auto), 'topic', 'eos' (the paper's form); probe: the same, auto compares several; instruct: 'classify' (auto), 'paper'; or your own text with one {text} in it",
+        description="head: 'summary' (auto), 'topic', 'eos' (the paper's form), 'labels' (names them before every text); probe: the first three, auto compares them; instruct: 'classify' (auto), 'paper'; or your own text with one {text} in it, for head and instruct also {labels}",
     )
     max_length: int | None = Field(
         None,
         ge=8,
-        description="tokens per example, template included; default: 256, or 512 where more than half of the training texts are longer (head, probe, encoder), the prompt and 256 of text (instruct); longer reads more of long texts and costs time and memory",
+        description="tokens per example, template included; default: 256, or 512 where more than half of the training texts are longer (head, probe, encoder), and the labels that a template lists, the prompt and 256 of text (instruct); longer reads more of long texts and costs time and memory",
     )
     truncation: Truncation = Field(
         "head", description="which part of a too long text is kept: its beginning, its end, or half of each"
@@ -327,3 +328,18 @@ POOLINGS = {
     "encoder": ("auto", "own", "mean"),
 }
 FOR_DECODERS = ("quantization", "nf4_backend", "shard_base", "template")
+
+
+def wrong_template(source: str, method: str) -> str:
+    """What is wrong with a template of a head or probe, or nothing."""
+    known = HEAD_TEMPLATES if method == "head" else TEMPLATES
+    if source in known:
+        return ""
+    if source.count("{text}") != 1:
+        return f"template {source!r} must be {', '.join(map(repr, known))} or a text containing {{text}} exactly once"
+    before, _, after = source.partition("{text}")
+    if "{labels}" in source and method != "head":
+        return f"template {source!r} lists the labels, which is for methods head and instruct: leave {{labels}} out"
+    if "{labels}" in after or before.count("{labels}") > 1:
+        return f"template {source!r} must name {{labels}} once, before {{text}}: what comes before the text is read once for many texts"
+    return ""

@@ -127,7 +127,9 @@ def plan(config: RunConfig, *, say: Callable[[str], None], consent: bool = False
         preview = method.preview(PreviewContext(source, config, parts.train, parts.label_space, 0, view))
     assert isinstance(preview, TokenPreview)
     device = processes().device
-    network = _network(config, source.path, len(parts.label_space), device)
+    network = replace(
+        _network(config, source.path, len(parts.label_space), device), prompted=preview.shared > 0
+    )
     say("rehearsing a step on a short copy of the network …")
     prompt, longest = preview.shared, preview.longest
     weights, trained = network.weights()
@@ -289,7 +291,7 @@ def _state_bytes(network: Network, config: RunConfig, tokens: int) -> int:
     """On disk, of the states below the tuned layers; 0 where they are computed in every epoch."""
     depth = int(network.settings.num_hidden_layers)
     cached = network.method == "head" and config.cache_trunk == "auto" and config.windows == 1
-    if not cached or top_layers(config, depth) == depth:
+    if not cached or network.prompted or top_layers(config, depth) == depth:
         return 0
     found = state_bytes(tokens, int(network.settings.hidden_size), network.dtype)
     return found if found <= most_bytes() else 0

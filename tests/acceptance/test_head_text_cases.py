@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import sortal
 from head_runs import LABELS
-from tiny_runs import fit, rows, write_csv
+from sortal import planning
+from sortal.config import build_config
+from tiny_runs import fit, plain_classifier, plain_logits, rows, write_csv
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +105,65 @@ def test_s15_the_loss_sees_the_rows_of_the_dry_run(tiny, data, tmp_path, monkeyp
     for row in shown["rows"]:
         assert seen[tuple(row["ids"])] == row["target"]
     assert len(seen) == shown["train_rows"]
+
+
+# Label names in the template
+
+
+def test_labels_before_every_text_are_read_once_and_the_folder_is_plain_transformers(tiny, data, tmp_path):
+    """Training, the saved folder and transformers, which reads them with every text, agree."""
+    said: list[str] = []
+    fit(data, tiny, tmp_path / "run", said=said, template="labels", max_length=120, blend="none")
+    names = ", ".join(sorted(LABELS))
+    beginning = f'One of: {names}.\nThis sentence: "'
+    assert any(
+        f"; {len(beginning)} tokens before every text are read once per microbatch" in line for line in said
+    )
+    model = tmp_path / "run" / "model"
+    classifier, texts = sortal.load(model), [text for text, _ in rows(45, LABELS)]
+    tokenizer, plain = plain_classifier(model, tiny)
+    assert (
+        tokenizer.decode(tokenizer(texts[0])["input_ids"]) == f'{beginning}{texts[0]}" means in one word: "'
+    )
+    assert classifier.scorer.encoder.shared
+    np.testing.assert_allclose(
+        classifier.scorer.score(texts), plain_logits(tokenizer, plain, texts), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_dry_run_shows_the_labels_and_a_plan_counts_them_once(tiny, data, tmp_path, capsys):
+    from sortal.cli.main import main
+
+    arguments = ["train", str(data), "--model", str(tiny), "--template", "labels", "--max-length", "120"]
+    assert main([*arguments, "--out", str(tmp_path / "none"), "--dry-run", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    names = ", ".join(sorted(LABELS))
+    for row in summary["rows"]:
+        assert row["decoded"] == f'One of: {names}.\nThis sentence: "{row["text"]}" means in one word: "'
+        assert row["read_at"] == [len(row["ids"]) - 1]
+    found = planning.plan(
+        build_config({"data": str(data), "model": str(tiny), "template": "labels"}), say=lambda line: None
+    )
+    assert found.shared_tokens == len(f'One of: {names}.\nThis sentence: "')
+    assert found.longest == max(len(text) for text, _ in rows(45, LABELS)) + len('" means in one word: "')
+
+
+def test_an_architecture_that_cannot_share_reads_whole_texts_and_says_so(tiny, data, tmp_path, monkeypatch):
+    settings = {"template": "labels", "max_length": 120}
+    together = fit(data, tiny, tmp_path / "shared", **settings)
+    monkeypatch.setattr("sortal.methods.head.can_share", lambda base: False)
+    said: list[str] = []
+    alone = fit(data, tiny, tmp_path / "alone", said=said, **settings)
+    assert any("cannot share the beginning of texts exactly" in line for line in said)
+    read, once = (each.record["training"]["train_tokens_per_epoch"] for each in (alone, together))
+    beginning = len(f'One of: {", ".join(sorted(LABELS))}.\nThis sentence: "')
+    assert read - once == beginning * together.record["data"]["train"]["rows"]
+    assert alone.metrics["log_loss"] == pytest.approx(together.metrics["log_loss"], rel=1e-3)
+
+
+def test_with_adapters_on_top_layers_a_shared_beginning_goes_before_kept_states(tiny, data, tmp_path):
+    said: list[str] = []
+    settings = {"template": "labels", "max_length": 120, "lora_top_layers": 1}
+    found = fit(data, tiny, tmp_path / "run", said=said, **settings)
+    assert any("the states below the tuned layers are computed in every epoch" in line for line in said)
+    assert not found.record["training"]["cached_trunk"]

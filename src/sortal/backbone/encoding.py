@@ -28,6 +28,7 @@ class EncodedTexts(Sequence[Ints]):
     flat: int32 ``[tokens]``; offsets: int64 ``[windows + 1]``; truncated: how many texts were cut.
     firsts: int64 ``[texts + 1]``, the first window of every text; None where each is one window.
     section_cuts: how many texts lost a part of a section, by its name.
+    beginning: ids that stand before every window and are not in it, because a pack of windows reads them once.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class EncodedTexts(Sequence[Ints]):
         truncated: int,
         firsts: npt.NDArray[np.int64] | None = None,
         section_cuts: Mapping[str, int] | None = None,
+        beginning: Sequence[int] = (),
     ) -> None:
         self.flat, self.offsets, self.truncated = flat, offsets, truncated
         self.firsts, self.section_cuts = firsts, dict(section_cuts or {})
+        self.beginning = tuple(beginning)
         ends = offsets if firsts is None else offsets[firsts]
         self.lengths: npt.NDArray[np.int64] = np.diff(ends)
 
@@ -54,7 +57,9 @@ class EncodedTexts(Sequence[Ints]):
     @cached_property
     def unrolled(self) -> EncodedTexts:
         """Every window as a text of its own."""
-        return self if self.firsts is None else EncodedTexts(self.flat, self.offsets, self.truncated)
+        if self.firsts is None:
+            return self
+        return EncodedTexts(self.flat, self.offsets, self.truncated, beginning=self.beginning)
 
     def windows_of(self, texts: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Positions in `unrolled` of the windows of ``texts``, in their order."""
@@ -72,7 +77,7 @@ class EncodedTexts(Sequence[Ints]):
 
     @property
     def tokens(self) -> int:
-        """Real tokens in all texts."""
+        """Real tokens in all texts, without their `beginning`."""
         return int(self.offsets[-1])
 
 
@@ -94,7 +99,8 @@ class TextEncoder:
     """Applies template and truncation. Equal to ``tokenizer(text, truncation=True)`` for ``head`` and ``tail``.
 
     lead: white space that belongs to every text's first token. context: what stands before it, so that a text gets the tokens
-    it has there; neither is counted among the text's own tokens. long: how sections and windows are read.
+    it has there; neither is counted among the text's own tokens. long: how sections and windows are read. shared: whether what the
+    template puts before a text becomes the `EncodedTexts.beginning`.
 
     Raises:
         ConfigError: windows without room for anything new.
@@ -107,6 +113,7 @@ class TextEncoder:
     lead: str = ""
     context: str = ""
     long: LongTexts = field(default=PLAIN)
+    shared: bool = False
 
     def __post_init__(self) -> None:
         self.long.capacity(self.room)
@@ -123,7 +130,8 @@ class TextEncoder:
 
     def encode(self, texts: Iterable[str]) -> EncodedTexts:
         """Encode a stream of texts; ids go to an unlinked temporary file, so memory holds one batch of texts only."""
-        prefix = np.array(self.template.prefix, dtype=np.int32)
+        beginning = self.template.prefix if self.shared else ()
+        prefix = np.array(() if self.shared else self.template.prefix, dtype=np.int32)
         suffix = np.array(self.template.suffix, dtype=np.int32)
         offsets, firsts, truncated, total = [0], [0], 0, 0
         cuts: Counter[str] = Counter(dict.fromkeys(self.long.names, 0))
@@ -144,7 +152,7 @@ class TextEncoder:
             file.flush()
             flat = np.memmap(file, dtype=np.int32, mode="r") if total else np.zeros(0, dtype=np.int32)
         several = np.array(firsts, np.int64) if self.long.windows > 1 else None
-        return EncodedTexts(flat, np.array(offsets, dtype=np.int64), truncated, several, cuts)
+        return EncodedTexts(flat, np.array(offsets, dtype=np.int64), truncated, several, cuts, beginning)
 
     def read(self, texts: Sequence[str]) -> Iterator[Reading]:
         """What is read of each of ``texts``; one without this model's sections is read as plain text."""

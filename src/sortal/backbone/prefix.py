@@ -1,6 +1,7 @@
-"""The beginning that a template gives to every text, read once for a model whose weights change no more.
+"""The beginning that a template gives to every text, read once: for a model whose weights change no more, or with every pack.
 
 A causal model's keys and values of those tokens are the same whatever follows. Of the texts only what comes behind is then computed.
+While the weights change, a pack reads the beginning before its texts, and their gradients meet in it.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from sortal.backbone.packing import Pack, Prefix, pack
 from sortal.backbone.pooling import token_states
+from sortal.backbone.trees import TreePack, TreeRow, tree_pack
 
 
 @torch.inference_mode()
@@ -33,10 +36,34 @@ def read_prefix(base: Any, ids: Sequence[int]) -> Prefix | None:
 
 
 def behind(prefix: Prefix, sequences: Sequence[Sequence[int]]) -> Pack:
-    """A pack of sequences that begin with ``prefix``, without it.
+    """A pack of what comes behind ``prefix`` in some sequences.
 
     Raises:
-        ValueError: a sequence holds nothing else.
+        ValueError: nothing comes behind it in one of them.
     """
-    made = pack([sequence[prefix.tokens :] for sequence in sequences])
+    made = pack(sequences)
     return replace(made, position_ids=made.position_ids + prefix.tokens, prefix=prefix)
+
+
+def below(beginning: Sequence[int], sequences: Sequence[Sequence[int]]) -> TreePack:
+    """A pack of ``beginning`` and what comes behind it in some sequences.
+
+    Raises:
+        ValueError: nothing comes behind it in one of them.
+    """
+    return tree_pack([TreeRow(np.asarray(sequence)) for sequence in sequences], beginning)
+
+
+@torch.inference_mode()
+def can_share(base: Any) -> bool:
+    """Whether a decoder that runs packed rows gives the same states below a beginning as in whole rows, on a few tokens."""
+    device, tolerance = next(base.parameters()).device, 1e-3 if base.dtype == torch.float32 else 6e-2
+    beginning, rests = [3, 1, 2, 5, 4, 1, 7], [[2, 6], [1, 3, 5], [4]]
+    whole = pack([[*beginning, *rest] for rest in rests]).to(device)
+    expected = token_states(base, whole, whole.last)[whole.last].float()
+    shared = below(beginning, rests).to(device)
+    try:
+        found = token_states(base, shared, shared.last)[shared.last].float()
+    except (RuntimeError, TypeError, ValueError, AttributeError):
+        return False
+    return bool((found - expected).norm() <= tolerance * expected.norm())

@@ -1,7 +1,7 @@
 """The head's template, written into the tokenizer itself.
 
 What the final token says decides how good a head on a small decoder is, so every text is read inside a template:
-prefix ids, text, suffix ids. They become the tokenizer's post-processor; encoding, ``pipeline``, other servers and
+prefix ids, text, suffix ids; the prefix may list the labels. They become the tokenizer's post-processor; encoding, ``pipeline``, other servers and
 our own then all apply it without knowing about it, and truncation can only ever cut the text.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ NAMED = {
     # PromptEOL (arXiv 2307.16645): the last token has to sum the text up, so its state does.
     "summary": 'This sentence: "{text}" means in one word: "',
     "topic": 'Text: "{text}"\nWhat is this text about? In one word: "',
+    "labels": 'One of: {labels}.\nThis sentence: "{text}" means in one word: "',
 }
 
 
@@ -42,13 +44,16 @@ class Template:
         return hashlib.sha256(json.dumps([self.prefix, self.suffix]).encode()).hexdigest()[:16]
 
 
-def make_template(source: str, tokenizer: Any) -> Template:
+def make_template(source: str, tokenizer: Any, names: Sequence[str] = ()) -> Template:
     """Encode ``source`` (a name in `NAMED`, ``eos`` or a text with one ``{text}``) with ``tokenizer``.
 
     A beginning-of-sequence token that the tokenizer adds by itself is kept, once, in front.
 
+    Args:
+        names: what stands, separated by commas, where ``source`` has ``{labels}``.
+
     Raises:
-        ConfigError: the template adds no token at all, so an empty text would have no state to read.
+        ConfigError: the template adds no token at all, so an empty text would have no state to read; a name holds a special token.
         ModelError: ``eos`` for a tokenizer without an end-of-sequence token.
     """
     bos = own_prefix(tokenizer)
@@ -60,6 +65,9 @@ def make_template(source: str, tokenizer: Any) -> Template:
             )
         return Template(source, bos, (int(tokenizer.eos_token_id),))
     before, _, after = NAMED.get(source, source).partition("{text}")
+    if "{labels}" in before:
+        _check_names(names, tokenizer)
+        before = before.replace("{labels}", ", ".join(names))
     prefix = (*bos, *_plain(tokenizer, before))
     template = Template(source, prefix, _plain(tokenizer, after))
     if not template.extra:
@@ -68,6 +76,16 @@ def make_template(source: str, tokenizer: Any) -> Template:
             "add words before or after {text}",
         )
     return template
+
+
+def _check_names(names: Sequence[str], tokenizer: Any) -> None:
+    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    for name in names:
+        if found := next((token for token in special if token in name), None):
+            raise ConfigError(
+                f"the template lists the labels, and {name!r} holds {found!r}, a special token of this model",
+                "word the label otherwise in a verbalizer file, or use a template without {labels}",
+            )
 
 
 def own_template(tokenizer: Any) -> Template:

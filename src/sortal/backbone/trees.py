@@ -98,6 +98,7 @@ class TreePack:
     input_ids, position_ids: int64 ``[1, tokens]``. prompt_tokens: leading tokens of the pack that are the shared prompt.
     starts: int64 ``[rows + 1]``, where each row begins in the pack.
     inverse: int64, brings the groups' concatenated real cells into pack order, the prompt left out.
+    texts: see `Pack.texts`.
     """
 
     input_ids: torch.Tensor
@@ -107,6 +108,12 @@ class TreePack:
     groups: tuple[TreeGroup, ...]
     inverse: torch.Tensor
     memory: Memory | None = None
+    texts: torch.Tensor | None = None
+
+    @property
+    def last(self) -> torch.Tensor:
+        """int64 ``[rows]``, position in the pack of every row's final token."""
+        return torch.from_numpy(self.starts[1:] - 1).to(self.input_ids.device)
 
     @property
     def tokens(self) -> int:
@@ -123,6 +130,7 @@ class TreePack:
             tuple(group.to(device) for group in self.groups),
             self.inverse.to(device),
             self.memory,
+            None if self.texts is None else self.texts.to(device),
         )
 
 

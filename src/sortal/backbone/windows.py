@@ -15,7 +15,8 @@ from torch import nn
 from sortal.backbone.encoding import EncodedTexts
 from sortal.backbone.longtexts import Aggregation
 from sortal.backbone.packing import Pack, Prefix, pack
-from sortal.backbone.prefix import behind
+from sortal.backbone.prefix import behind, below
+from sortal.backbone.trees import TreePack
 from sortal.backbone.trunk import TrunkTexts
 from sortal.errors import ModelError
 
@@ -28,14 +29,19 @@ def pack_texts(
     *,
     causal: bool = True,
     prefix: Prefix | None = None,
-) -> Pack:
+) -> Pack | TreePack:
     """A pack of the windows of some texts, with the states below the tuned layers where they are known; ``prefix``: what all of them begin with."""
     windows, owners = texts.windows_of(rows), texts.owners(rows)
-    if prefix is None:
-        packed = pack([texts.unrolled[i] for i in windows], causal=causal)
+    found = [texts.unrolled[i] for i in windows]
+    packed: Pack | TreePack
+    if prefix is not None:
+        packed = behind(prefix, found if texts.beginning else [ids[prefix.tokens :] for ids in found])
+    elif texts.beginning:
+        packed = below(texts.beginning, found)
     else:
-        packed = behind(prefix, [texts.unrolled[i] for i in windows])
+        packed = pack(found, causal=causal)
     if isinstance(texts, TrunkTexts):
+        assert isinstance(packed, Pack)
         packed = replace(packed, below=texts.below(windows))
     # Texts of one window each go the way of texts without windows, whose answers are then the same to the last bit.
     return packed if len(windows) == len(rows) else replace(packed, texts=torch.from_numpy(owners))
@@ -74,7 +80,7 @@ class WindowScores(nn.Module):
             nn.init.zeros_(self.score.weight)
 
     def forward(
-        self, states: torch.Tensor, rows: Pack, score: Callable[[torch.Tensor], torch.Tensor]
+        self, states: torch.Tensor, rows: Pack | TreePack, score: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
         """Logits ``[texts, labels]``.
 

@@ -97,7 +97,7 @@ def command(
     template: Annotated[
         str | None,
         Option(
-            help="head, probe: summary | topic | eos; instruct: classify | paper; or your own text with {text}, for instruct also {labels} and {examples}"
+            help="head, probe: summary | topic | eos, head also labels; instruct: classify | paper; or your own text with {text}, for head and instruct also {labels}, for instruct {examples}"
         ),
     ] = None,
     prompt_format: Annotated[str | None, Option(help="instruct: auto | chat | plain")] = None,

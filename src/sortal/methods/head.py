@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,8 +17,9 @@ from sortal.backbone.encoding import EncodedTexts, TextEncoder
 from sortal.backbone.fingerprint import weights_fingerprint
 from sortal.backbone.lora import fuse, top_layers
 from sortal.backbone.packing import Pack, Prefix
-from sortal.backbone.prefix import read_prefix
+from sortal.backbone.prefix import can_share, read_prefix
 from sortal.backbone.sharding import shard_frozen
+from sortal.backbone.trees import TreePack
 from sortal.backbone.trunk import Trunk, TrunkTexts
 from sortal.backbone.windows import pack_texts
 from sortal.config import RunConfig
@@ -43,7 +44,7 @@ from sortal.methods.preview_texts import preview_texts
 from sortal.methods.score_init import begin_at_names, check_wordings
 from sortal.methods.state_folders import LIMIT, most_bytes
 from sortal.methods.step_budget import budget_steps
-from sortal.methods.text_folder import load_texts, make_encoder, save_texts
+from sortal.methods.text_folder import load_texts, make_encoder, save_texts, sharing
 from sortal.methods.trunk_cache import state_bytes, with_trunk
 from sortal.methods.tuning import fine_tune, lengths_line, parameters_line, text_figures, training_loss
 from sortal.training.budget import default_max_tokens
@@ -66,7 +67,7 @@ class HeadScorer(PackScorer[HeadModel]):
         if model.packed and template.suffix:  # without one, nothing may stand behind the beginning
             self._prefix = read_prefix(model.decoder, template.prefix)
 
-    def _pack(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> Pack:
+    def _pack(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> Pack | TreePack:
         return pack_texts(texts, rows, prefix=self._prefix)
 
     def save(self, folder: Path) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class HeadMethod:
         config, train, rows = asked.config, asked.train, asked.rows
         base = asked.base
         check_kind(base, "decoder", "head")
-        encoder = make_encoder(base.path, config, train)
+        encoder = sharing(make_encoder(base.path, config, train, asked.label_space))
         texts = encoder.encode(train.iter_texts())
 
         def about(ids: list[int]) -> tuple[list[int], str]:
@@ -111,7 +112,7 @@ class HeadMethod:
         """Train adapters and score on ``context.train``; early stopping and best weights by ``context.dev``."""
         config, space, say = context.config, context.label_space, context.say
         check_kind(context.base, "decoder", "head")
-        encoder = make_encoder(context.base.path, config, context.train)
+        encoder = sharing(make_encoder(context.base.path, config, context.train, space))
         train, dev = encoder.encode(context.train.iter_texts()), encoder.encode(context.dev.iter_texts())
         say(lengths_line(train, encoder))
         depth = choose_depth(context)
@@ -121,6 +122,12 @@ class HeadMethod:
             )
         torch.manual_seed(config.seed)  # whatever a search drew
         scorer = self._network(context, encoder, depth)
+        if encoder.shared and not scorer.encoder.shared:
+            say(
+                "this architecture cannot share the beginning of texts exactly; each is read with its own (slower, same results)"
+            )
+            encoder = scorer.encoder
+            train, dev = scorer.encode(context.train.iter_texts()), scorer.encode(context.dev.iter_texts())
         whole_dev = dev
         say(f"{parameters_line(scorer.model)}, {scorer.encoder.template.source!r} template")
         began = time.monotonic()
@@ -180,6 +187,11 @@ class HeadMethod:
         alone = context.processes.world == 1 and not config.shard_base and config.windows == 1
         if not (first and config.cache_trunk == "auto" and model.packed and alone):
             return train, dev
+        if train.beginning:
+            context.say(
+                "texts share what the template puts before them: the states below the tuned layers are computed in every epoch"
+            )
+            return train, dev
         trunk = Trunk(getattr(model.inner, model.inner.base_model_prefix), first)
         if not trunk.exact():
             context.say("the states below the tuned layers of this architecture are computed in every epoch")
@@ -224,6 +236,7 @@ class HeadMethod:
                 f"base shared by {context.processes.world} processes: {released / 1e6:,.0f} MB released on each"
             )
         budget = default_max_tokens(settings, weights["dtype"], device)
+        encoder = _below_its_beginning(encoder, model)
         return HeadScorer(model, encoder, budget, context.processes, config.shard_base, units=units)
 
     def load(self, folder: Path, meta: dict[str, Any], label_space: LabelSpace) -> HeadScorer:
@@ -247,9 +260,15 @@ class HeadMethod:
         head = HeadModel(model, packed, pooling, skip, encoder.long.aggregation)
         head.windows.requires_grad_(False).load(folder)
         budget = default_max_tokens(settings, weights["dtype"], weights["device"])
+        encoder = _below_its_beginning(sharing(encoder), head)
         scorer = HeadScorer(head, encoder, budget, units=units)
         scorer.settle()
         return scorer
+
+
+def _below_its_beginning(encoder: TextEncoder, model: HeadModel) -> TextEncoder:
+    """``encoder``, without a shared beginning where ``model`` cannot have one."""
+    return replace(encoder, shared=encoder.shared and model.packed and can_share(model.decoder))
 
 
 def _check_adapter(folder: Path, labels: int, hidden: int) -> None:

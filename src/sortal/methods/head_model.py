@@ -13,6 +13,7 @@ from sortal.backbone.longtexts import Aggregation
 from sortal.backbone.lora import add_lora, fuse
 from sortal.backbone.packing import Pack
 from sortal.backbone.pooling import Pooling, pool, token_states, token_states_padded
+from sortal.backbone.trees import TreePack
 from sortal.backbone.trunk import Trunk
 from sortal.backbone.windows import WindowScores
 from sortal.config import RunConfig
@@ -79,13 +80,16 @@ class HeadModel(nn.Module):
         device: torch.device = next(self.classifier.parameters()).device
         return device
 
-    def forward(self, rows: Pack) -> torch.Tensor:
+    def forward(self, rows: Pack | TreePack) -> torch.Tensor:
         """Logits ``[texts, labels]`` in fp32, in the order of the pack."""
         return self.windows(self.states(rows), rows, self.inner.score)  # type: ignore[no-any-return]
 
-    def states(self, rows: Pack) -> torch.Tensor:
+    def states(self, rows: Pack | TreePack) -> torch.Tensor:
         """What ``score`` reads: one state per text or window, fp32 ``[examples, hidden]``."""
         base = self.decoder
+        if isinstance(rows, TreePack):
+            read = rows.last if self.pooling == "last" else None
+            return pool(token_states(base, rows, read), rows, self.pooling)
         if not self.packed:
             return pool(token_states_padded(base, rows, self.pad_id), rows, self.pooling, self.skip)
         read = rows.last if self.pooling == "last" and rows.whole else None

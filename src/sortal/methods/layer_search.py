@@ -122,7 +122,9 @@ def search_places(context: FitContext, templates: Sequence[str]) -> list[Place]:
     chosen = SearchRows.draw(len(context.train), len(context.dev), config.probe_rows, seed)
     gold = space.encode(context.train)[chosen.train], space.encode(context.dev)[chosen.dev]
     settings = loading.load_config(path, trust_remote_code=trust)
-    encoders = {name: make_encoder(path, with_template(config, name), context.train) for name in templates}
+    encoders = {
+        name: make_encoder(path, with_template(config, name), context.train, space) for name in templates
+    }
     how = loading.weights_as(config, device)
     base, packed = frozen_decoder(path, settings, next(iter(encoders.values())), how)
     if config.bidirectional and not packed:

@@ -11,6 +11,7 @@ import torch
 
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
 from sortal.backbone.packing import Pack, microbatches
+from sortal.backbone.trees import TreePack
 from sortal.backbone.windows import pack_texts
 from sortal.hierarchy.units import Units
 from sortal.methods.base import Scores
@@ -31,7 +32,7 @@ class PackNetwork(Protocol):
     def device(self) -> torch.device:
         """Where inputs go."""
 
-    def __call__(self, rows: Pack) -> torch.Tensor:
+    def __call__(self, rows: Any) -> torch.Tensor:
         """Logits in fp32, in the order of the pack."""
 
 
@@ -90,5 +91,5 @@ class PackScorer(Generic[Network]):
     def _logits(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> torch.Tensor:
         return self.model(self._pack(texts, rows).to(self.model.device))
 
-    def _pack(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> Pack:
+    def _pack(self, texts: EncodedTexts, rows: np.ndarray[Any, Any]) -> Pack | TreePack:
         return pack_texts(texts, rows, causal=self.causal)

@@ -19,12 +19,14 @@ def preview_texts(
     """The first texts of ``texts``, encoded; ``first`` are they as strings."""
     decode, rows = encoder.tokenizer.decode, []
     for row, sections in enumerate(section_lines(encoder, first)):
-        windows = [texts.unrolled[i].tolist() for i in texts.windows_of([row])]
+        windows = [[*texts.beginning, *texts.unrolled[i].tolist()] for i in texts.windows_of([row])]
         read, words = about(windows[0])
         shown = [(ids, decode(ids)) for ids in windows]
         rows.append(TokenRow(row, *shown[0], read, words, sections, tuple(shown[1:])))
-    longest = int(texts.lengths.max(initial=0))
-    return token_preview(rows, texts, encoder, texts.tokens, encoder.max_length, encoder.hash, longest)
+    longest, shared = int(texts.lengths.max(initial=0)), len(texts.beginning)
+    return token_preview(
+        rows, texts, encoder, texts.tokens, encoder.max_length, encoder.hash, longest, shared
+    )
 
 
 def token_preview(

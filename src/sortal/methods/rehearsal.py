@@ -29,6 +29,7 @@ from sortal.backbone.language_model import LOGIT_ROWS, LanguageModel
 from sortal.backbone.lora import add_lora, fuse, layer_index, top_layers, trainable
 from sortal.backbone.packing import Pack, pack
 from sortal.backbone.pooling import Pooling
+from sortal.backbone.prefix import below
 from sortal.backbone.quiet import quiet
 from sortal.backbone.trees import TreePack, TreeRow
 from sortal.config import RunConfig
@@ -47,6 +48,7 @@ class Network:
     """What a method would tune, before anything of it exists.
 
     settings: the model's config with the number of labels and layers that are tuned. device: where it will run.
+    prompted: whether its texts stand below a prompt that a microbatch reads once.
     """
 
     method: str
@@ -55,6 +57,7 @@ class Network:
     dtype: torch.dtype
     device: torch.device
     pooling: Pooling = "last"
+    prompted: bool = False
 
     @property
     def nf4(self) -> bool:
@@ -87,7 +90,8 @@ class Network:
     def step(self, *, checkpointing: bool) -> StepMemory:
         """Memory of a microbatch."""
         layers = self._adapted_layers()  # below them nothing is kept
-        shapes = BELOW_A_PROMPT if self.method == "instruct" else ALONE
+        below_a_prompt = self.prompted or self.method == "instruct"
+        shapes = BELOW_A_PROMPT if below_a_prompt else ALONE
         found = rehearse(lambda depth: self._short(depth, checkpointing), layers, shapes)
         constant, *others = found.coefficients
         if self.nf4:  # one weight at a time is de-quantised
@@ -174,7 +178,8 @@ class Network:
 
 def _logits_loss(model: nn.Module) -> Callable[[Shape], torch.Tensor]:
     def loss(shape: Shape) -> torch.Tensor:
-        logits: torch.Tensor = model(pack([[0] * shape.width] * shape.rows))
+        texts = [[0] * shape.width] * shape.rows
+        logits: torch.Tensor = model(below([0] * shape.prompt, texts) if shape.prompt else pack(texts))
         return logits.logsumexp(-1).sum()
 
     return loss

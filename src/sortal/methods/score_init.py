@@ -8,7 +8,7 @@ the label's frequency. docs/explanation/recipe.md has the measurement.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,8 @@ from scipy.sparse import csr_array
 from torch import nn
 
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
-from sortal.backbone.packing import Pack, microbatches, pack
+from sortal.backbone.packing import microbatches, pack
+from sortal.backbone.prefix import below
 from sortal.config import RunConfig
 from sortal.data.labels import LabelSpace
 from sortal.hierarchy.units import Units
@@ -37,13 +38,13 @@ class ReadsStates(Protocol):
     def device(self) -> torch.device:
         """Where inputs go."""
 
-    def states(self, rows: Pack) -> torch.Tensor:
-        """What ``score`` reads, fp32 ``[examples, hidden]``."""
+    def states(self, rows: Any) -> torch.Tensor:
+        """What ``score`` reads of a pack, fp32 ``[examples, hidden]``."""
 
 
 def check_wordings(config: RunConfig, space: LabelSpace) -> None:
     """Refuse, before a model is fetched, a file that does not word every label."""
-    if config.score_init == "labels":
+    if config.score_init == "labels" or config.lists_labels:
         label_texts(config.verbalizer, space.names)
 
 
@@ -71,7 +72,8 @@ def begin_at_names(
     view.start("reading the label names", len(read))
     states = torch.empty(len(read), score.in_features, device=model.device)
     for part in microbatches([len(text) for text in read], max_tokens):
-        packed = pack([read[i].tolist() for i in part]).to(model.device)
+        sequences = [read[i].tolist() for i in part]
+        packed = (below(train.beginning, sequences) if train.beginning else pack(sequences)).to(model.device)
         with torch.inference_mode():
             states[part] = model.states(packed)
         view.advance(len(part), packed.tokens)

@@ -39,7 +39,7 @@ def budget_steps(
     """Rehearse a step, choose the size of a microbatch, switch checkpointing on in ``model`` where it is needed, and say what that takes."""
     config, device = context.config, context.processes.device
     wanted = CHECKPOINTING[config.gradient_checkpointing]
-    network = network_of(model, config, device)
+    network = replace(network_of(model, config, device), prompted=objective.shared_tokens > 0)
     rule = StepBudget(config.max_tokens or default_max_tokens(network.settings, network.dtype, device))
     small = device.type == "cpu" and parameter_count(model)[1] < _SMALL
     padded = (isinstance(model, HeadModel) and not model.packed) or (

@@ -14,8 +14,11 @@ from sortal.backbone.longtexts import PLAIN, LongTexts
 from sortal.backbone.template import Template, install, make_template
 from sortal.config import RunConfig
 from sortal.data.dataset import Dataset
-from sortal.errors import ModelError
+from sortal.data.labels import LabelSpace
+from sortal.errors import ConfigError, ModelError
+from sortal.prompting.verbalizer import label_texts
 
+SHARED = 32  # tokens before every text from which they are read once for many: docs/explanation/head.md
 MAX_LENGTH = 256
 LONG_LENGTH = 512
 _MEASURED = 1000  # training texts that say which of the two
@@ -24,33 +27,56 @@ _PROBES = ("A short text.", "", " <|im_end|> </s> <eos> [SEP] [MASK] Ünïcode �
 _LONG = "one two three four five six seven eight nine ten "
 
 
-def make_encoder(path: str, config: RunConfig, train: Dataset | None = None) -> TextEncoder:
+def make_encoder(
+    path: str, config: RunConfig, train: Dataset | None = None, space: LabelSpace | None = None
+) -> TextEncoder:
     """The tokenizer of a base model with the configured template written into it.
 
     Args:
         train: texts that say how much is read where ``config`` does not.
+        space: the labels that a template may list.
+
+    Raises:
+        ConfigError: the listed labels leave no room for texts.
     """
     tokenizer = loading.load_tokenizer(path, trust_remote_code=config.trust_remote_code)
-    template = make_template(config.template_source, tokenizer)
-    length = config.max_length or MAX_LENGTH
+    names = label_texts(config.verbalizer, space.names) if config.lists_labels and space else ()
+    template = make_template(config.template_source, tokenizer, names)
+    listed = len(template.prefix) - len(make_template(config.template_source, tokenizer).prefix)
+    length = config.max_length or MAX_LENGTH + listed
     encoder = TextEncoder(tokenizer, template, length, config.truncation, long=long_texts(config))
+    settings = loading.load_config(path, trust_remote_code=config.trust_remote_code)
+    positions = getattr(settings, "max_position_embeddings", None)
     if config.max_length is None:
-        settings = loading.load_config(path, trust_remote_code=config.trust_remote_code)
-        encoder = longer(encoder, train, getattr(settings, "max_position_embeddings", None))
+        encoder = longer(encoder, train, positions, listed)
+    if listed and positions is not None and encoder.max_length > positions:
+        raise ConfigError(
+            f"the template lists {len(names):,} labels in {listed:,} tokens; with a text of {encoder.max_length - listed:,} tokens that is more than the {positions:,} the model reads",
+            "set max_length lower, word the labels shorter in a verbalizer file, or use template 'summary'",
+        )
     install(template, tokenizer, encoder.max_length, config.truncation)
     return encoder
 
 
-def longer(encoder: TextEncoder, train: Dataset | None, positions: int | None) -> TextEncoder:
+def longer(
+    encoder: TextEncoder, train: Dataset | None, positions: int | None, listed: int = 0
+) -> TextEncoder:
     """``encoder``, or one of `LONG_LENGTH` tokens where it cuts more than half of the training texts and the model has the positions.
 
-    What is read in windows stays as it is.
+    What is read in windows stays as it is. ``listed``: tokens of labels that stand before every text, and come on top.
     """
-    if train is None or encoder.long.windows > 1 or (positions or LONG_LENGTH) < LONG_LENGTH:
+    long = LONG_LENGTH + listed
+    if train is None or encoder.long.windows > 1 or (positions or long) < long:
         return encoder
     places = np.linspace(0, len(train) - 1, min(len(train), _MEASURED)).astype(np.int64)
     cut = encoder.encode(train.text_at(places)).truncated
-    return replace(encoder, max_length=LONG_LENGTH) if 2 * cut > len(places) else encoder
+    return replace(encoder, max_length=long) if 2 * cut > len(places) else encoder
+
+
+def sharing(encoder: TextEncoder) -> TextEncoder:
+    """``encoder``, or one whose texts stand below what its template puts before them, where that is long."""
+    template = encoder.template  # without a suffix nothing need stand below it
+    return replace(encoder, shared=bool(template.suffix) and len(template.prefix) >= SHARED)
 
 
 def long_texts(config: RunConfig) -> LongTexts:
@@ -129,7 +155,7 @@ def check_tokenizer(folder: Path, encoder: TextEncoder) -> None:
 
 
 def _check_plain(folder: Path, encoder: TextEncoder, plain: Any) -> None:
-    encoder = replace(encoder, long=PLAIN)
+    encoder = replace(encoder, long=PLAIN, shared=False)
     # First all that the plain tokenizer says: it may be the encoder's own, which encoding changes.
     long = _LONG * (1 + encoder.max_length // 8)
     expected = plain(list(_PROBES), verbose=False)["input_ids"]

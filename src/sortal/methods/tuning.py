@@ -217,6 +217,8 @@ def lengths_line(train: EncodedTexts, encoder: TextEncoder) -> str:
         found += f"{int((counts > 1).sum()):,} in several windows of {limit} that share {long.stride} ({counts.mean():.1f} windows per text, their {long.aggregation}); "
         limit = f"{long.windows} windows"
     found += f"{train.truncated:,} truncated to {limit} ({100 * train.truncated / len(train):.1f} %, keeps the {encoder.truncation})"
+    if train.beginning:
+        found += f"; {len(train.beginning):,} tokens before every text are read once per microbatch"
     return found + cut_sections(train.section_cuts)
 
 

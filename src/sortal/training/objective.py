@@ -50,19 +50,17 @@ class Classification:
         targets: int ``[n]``, or 0/1 ``[n, labels]``, sparse or not: it is made dense for one microbatch at a time.
     """
 
-    shared_tokens = 0
-
     def __init__(
         self, model: nn.Module, texts: EncodedTexts, targets: Any, loss: ExampleLoss, device: torch.device
     ) -> None:
         self.model, self.texts, self.targets = model, texts, targets
         self.loss, self.device = loss.to(device), device
-        self.lengths = texts.lengths
+        self.lengths, self.shared_tokens = texts.lengths, len(texts.beginning)
 
     @property
     def fixed_shapes(self) -> bool:
         """Whether a pack's shapes alone decide which kernels run, so that they can be recorded: on CUDA, in half precision, packed, a window per text."""
-        if isinstance(self.texts, TrunkTexts):
+        if isinstance(self.texts, TrunkTexts) or self.shared_tokens:
             return False
         dtype = next(self.model.parameters()).dtype
         half = self.device.type == "cuda" and dtype != torch.float32

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, GemmaTokenizer, LlamaTokenizer, PreTrain
 
 from model_files import byte_tokenizer
 from sortal.backbone.template import NAMED, Template, choose_pad, install, make_template, own_prefix
-from sortal.config_sections import TEMPLATES
+from sortal.config_sections import HEAD_TEMPLATES
 from sortal.errors import ConfigError, ModelError
 
 
@@ -239,4 +239,25 @@ def test_no_spare_token_and_nothing_after_the_text_is_refused():
 
 
 def test_the_named_templates_are_those_that_the_settings_know():
-    assert {*NAMED, "eos"} == set(TEMPLATES)
+    assert {*NAMED, "eos"} == set(HEAD_TEMPLATES)
+
+
+def test_labels_are_listed_before_the_text_as_one_string_would_be():
+    tokenizer = byte_tokenizer()
+    template = make_template("labels", tokenizer, ("a b", "c"))
+    assert template.prefix == tuple(
+        tokenizer('One of: a b, c.\nThis sentence: "', add_special_tokens=False)["input_ids"]
+    )
+    assert template.suffix == make_template("summary", tokenizer).suffix
+
+
+def test_places_in_a_label_are_words():
+    tokenizer = byte_tokenizer()
+    template = make_template("{labels}: {text} is", tokenizer, ("{text}", "{labels}"))
+    assert tokenizer.decode(template.prefix) == "{text}, {labels}: "
+    assert tokenizer.decode(template.suffix) == " is"
+
+
+def test_a_label_that_holds_a_special_token_is_refused():
+    with pytest.raises(ConfigError, match=r"'a <\|end\|>' holds '<\|end\|>', a special token"):
+        make_template("labels", _fast("<|end|>", eos_token="<|end|>"), ("fine", "a <|end|>"))

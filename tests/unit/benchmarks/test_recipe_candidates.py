@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from sortal.backbone.lora import trainable, training_mode
 from sortal.backbone.packing import pack
 from sortal.config import build_config
-from sortal.data.dataset import Dataset
 from sortal.methods import head
 from sortal.methods.layer_search import best_regression
 from sortal.methods.score_init import begin_at_names
@@ -140,20 +139,6 @@ def test_score_begins_at_the_regression_that_dev_likes_best(tiny, tmp_path, monk
             )
     assert found["apart"] < 0.1 * found["spread"]
     assert head.begin_at_names is begin_at_names, "outside, what is shipped"
-
-
-def test_names_are_read_before_every_text_and_cost_it_no_token(tiny):
-    config = build_config({"max_length": 50})
-    data = Dataset.from_lists(["one text " * 20, "another"], [("a_label",), ("other",)], task="single")
-    plain = head.make_encoder(str(tiny), config, data)
-    begun = plain.tokenizer("One of: a label, other.\n", add_special_tokens=False)["input_ids"]
-    with tried("names in the template"):
-        named = head.make_encoder(str(tiny), config, data)
-    assert named.template.prefix == (*begun, *plain.template.prefix)
-    assert named.template.suffix == plain.template.suffix
-    lengths = plain.encode(data.texts).lengths
-    assert lengths[0] == 50, "it is cut"
-    assert (named.encode(data.texts).lengths == lengths + len(begun)).all()
 
 
 @pytest.mark.parametrize("task", ["single", "multi"])
