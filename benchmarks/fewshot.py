@@ -4,8 +4,8 @@
     python -m benchmarks.fewshot --shots 5 10 --seeds 3
 
 Every seed draws its own examples from Banking77's training file, and all methods get the same ones. Sortal takes its dev rows from
-them, SetFit needs none. ``names`` is the head before any training: texts beside label names. Looks for the data set in $SORTAL_DATA
-(or --data); stopped, the same command goes on. Writes benchmarks/results/fewshot.json and fewshot.md; numbers of examples that are not asked for stay there.
+them, SetFit needs none. ``names`` is the head before any training: texts beside label names; with ``-labels`` the template lists them, too. Looks for the data set in $SORTAL_DATA
+(or --data); stopped, the same command goes on. Writes benchmarks/results/fewshot.json and fewshot.md (or --name); numbers of examples that are not asked for stay there.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from benchmarks.command import command
 RESULTS = Path(__file__).parent / "results"
 METHODS: dict[str, dict[str, Any] | None] = {
     "names": {"method": "head", "blend": "none", "epochs": 0},
+    "names-labels": {"method": "head", "blend": "none", "epochs": 0, "template": "labels"},
     "tfidf": {"method": "tfidf"},
     "probe": {"method": "probe"},
     "encoder": {"method": "encoder"},
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--test", type=int, default=1000, help="test rows, a seeded sample; 0: all")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="settings for every run")
+    parser.add_argument("--name", default="fewshot", help="of the results")
     parser.add_argument("--note", default="", help="what else to know of the machine, for the page")
     parser.add_argument("--data", type=Path, default=os.environ.get("SORTAL_DATA"))
     parser.add_argument("--runs", type=Path, default=Path("runs/fewshot"))
@@ -153,7 +155,7 @@ def keep(arguments: argparse.Namespace) -> None:
     from sortal.evaluation.predictions import read_predictions
     from sortal.evaluation.significance import compare_pairs
 
-    path = RESULTS / "fewshot.json"
+    path = RESULTS / f"{arguments.name}.json"
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"shots": {}}
     for shots in arguments.shots:
         folders = [arguments.runs / f"{shots}-shot-{seed}" for seed in range(arguments.seeds)]

@@ -111,20 +111,19 @@ def test_a_template_that_ends_with_the_text_shares_nothing(tiny):
     assert not sharing(encoder).shared
 
 
-def test_a_text_gets_as_many_tokens_as_without_the_labels(tiny):
-    texts = Dataset.from_lists([LONG, "short"])
-    plain = make_encoder(str(tiny), build_config({}), texts)
-    listed = make_encoder(str(tiny), build_config({"template": "labels"}), texts, space())
+def test_a_text_gets_as_many_tokens_as_without_the_labels(tiny, tmp_path):
+    roomy = shutil.copytree(tiny, tmp_path / "roomy")
+    edit_json(roomy / "config.json", max_position_embeddings=1000)
     names = len("a first, another, the third")
-    assert (plain.max_length, listed.max_length) == (MAX_LENGTH, MAX_LENGTH + names)
-    assert listed.room == plain.room - len("One of: .\n")
-    long = Dataset.from_lists([LONG])
-    assert (
-        make_encoder(str(tiny), build_config({"template": "labels"}), long, space()).max_length
-        == LONG_LENGTH + names
-    )
-    given = make_encoder(str(tiny), build_config({"template": "labels", "max_length": 100}), texts, space())
-    assert given.max_length == 100, "what is said counts everything"
+
+    def length(template, *texts, **settings):
+        config = build_config({"template": template, **settings})
+        return make_encoder(str(roomy), config, Dataset.from_lists(texts), space()).max_length
+
+    assert length("summary", LONG, "short") == MAX_LENGTH
+    assert length("labels", LONG, "short") == MAX_LENGTH + names
+    assert length("labels", LONG) == LONG_LENGTH + names
+    assert length("labels", LONG, max_length=100) == 100, "what is said counts everything"
 
 
 def test_a_wording_is_what_is_listed(tiny, tmp_path):
