@@ -1,8 +1,9 @@
 """Which epoch to keep when dev is small: test accuracy after every epoch of short runs on few rows, and what each rule would have kept.
 
     python -m benchmarks.small_data          # Banking77, ten labels, a head on the first layers; finished runs are only read
+    python -m benchmarks.small_data --name few_per_label --labels 77 --rows 385 770 1540 --test-rows 500
 
-Looks for banking77 in $SORTAL_DATA (or --data). Writes benchmarks/results/small_data.json and small_data.md.
+Looks for banking77 in $SORTAL_DATA (or --data). Writes benchmarks/results/small_data.json and small_data.md (or --name).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from benchmarks.command import command
 
 RESULTS = Path(__file__).parent / "results"
-_LABELS, _RESAMPLES = 10, 2000
+_RESAMPLES = 2000
 Epochs = list[dict[str, Any]]
 
 
@@ -56,7 +57,11 @@ def main() -> None:
         "--rows", type=int, nargs="+", default=[60, 150], help="for training and dev together"
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--labels", type=int, default=10, help="drawn of the 77")
+    parser.add_argument(
+        "--layers", type=int, default=4, help="of 30, read at the mean; with all 30 as heads are"
+    )
+    parser.add_argument("--name", default="small_data", help="of the results")
     parser.add_argument("--test-rows", type=int, default=150)
     arguments = parser.parse_args()
     if arguments.data is None:
@@ -69,12 +74,13 @@ def main() -> None:
     found = {
         "command": command("small_data"),
         "layers": arguments.layers,
-        "labels": _LABELS,
+        "labels": arguments.labels,
         "seeds": arguments.seeds,
         "results": [judged([run for run in runs if run["rows"] == rows]) for rows in arguments.rows],
     }
-    (RESULTS / "small_data.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    (RESULTS / "small_data.md").write_text(markdown(found))
+    path = RESULTS / f"{arguments.name}.json"
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    path.with_suffix(".md").write_text(markdown(found))
 
 
 def watched(folder: Path, rows: int, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -85,7 +91,8 @@ def watched(folder: Path, rows: int, seed: int, arguments: argparse.Namespace) -
     from sortal.methods.head import HeadScorer
     from sortal.run import run
 
-    kept = arguments.runs / f"{rows}-{seed}.json"
+    name = f"{rows}-{arguments.labels}-{arguments.layers}-{seed}"
+    kept = arguments.runs / f"{name}.json"
     if kept.exists():
         return dict(json.loads(kept.read_text()))
     rng = np.random.default_rng(seed)
@@ -94,15 +101,19 @@ def watched(folder: Path, rows: int, seed: int, arguments: argparse.Namespace) -
         for name in ("train", "test")
     }
     names = sorted({labels[0] for labels in parts["train"].labels or ()})
-    chosen = set(rng.choice(names, _LABELS, replace=False).tolist())
+    chosen = set(rng.choice(names, arguments.labels, replace=False).tolist())
 
     def sample(part: Dataset, size: int) -> Dataset:
         fitting = [i for i, labels in enumerate(part.labels or ()) if labels[0] in chosen]
         return part.take(np.sort(rng.choice(fitting, min(size, len(fitting)), replace=False)))
 
     train, test = sample(parts["train"], rows), sample(parts["test"], arguments.test_rows)
-    index = {name: number for number, name in enumerate(sorted(chosen))}
-    texts, gold = list(test.iter_texts()), np.array([index[labels[0]] for labels in test.labels or ()])
+    drawn = sorted({labels[0] for labels in train.labels or ()})  # what the run will know
+    index = {name: number for number, name in enumerate(drawn)}
+    texts, gold = (
+        list(test.iter_texts()),
+        np.array([index.get(labels[0], -1) for labels in test.labels or ()]),
+    )
     right: list[list[int]] = []
     plain = HeadScorer.score_encoded
 
@@ -113,13 +124,12 @@ def watched(folder: Path, rows: int, seed: int, arguments: argparse.Namespace) -
     settings = {
         "method": "head",
         "blend": "none",
-        "keep_layers": arguments.layers,
-        "pooling": "mean",
+        **({} if arguments.layers == 30 else {"keep_layers": arguments.layers, "pooling": "mean"}),
         "early_stopping_patience": 1000,
         "test_size": 0.0,
         "seed": seed,
         "threads": 1,
-        "out": str(arguments.runs / f"{rows}-{seed}"),
+        "out": str(arguments.runs / name),
     }
     with patch.object(HeadScorer, "score_encoded", scored):
         result = run(build_config(settings), data={"train": train}, quiet=True)
@@ -128,7 +138,7 @@ def watched(folder: Path, rows: int, seed: int, arguments: argparse.Namespace) -
         {"f1_macro": entry["f1_macro"], "loss": entry["loss"], "right": rows_right}
         for entry, rows_right in zip(history, right, strict=False)
     ]
-    assert tuple(result.classifier.classes_) == tuple(index), "a label without a row"
+    assert tuple(result.classifier.classes_) == tuple(drawn)
     sizes = {part: result.record["data"][part]["rows"] for part in ("train", "dev")}
     found = {"rows": rows, "seed": seed, **sizes, "epochs": epochs}
     kept.write_text(json.dumps(found))
@@ -177,10 +187,12 @@ def judged(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def markdown(found: dict[str, Any]) -> str:
     """The tables."""
+    layers = found["layers"]
+    depth = "all layers" if layers == 30 else f"the first {layers} layers, pooling mean,"
     lines = [
         "# Which epoch to keep when dev is small",
         "",
-        f"`{found['command']}`: Banking77, {found['labels']} of its labels, a head on the first {found['layers']} layers of smollm2-135m (de-quantised from 4 bits), pooling mean, {found['seeds']} seeds (each with its own labels, rows and split); "
+        f"`{found['command']}`: Banking77, {found['labels']} of its labels, a head on {depth} of smollm2-135m (de-quantised from 4 bits), {found['seeds']} seeds (each with its own labels, rows and split); "
         "every run trained to its last epoch and tested after each. Intervals: 95 %, bootstrap over seeds and test rows.",
     ]
     for size in found["results"]:
