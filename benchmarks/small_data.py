@@ -2,8 +2,9 @@
 
     python -m benchmarks.small_data          # Banking77, ten labels, a head on the first layers; finished runs are only read
     python -m benchmarks.small_data --name few_per_label --labels 77 --rows 385 770 1540 --test-rows 500
+    python -m benchmarks.small_data --name small_newsgroups --set newsgroups20 --labels 20 --words 40 --method encoder --rows 400
 
-Looks for banking77 in $SORTAL_DATA (or --data). Writes benchmarks/results/small_data.json and small_data.md (or --name).
+Looks for the data sets in $SORTAL_DATA (or --data). Writes benchmarks/results/small_data.json and small_data.md (or --name).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks.command import command
+from benchmarks.paper.sets import SETS, Sizes, write_set
 
 RESULTS = Path(__file__).parent / "results"
 _RESAMPLES = 2000
@@ -57,7 +59,12 @@ def main() -> None:
         "--rows", type=int, nargs="+", default=[60, 150], help="for training and dev together"
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--labels", type=int, default=10, help="drawn of the 77")
+    parser.add_argument(
+        "--set", default="banking77", choices=[name for name, each in SETS.items() if each.single]
+    )
+    parser.add_argument("--words", type=int, default=0, help="read of each text; 0: all")
+    parser.add_argument("--method", default="head", choices=["head", "encoder"])
+    parser.add_argument("--labels", type=int, default=10, help="drawn of all")
     parser.add_argument(
         "--layers", type=int, default=4, help="of 30, read at the mean; with all 30 as heads are"
     )
@@ -66,14 +73,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
-    folder = Path(arguments.data) / "banking77"
-    arguments.runs.mkdir(parents=True, exist_ok=True)
+    sizes = Sizes(None, 1, None, arguments.words or None)
+    files = write_set(arguments.set, Path(arguments.data), sizes, arguments.runs / f"data-{arguments.set}")
     runs = [
-        watched(folder, rows, seed, arguments) for seed in range(arguments.seeds) for rows in arguments.rows
+        watched(files, rows, seed, arguments) for seed in range(arguments.seeds) for rows in arguments.rows
     ]
     found = {
         "command": command("small_data"),
-        "layers": arguments.layers,
+        "about": about(arguments),
         "labels": arguments.labels,
         "seeds": arguments.seeds,
         "results": [judged([run for run in runs if run["rows"] == rows]) for rows in arguments.rows],
@@ -83,31 +90,43 @@ def main() -> None:
     path.with_suffix(".md").write_text(markdown(found))
 
 
-def watched(folder: Path, rows: int, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+def about(arguments: argparse.Namespace) -> str:
+    """What is trained on what."""
+    words = f", {arguments.words} words of each text" if arguments.words else ""
+    data = f"{arguments.set}, {arguments.labels} of its labels{words}"
+    if arguments.method == "encoder":
+        return f"{data}, minilm-l6 tuned whole"
+    depth = "all layers" if arguments.layers == 30 else f"the first {arguments.layers} layers, pooling mean,"
+    return f"{data}, a head on {depth} of smollm2-135m (de-quantised from 4 bits)"
+
+
+def watched(files: dict[str, str], rows: int, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One run to its last epoch; dev figures and which test rows are right after each."""
     from sortal.config import build_config
     from sortal.data.dataset import Dataset
     from sortal.data.reading import read
+    from sortal.methods.encoder import EncoderScorer
     from sortal.methods.head import HeadScorer
     from sortal.run import run
 
-    name = f"{rows}-{arguments.labels}-{arguments.layers}-{seed}"
+    how = f"{arguments.method}-{arguments.layers}" if arguments.method == "head" else arguments.method
+    name = f"{arguments.set}-{rows}-{arguments.labels}-{arguments.words}-{how}-{seed}"
     kept = arguments.runs / f"{name}.json"
     if kept.exists():
         return dict(json.loads(kept.read_text()))
     rng = np.random.default_rng(seed)
     parts = {
-        name: read(folder / f"{name}.csv", text=("text",), label="category", task="single", say=str)
-        for name in ("train", "test")
+        part: read(files[part], text=("text",), label="labels", task="single", say=str)
+        for part in ("data", "test")
     }
-    names = sorted({labels[0] for labels in parts["train"].labels or ()})
+    names = sorted({labels[0] for labels in parts["data"].labels or ()})
     chosen = set(rng.choice(names, arguments.labels, replace=False).tolist())
 
     def sample(part: Dataset, size: int) -> Dataset:
         fitting = [i for i, labels in enumerate(part.labels or ()) if labels[0] in chosen]
         return part.take(np.sort(rng.choice(fitting, min(size, len(fitting)), replace=False)))
 
-    train, test = sample(parts["train"], rows), sample(parts["test"], arguments.test_rows)
+    train, test = sample(parts["data"], rows), sample(parts["test"], arguments.test_rows)
     drawn = sorted({labels[0] for labels in train.labels or ()})  # what the run will know
     index = {name: number for number, name in enumerate(drawn)}
     texts, gold = (
@@ -115,23 +134,25 @@ def watched(folder: Path, rows: int, seed: int, arguments: argparse.Namespace) -
         np.array([index.get(labels[0], -1) for labels in test.labels or ()]),
     )
     right: list[list[int]] = []
-    plain = HeadScorer.score_encoded
+    kind: Any = HeadScorer if arguments.method == "head" else EncoderScorer
+    plain = kind.score_encoded
 
-    def scored(scorer: HeadScorer, encoded: Any, view: Any = None) -> Any:
+    def scored(scorer: Any, encoded: Any, view: Any = None) -> Any:
         right.append((plain(scorer, scorer.encode(texts)).argmax(axis=1) == gold).astype(int).tolist())
         return plain(scorer, encoded, view)
 
+    short = {"keep_layers": arguments.layers, "pooling": "mean"} if arguments.layers < 30 else {}
     settings = {
-        "method": "head",
+        "method": arguments.method,
         "blend": "none",
-        **({} if arguments.layers == 30 else {"keep_layers": arguments.layers, "pooling": "mean"}),
+        **(short if arguments.method == "head" else {}),
         "early_stopping_patience": 1000,
         "test_size": 0.0,
         "seed": seed,
         "threads": 1,
         "out": str(arguments.runs / name),
     }
-    with patch.object(HeadScorer, "score_encoded", scored):
+    with patch.object(kind, "score_encoded", scored):
         result = run(build_config(settings), data={"train": train}, quiet=True)
     history = result.record["training"]["history"]
     epochs = [
@@ -187,12 +208,10 @@ def judged(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def markdown(found: dict[str, Any]) -> str:
     """The tables."""
-    layers = found["layers"]
-    depth = "all layers" if layers == 30 else f"the first {layers} layers, pooling mean,"
     lines = [
         "# Which epoch to keep when dev is small",
         "",
-        f"`{found['command']}`: Banking77, {found['labels']} of its labels, a head on {depth} of smollm2-135m (de-quantised from 4 bits), {found['seeds']} seeds (each with its own labels, rows and split); "
+        f"`{found['command']}`: {found['about']}, {found['seeds']} seeds (each with its own labels, rows and split); "
         "every run trained to its last epoch and tested after each. Intervals: 95 %, bootstrap over seeds and test rows.",
     ]
     for size in found["results"]:

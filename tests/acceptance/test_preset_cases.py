@@ -110,7 +110,7 @@ def test_a_plan_shows_the_presets_side_by_side(data, deep, capsys):
     assert "+ tfidf" in shown.err
 
 
-@pytest.mark.parametrize("rows_given", [40, 400])
+@pytest.mark.parametrize("rows_given", [40, 900, 1100])
 def test_a_handful_of_dev_rows_chooses_no_epoch(tmp_path, tiny, rows_given):
     said: list[str] = []
     data = write_csv(tmp_path / "d.csv", rows(rows_given))
@@ -118,8 +118,8 @@ def test_a_handful_of_dev_rows_chooses_no_epoch(tmp_path, tiny, rows_given):
         data, tiny, tmp_path / "run", said=said, epochs=4, learning_rate=1e-6, head_learning_rate=1e-6
     )
     training = found.record["training"]
-    few = rows_given == 40
-    assert (found.record["data"]["dev"]["rows"] < 20) == few
+    few = rows_given < 1000
+    assert (found.record["data"]["dev"]["rows"] < 100) == few
     assert any("cannot tell which epoch is best" in line for line in said) == few
     assert len(training["history"]) == (4 if few else 3), "hardly trained, no evaluation gains"
     assert (training["best_step"] == training["steps"]) == few

@@ -31,7 +31,7 @@ from sortal.training.objective import Objective
 from sortal.training.progress import NoProgress, ProgressView
 from sortal.training.signals import Stoppable
 
-LEAST_DEV_ROWS = 20  # fewer choose no epoch: benchmarks/results/small_data.md has 7, 15 and 16
+LEAST_DEV_ROWS = 100  # fewer choose no epoch: docs/how-to/presets.md has what 7 to 80 chose
 _LEAST_TOKENS = 256  # of a microbatch's own texts, whatever its prompt takes
 
 
