@@ -1,7 +1,7 @@
 """Which epoch to keep when dev is small: test accuracy after every epoch of short runs on few rows, and what each rule would have kept.
 
     python -m benchmarks.small_data          # Banking77, ten labels, a head on the first layers; finished runs are only read
-    python -m benchmarks.small_data --name few_per_label --labels 77 --rows 385 770 1540 --test-rows 500
+    python -m benchmarks.small_data --name small_data_77 --labels 77 --rows 385 770 --test-rows 500
     python -m benchmarks.small_data --name small_newsgroups --set newsgroups20 --labels 20 --words 40 --method encoder --rows 400
 
 Looks for the data sets in $SORTAL_DATA (or --data). Writes benchmarks/results/small_data.json and small_data.md (or --name).
@@ -74,14 +74,14 @@ def main() -> None:
     if arguments.data is None:
         parser.error("name the folder of the data sets with --data or $SORTAL_DATA")
     sizes = Sizes(None, 1, None, arguments.words or None)
-    files = write_set(arguments.set, Path(arguments.data), sizes, arguments.runs / f"data-{arguments.set}")
+    data = arguments.runs / f"data-{arguments.set}-{arguments.words}"
+    files = write_set(arguments.set, Path(arguments.data), sizes, data)
     runs = [
         watched(files, rows, seed, arguments) for seed in range(arguments.seeds) for rows in arguments.rows
     ]
     found = {
         "command": command("small_data"),
         "about": about(arguments),
-        "labels": arguments.labels,
         "seeds": arguments.seeds,
         "results": [judged([run for run in runs if run["rows"] == rows]) for rows in arguments.rows],
     }
@@ -129,10 +129,8 @@ def watched(files: dict[str, str], rows: int, seed: int, arguments: argparse.Nam
     train, test = sample(parts["data"], rows), sample(parts["test"], arguments.test_rows)
     drawn = sorted({labels[0] for labels in train.labels or ()})  # what the run will know
     index = {name: number for number, name in enumerate(drawn)}
-    texts, gold = (
-        list(test.iter_texts()),
-        np.array([index.get(labels[0], -1) for labels in test.labels or ()]),
-    )
+    texts = list(test.iter_texts())
+    gold = np.array([index.get(labels[0], -1) for labels in test.labels or ()])
     right: list[list[int]] = []
     kind: Any = HeadScorer if arguments.method == "head" else EncoderScorer
     plain = kind.score_encoded

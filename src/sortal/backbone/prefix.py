@@ -45,12 +45,16 @@ def behind(prefix: Prefix, sequences: Sequence[Sequence[int]]) -> Pack:
     return replace(made, position_ids=made.position_ids + prefix.tokens, prefix=prefix)
 
 
-def below(beginning: Sequence[int], sequences: Sequence[Sequence[int]]) -> TreePack:
-    """A pack of ``beginning`` and what comes behind it in some sequences.
+def below(
+    beginning: Sequence[int], sequences: Sequence[Sequence[int]], *, causal: bool = True
+) -> Pack | TreePack:
+    """A pack of ``beginning`` and what comes behind it in some sequences; of those alone where there is none.
 
     Raises:
         ValueError: nothing comes behind it in one of them.
     """
+    if not beginning:
+        return pack(sequences, causal=causal)
     return tree_pack([TreeRow(np.asarray(sequence)) for sequence in sequences], beginning)
 
 

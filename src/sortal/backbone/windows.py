@@ -14,7 +14,7 @@ from torch import nn
 
 from sortal.backbone.encoding import EncodedTexts
 from sortal.backbone.longtexts import Aggregation
-from sortal.backbone.packing import Pack, Prefix, pack
+from sortal.backbone.packing import Pack, Prefix
 from sortal.backbone.prefix import behind, below
 from sortal.backbone.trees import TreePack
 from sortal.backbone.trunk import TrunkTexts
@@ -36,10 +36,8 @@ def pack_texts(
     packed: Pack | TreePack
     if prefix is not None:
         packed = behind(prefix, found if texts.beginning else [ids[prefix.tokens :] for ids in found])
-    elif texts.beginning:
-        packed = below(texts.beginning, found)
     else:
-        packed = pack(found, causal=causal)
+        packed = below(texts.beginning, found, causal=causal)
     if isinstance(texts, TrunkTexts):
         assert isinstance(packed, Pack)
         packed = replace(packed, below=texts.below(windows))

@@ -27,7 +27,7 @@ from sortal.backbone.checkpointing import checkpoint_layers
 from sortal.backbone.depth import cut_layers
 from sortal.backbone.language_model import LOGIT_ROWS, LanguageModel
 from sortal.backbone.lora import add_lora, fuse, layer_index, top_layers, trainable
-from sortal.backbone.packing import Pack, pack
+from sortal.backbone.packing import Pack
 from sortal.backbone.pooling import Pooling
 from sortal.backbone.prefix import below
 from sortal.backbone.quiet import quiet
@@ -178,8 +178,7 @@ class Network:
 
 def _logits_loss(model: nn.Module) -> Callable[[Shape], torch.Tensor]:
     def loss(shape: Shape) -> torch.Tensor:
-        texts = [[0] * shape.width] * shape.rows
-        logits: torch.Tensor = model(below([0] * shape.prompt, texts) if shape.prompt else pack(texts))
+        logits: torch.Tensor = model(below([0] * shape.prompt, [[0] * shape.width] * shape.rows))
         return logits.logsumexp(-1).sum()
 
     return loss

@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from torch import nn
 
 from sortal.backbone.encoding import EncodedTexts, TextEncoder
-from sortal.backbone.packing import microbatches, pack
+from sortal.backbone.packing import microbatches
 from sortal.backbone.prefix import below
 from sortal.config import RunConfig
 from sortal.data.labels import LabelSpace
@@ -72,8 +72,7 @@ def begin_at_names(
     view.start("reading the label names", len(read))
     states = torch.empty(len(read), score.in_features, device=model.device)
     for part in microbatches([len(text) for text in read], max_tokens):
-        sequences = [read[i].tolist() for i in part]
-        packed = (below(train.beginning, sequences) if train.beginning else pack(sequences)).to(model.device)
+        packed = below(train.beginning, [read[i].tolist() for i in part]).to(model.device)
         with torch.inference_mode():
             states[part] = model.states(packed)
         view.advance(len(part), packed.tokens)
