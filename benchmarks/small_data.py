@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,7 @@ def watched(files: dict[str, str], rows: int, seed: int, arguments: argparse.Nam
     kept = arguments.runs / f"{name}.json"
     if kept.exists():
         return dict(json.loads(kept.read_text()))
+    shutil.rmtree(arguments.runs / name, ignore_errors=True)  # a stopped run, whose test figures are lost
     rng = np.random.default_rng(seed)
     parts = {
         part: read(files[part], text=("text",), label="labels", task="single", say=str)
