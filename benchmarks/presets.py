@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.command import command
 from benchmarks.paper.sets import Sizes, write_set
+from sortal.config_ensemble import member_folders
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -43,21 +44,29 @@ def main() -> None:
 
 
 def measure(preset: str, settings: dict[str, Any], runs: Path) -> dict[str, Any]:
-    """What was foreseen and used; both of the optimiser steps alone, ``seconds`` of the whole run."""
+    """What was foreseen and used; both of the optimiser steps alone, of all members of a sum; ``seconds`` of the whole run."""
     from sortal.config import build_config
     from sortal.run import run
+    from sortal.training.runfolder import RunFolder
 
-    asked = {**settings, "preset": preset, "out": str(runs / f"{preset}-{settings['epochs']}")}
-    record = run(build_config(asked), resume=True).record
-    training = record["training"]
+    asked = build_config({**settings, "preset": preset, "out": str(runs / f"{preset}-{settings['epochs']}")})
+    whole = run(asked, resume=True).record
+    records = [RunFolder(folder).read_run_json() for folder in member_folders(asked)] or [whole]
+    trainings = [record["training"] for record in records if "forecast" in record["training"]]
+    figures = {
+        name: sum(training["forecast"][name] for training in trainings)
+        for name in ("foreseen_seconds", "least", "most", "used_seconds")
+    }
     return {
         "preset": preset,
-        "rows": record["data"]["train"]["rows"],
-        "epochs": record["config"]["epochs"],
-        "cached_trunk": training["cached_trunk"],
-        "tokens_per_second": training["tokens_per_second"],
-        "seconds": record["seconds"],
-        **training["forecast"],
+        "rows": whole["data"]["train"]["rows"],
+        "epochs": settings["epochs"],
+        "tokens_per_second": [training["tokens_per_second"] for training in trainings],
+        "seconds": whole["seconds"],
+        **figures,
+        # Of the steps that were taken, where training stopped early.
+        "used_of_foreseen": figures["used_seconds"]
+        / sum(each["forecast"]["used_seconds"] / each["forecast"]["used_of_foreseen"] for each in trainings),
     }
 
 
@@ -69,13 +78,13 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         f"`{found['command']}`: Banking77, {first['rows']:,} training rows, {first['epochs']} epoch(s), smollm2-135m (de-quantised from 4 bits), one seed. Seconds mean something on this machine only. {found['note']}".rstrip(),
         "",
-        "| preset | foreseen seconds (least to most) | used seconds | used / foreseen | real tokens/s | seconds of the whole run |",
+        "| preset | foreseen seconds (least to most) | used seconds | used / foreseen | real tokens/s, of each model | seconds of the whole run |",
         "|---|---|---|---|---|---|",
     ]
     for row in found["results"]:
         lines.append(
             f"| {row['preset']} | {row['foreseen_seconds']:,.0f} ({row['least']:,.0f} to {row['most']:,.0f}) | {row['used_seconds']:,.0f} | {row['used_of_foreseen']:.2f}"
-            f" | {row['tokens_per_second']:,.0f} | {row['seconds']:,.0f} |"
+            f" | {', '.join(f'{rate:,.0f}' for rate in row['tokens_per_second'])} | {row['seconds']:,.0f} |"
         )
     return "\n".join(lines) + "\n"
 

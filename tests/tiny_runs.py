@@ -64,9 +64,8 @@ def fit(data: Path, model: Path, out: Path, *, said: list[str] | None = None, **
         "max_length": 128,
         "threads": 1,
         "n_resamples": 100,
+        "blend": "none",  # what is blended has tests of its own
     }
-    if settings.get("preset") != "best":
-        values["blend"] = "none"  # what is blended has tests of its own
     lines = [] if said is None else said
     return run(build_config(values | settings), say=lines.append, quiet=True)
 

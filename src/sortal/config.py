@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Mapping
 from datetime import date
 from typing import Any, Literal
 
@@ -19,7 +20,15 @@ from pydantic import (
     model_validator,
 )
 
-from sortal.config_ensemble import ENSEMBLES, EnsembleConfig, with_members, wrong_members
+from sortal.config_ensemble import (
+    ENSEMBLES,
+    NOT_OF_MEMBERS,
+    EnsembleConfig,
+    member_folders,
+    trained_members,
+    with_members,
+    wrong_members,
+)
 from sortal.config_hierarchy import (
     DATA_FIELDS,
     HIERARCHIES,
@@ -62,7 +71,7 @@ from sortal.config_shots import ShotsConfig, wrong_shots
 from sortal.config_training import TrainConfig
 from sortal.config_unseen import UnseenLabelsConfig
 from sortal.errors import ConfigError
-from sortal.method_defaults import DEFAULT_MODEL, least_epochs, with_method_defaults
+from sortal.method_defaults import DEFAULT_MODEL, RATES, least_epochs, with_method_defaults
 from sortal.prompting.template import check_source
 
 # Sections that not all methods have, and those that do.
@@ -106,7 +115,7 @@ class RunConfig(
 
     method: Literal["head", "instruct", "probe", "encoder", "tfidf", "majority", "ensemble"] = Field(
         "head",
-        description="head: a linear layer on the final token's state; instruct: the model's own answer to a prompt, every label scored exactly; probe: a logistic regression on a frozen model's states, the best of its layers; encoder: a BERT-type model with a classification head, all weights tuned; baselines without a pretrained model: tfidf (a linear model on words and characters) and majority (how frequent the labels are); ensemble: finished runs whose scores are added",
+        description="head: a linear layer on the final token's state; instruct: the model's own answer to a prompt, every label scored exactly; probe: a logistic regression on a frozen model's states, the best of its layers; encoder: a BERT-type model with a classification head, all weights tuned; baselines without a pretrained model: tfidf (a linear model on words and characters) and majority (how frequent the labels are); ensemble: several of these, or finished runs, whose scores are added",
     )
     out: str | None = Field(None, description="run folder; default: runs/<data name>-<method>-<seed>")
 
@@ -175,6 +184,9 @@ class RunConfig(
             raise ValueError(wrong)
         if wrong := wrong_preset(self.preset, self.method):
             raise ValueError(wrong)
+        if self.trained_members:
+            self._check_trained()
+            return
         for section, methods in OWN_SECTIONS.items():
             if self.method not in methods and (given := self._given(section)):
                 raise ValueError(f"{given[0]} is for method {' or '.join(sorted(methods))}")
@@ -198,6 +210,24 @@ class RunConfig(
             for source in self.template_sources:
                 if wrong := wrong_template(source, self.method):
                     raise ValueError(wrong)
+
+    def _check_trained(self) -> None:
+        """Every setting must be one of a member, and no member's rates another's."""
+        given = [name for name in self.model_fields_set - NOT_OF_MEMBERS if self._is_given(name)]
+        methods = self.trained_members
+        for name in sorted(given):
+            having = [method for method in methods if applies(name, method)]
+            if not having:
+                raise ValueError(f"{name} is a setting of none of {', '.join(methods)}")
+            if name in RATES and "encoder" in having and len(having) > 1:
+                raise ValueError(
+                    f"{name} is not the same for an encoder and a causal model: train them apart, and name their folders as members"
+                )
+        for method in methods:
+            try:
+                self.of_member(method)
+            except ValidationError as error:
+                raise ValueError(f"member {method}: {_explain(error)}") from None
 
     def _check_windows(self) -> None:
         if self.windows == 1 and (given := self._given(WindowsConfig)):
@@ -257,8 +287,25 @@ class RunConfig(
 
     def _given(self, *sections: type[Section]) -> list[str]:
         """Settings of ``sections`` that differ from their defaults."""
-        fields = [item for section in sections for item in section.model_fields.items()]
-        return [name for name, field in fields if getattr(self, name) != field.default]
+        return [name for section in sections for name in section.model_fields if self._is_given(name)]
+
+    def _is_given(self, name: str) -> bool:
+        return bool(getattr(self, name) != RunConfig.model_fields[name].default)
+
+    @property
+    def trained_members(self) -> tuple[str, ...]:
+        """The methods that an ensemble trains before it adds their scores; none where its members are finished runs."""
+        return trained_members(self.members)
+
+    def of_member(self, method: str) -> RunConfig:
+        """The settings of a method that this ensemble trains: those it was given that ``method`` has."""
+        given = self.model_dump(exclude_unset=True, exclude=set(NOT_OF_MEMBERS))
+        own = {name: value for name, value in given.items() if applies(name, method)}
+        if applies("blend", method):
+            own["blend"] = "none"
+        if self.out is not None:
+            own["out"] = member_folders(self)[self.members.index(method)]
+        return RunConfig.model_validate({**own, "method": method})
 
     @property
     def base_model(self) -> str:
@@ -330,6 +377,15 @@ def applies(name: str, method: str) -> bool:
     if method == "encoder" and (name == "model" or name in FOR_DECODERS or name in LoraConfig.model_fields):
         return False
     return name in RunConfig.model_fields
+
+
+def says_something(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether a setting of a run's recorded ``config`` means something there: its method has it, or its ensemble's members were given it."""
+    if applies(name, config["method"]):
+        return True
+    usual = RunConfig.model_fields[name].default
+    given = config.get(name) != (list(usual) if isinstance(usual, tuple) else usual)
+    return given and bool(trained_members(config.get("members", ())))
 
 
 def _are(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Presets: named settings of a head, each with a measurement behind it (docs/how-to/presets.md)."""
+"""Presets: named settings of a head, or what is added to it, each with a measurement behind it (docs/how-to/presets.md)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from sortal.method_defaults import HEAD
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"lora_top_layers": "half"},
     "balanced": {},
-    "best": {"blend": "tfidf"},
+    # docs/adr/0012-the-best-preset-is-a-sum.md
+    "best": {"method": "ensemble", "members": ("head", "encoder", "tfidf")},
 }
 PRESET_METHODS = frozenset(("head",))  # what they were measured on
 
@@ -23,21 +24,31 @@ class PresetConfig(Section):
 
     preset: Literal["fast", "balanced", "best"] = Field(
         "balanced",
-        description="settings by name, which those given win over. fast: adapters on the upper half of the layers (lora_top_layers half), the states below computed once; balanced: the defaults; best: the defaults, blended with tfidf however long that takes",
+        description="settings by name, which those given win over. fast: adapters on the upper half of the layers (lora_top_layers half), the states below computed once; balanced: the defaults; best: a head, an encoder and tfidf are trained, and their scores added",
     )
 
 
 def with_preset(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` as they were given, on top of their preset."""
+    """``values`` as they were given, on top of their preset.
+
+    Raises:
+        ValueError: a preset that is a sum, beside a setting that says what is added.
+    """
     preset = values.get("preset")
     if not isinstance(preset, str) or values.get("method", "head") not in PRESET_METHODS:
         return values
-    return {**PRESETS.get(preset, {}), **values}
+    filled = PRESETS.get(preset, {})
+    if "members" in filled and "blend" in values:
+        raise ValueError(
+            f"preset {preset!r} says what is added to a head, and so does blend: leave one of them out"
+        )
+    given = {name: value for name, value in values.items() if name != "method" or name not in filled}
+    return {**filled, **given}
 
 
 def wrong_preset(preset: str, method: str) -> str:
     """What is wrong with a preset for a method, or nothing."""
-    if not PRESETS[preset] or method in PRESET_METHODS:
+    if not PRESETS[preset] or method in PRESET_METHODS or method == PRESETS[preset].get("method"):
         return ""
     return f"preset {preset!r} is for method {' or '.join(sorted(PRESET_METHODS))}, and no faster or better settings of {method} have been measured: leave it out"
 

@@ -22,8 +22,14 @@ def dry_run(
 
     Returns:
         per row: text, what the method reads of it (ids, the decoded ids and the positions that the loss reads, or
-        features), and the label; plus sizes of the run.
+        features), and the label; plus sizes of the run. Of an ensemble that trains its members, that of each by its method.
     """
+    if config.trained_members:
+        members = {}
+        for name in config.trained_members:
+            say(f"\nmember {name}:")
+            members[name] = dry_run(config.of_member(name), say=say, consent=consent, rows=rows)
+        return {"status": "dry-run", "members": members}
     parts = read_parts(config, say)
     method = get_method(config.method)
     method.check(config, parts.train, parts.label_space)

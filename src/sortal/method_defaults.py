@@ -14,7 +14,7 @@ _FULL: dict[str, Any] = {
     "lr_scheduler_type": "linear",
 }
 _LORA: dict[str, Any] = {"learning_rate": 5e-4}  # a decoder's 2e-3 was not tried on encoders
-
+RATES = frozenset(_FULL)  # an encoder's are never those of adapters on a causal model
 
 HEAD: dict[str, Any] = {"blend": "auto"}  # docs/adr/0011-a-head-is-blended.md
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sortal.config import applies
+from sortal.config import says_something
 from sortal.evaluation.words import calibration, left_out, test_rows
 from sortal.markdown import safe, table
 
@@ -161,7 +161,9 @@ def _limits(meta: Mapping[str, Any], metrics: Mapping[str, Any], record: Mapping
 def _training(meta: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     config, training = record["config"], record["training"]
     facts = {
-        key: config[key] for key in _SETTINGS if config.get(key) is not None and applies(key, meta["method"])
+        key: config[key]
+        for key in _SETTINGS
+        if config.get(key) is not None and says_something(key, {**config, "method": meta["method"]})
     }
     facts |= {key: training[key] for key in _FOUND if key in training}
     if meta.get("max_length"):

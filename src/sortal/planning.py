@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import torch
+from pydantic import ValidationError
 
 from sortal.backbone import hub, loading
 from sortal.backbone.depth import cut_layers
@@ -58,7 +59,7 @@ class Fit:
 class PresetPlan:
     """What a preset would take on this machine.
 
-    seconds: the least and the most of the steps, and of reading the states below the tuned layers. peak_bytes: of memory; state_bytes: kept on disk.
+    seconds: the least and the most of all members' steps, and of reading the states below the tuned layers. peak_bytes: of memory, of the largest; state_bytes: kept on disk.
     blend: the linear model that is fitted beside it, in time of its own, or ``none``.
     """
 
@@ -110,15 +111,25 @@ class Plan:
 def plan(config: RunConfig, *, say: Callable[[str], None], consent: bool = False) -> Plan:
     """What ``config`` would take.
 
+    Of an ensemble that trains its members it is the plan of the first one that is tuned in steps.
+
     Raises:
         ConfigError: a method that does not tune a model in steps.
     """
+    if config.preset == "best":  # a head's, beside which the presets are shown
+        config = RunConfig.model_validate(other_preset(config.model_dump(exclude_unset=True), "balanced"))
+    elif stepped := [method for method in config.trained_members if method in _METHODS]:
+        say(f"planning the member {stepped[0]}; the others come on top")
+        config = config.of_member(stepped[0])
     if config.method not in _METHODS:
         raise ConfigError(
             f"method {config.method} is not tuned in steps, so there is no step to plan",
             f"plan one of {', '.join(_METHODS)}",
         )
-    parts = read_parts(config, say)
+    return _plan(config, read_parts(config, say), consent, say)
+
+
+def _plan(config: RunConfig, parts: Parts, consent: bool, say: Callable[[str], None]) -> Plan:
     method = get_method(config.method)
     method.check(config, parts.train, parts.label_space)
     source = _described(config, consent, say)
@@ -130,7 +141,7 @@ def plan(config: RunConfig, *, say: Callable[[str], None], consent: bool = False
     network = replace(
         _network(config, source.path, len(parts.label_space), device), prompted=preview.shared > 0
     )
-    say("rehearsing a step on a short copy of the network …")
+    say(f"rehearsing a step on a short copy of {config.base_model} …")
     prompt, longest = preview.shared, preview.longest
     weights, trained = network.weights()
     room = _Room(network, longest, prompt, sizes.batch_size)
@@ -164,7 +175,7 @@ def plan(config: RunConfig, *, say: Callable[[str], None], consent: bool = False
         here,
         rate,
         (least, most),
-        _presets(config, room, here, preview, parts, rate),
+        _presets(config, room, here, preview, parts, rate, consent, say),
     )
 
 
@@ -243,22 +254,44 @@ def _on_gpus(here: _Room, quantization: str) -> dict[int, Fit]:
 
 
 def _presets(
-    config: RunConfig, room: _Room, here: Fit, preview: TokenPreview, parts: Parts, rate: float
+    config: RunConfig,
+    room: _Room,
+    here: Fit,
+    preview: TokenPreview,
+    parts: Parts,
+    rate: float,
+    consent: bool,
+    say: Callable[[str], None],
 ) -> dict[str, PresetPlan]:
-    """The same run with every preset; empty for a method that has none."""
+    """The same run with every preset that its other settings agree with; empty for a method that has none."""
     if config.method not in PRESET_METHODS:
         return {}
     asked, found = config.model_dump(exclude_unset=True), {}
     for name in PRESETS:
-        other = RunConfig.model_validate(other_preset(asked, name))
+        try:
+            other = RunConfig.model_validate(other_preset(asked, name))
+        except ValidationError:
+            continue
+        methods = other.trained_members
+        others = [
+            _plan(other.of_member(each), parts, consent, say)
+            for each in methods
+            if each in _METHODS and each != config.method
+        ]
+        if methods:
+            other = other.of_member(config.method)
         own, fit, device = room, here, room.network.device
         if other.lora_top_layers != config.lora_top_layers:  # else its steps are the run's
             own = replace(room, network=replace(room.network, config=other))
             fit = own.fit(free_memory(device) - own.weights[0])
         sizes = resolve_sizes(other, len(parts.train))
         least, _, most = seconds_of(_work(own, sizes, preview, parts, fit), rate, device, room.network.dtype)
-        states = _state_bytes(own.network, sizes, _with_dev(preview, parts))
-        found[name] = PresetPlan((least, most), fit.peak_bytes, states, settled_blend(other, parts))
+        found[name] = PresetPlan(
+            (least + sum(each.seconds[0] for each in others), most + sum(each.seconds[1] for each in others)),
+            max([fit.peak_bytes, *(each.here.peak_bytes for each in others)]),
+            _state_bytes(own.network, sizes, _with_dev(preview, parts)),
+            "tfidf" if "tfidf" in methods else settled_blend(other, parts),
+        )
     return found
 
 

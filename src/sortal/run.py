@@ -28,6 +28,7 @@ from sortal.methods.base import FitContext
 from sortal.model_card import model_card
 from sortal.parts import Parts, read_parts
 from sortal.provenance import command_line, environment, versions
+from sortal.run_members import train_members
 from sortal.run_outcome import Say, decide, evaluate_test, keep_dev, score_test, seconds_alone
 from sortal.training.atomic import atomic_folder, remove_leftovers, write_json
 from sortal.training.checkpoints import CheckpointStore
@@ -54,7 +55,7 @@ class Result:
 def run(
     config: RunConfig,
     *,
-    data: Mapping[str, Dataset] | None = None,
+    data: Mapping[str, Dataset] | Parts | None = None,
     resume: bool = False,
     force: bool = False,
     consent: bool = False,
@@ -66,7 +67,7 @@ def run(
     """Train a classifier and write its run folder.
 
     Args:
-        data: rows in memory instead of the files of ``config``; see `read_parts`.
+        data: rows in memory instead of the files of ``config`` (see `read_parts`), or the parts of the ensemble that this run is a member of.
         resume: continue the run in ``config.out``; a finished one is loaded and returned.
         force: resume although data, labels, model, seed or settings differ.
         consent: accept the terms of a base model that asks for it.
@@ -105,10 +106,10 @@ def run(
 
 
 def _leave(folder: RunFolder, found: FolderState, error: BaseException) -> None:
-    """What an unfinished run leaves: nothing before its first checkpoint, afterwards the reason in run.json."""
+    """What an unfinished run leaves: nothing before its first checkpoint or member, afterwards the reason in run.json."""
     diverged = isinstance(error, TrainingDivergedError)  # its figures are worth keeping
     expected = isinstance(error, SortalError | KeyboardInterrupt | SystemExit)
-    if found == "new" and expected and not diverged and not folder.checkpoints.exists():
+    if found == "new" and expected and not diverged and not folder.holds_work:
         folder.discard()
     elif found == "unfinished" and isinstance(error, SortalError) and error.exit_code == 2:
         return  # resuming was asked for in a wrong way, which says nothing about the run itself
@@ -129,7 +130,7 @@ def _remove_empty(folders: list[Path]) -> None:
 
 def _run(
     config: RunConfig,
-    data: Mapping[str, Dataset] | None,
+    data: Mapping[str, Dataset] | Parts | None,
     folder: RunFolder,
     group: Processes,
     resume: bool,
@@ -142,7 +143,7 @@ def _run(
 ) -> Result:
     began = time.time()
     _set_threads(config)
-    parts = read_parts(config, say, data)
+    parts = data if isinstance(data, Parts) else read_parts(config, say, data)
     space = parts.label_space
     _check_task(config, parts)
     method = get_method(config.method)
@@ -171,7 +172,7 @@ def _run(
                 )
             check(RunFolder(taken), identity)
     if group.main:
-        if resume and folder.run_json.exists() and folder.checkpoints.exists():
+        if resume and folder.run_json.exists() and folder.holds_work:
             saved = folder.read_run_json().get("identity")
             for line in check_same_run(RunIdentity.from_json(saved), identity, force) if saved else []:
                 say(f"resuming although this differs — {line}")
@@ -184,8 +185,13 @@ def _run(
         parts.write(folder.path)
     group.barrier()
     store = CheckpointStore(folder.checkpoints, config.save_total_limit)
-    if resume and not store.all():
+    if resume and not store.all() and not folder.members.exists():
         say(f"nothing to resume in {folder.path}: starting from the beginning")
+
+    def train_member(own: RunConfig) -> None:
+        run(own, data=parts, resume=resume, force=force, consent=consent, say=say, quiet=quiet)
+
+    train_members(config, parts, group, force, say, train_member)
     stop = StopRequest()  # in force while the loop runs; outside it there is nothing a checkpoint could save
     view = NoProgress() if quiet or not group.main else TerminalProgress()
     with open_log(folder.logs if group.main else None) as on_log:

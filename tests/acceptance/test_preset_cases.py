@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model_files import save_tiny
+from sortal import method_defaults
 from sortal.cli.main import main
 from sortal.training import forecast
 from tiny_runs import fit, rows, write_csv
@@ -45,13 +46,6 @@ def test_fast_is_the_upper_half_of_any_model_and_the_same_run_as_its_settings(da
     tables = [pq.read_table(tmp_path / name / "predictions.parquet") for name in ("fast", "spelled")]
     assert tables[0].equals(tables[1])
     assert "preset fast" in (tmp_path / "fast/model/README.md").read_text()
-
-
-def test_best_blends_and_what_is_given_wins(data, tiny, tmp_path):
-    both = fit(data, tiny, tmp_path / "best", preset="best")
-    assert both.record["training"]["blend"]["tfidf"]
-    plain = fit(data, tiny, tmp_path / "plain", preset="best", blend="none")
-    assert "blend" not in plain.record["training"]
 
 
 def test_a_preset_for_another_method_is_refused_before_anything_is_read(tmp_path, capsys):
@@ -99,15 +93,28 @@ def test_a_run_says_its_time_before_the_first_step_and_keeps_it_beside_what_it_t
     assert any("times as long as foreseen" in text for text in said)
 
 
-def test_a_plan_shows_the_presets_side_by_side(data, deep, capsys):
-    assert main(["plan", str(data), "--model", str(deep), "--set", "dtype=float32", "--json"]) == 0
-    shown = capsys.readouterr()
-    found = json.loads(shown.out.splitlines()[-1])["presets"]
-    assert list(found) == ["fast", "balanced", "best"]
-    assert found["fast"]["state_bytes"] > 0 == found["balanced"]["state_bytes"]
-    assert found["fast"]["seconds"][1] < found["balanced"]["seconds"][1]
-    assert found["best"]["blend"] == "tfidf"
-    assert "+ tfidf" in shown.err
+def test_a_plan_shows_the_presets_side_by_side(data, deep, tiny_encoders, capsys, monkeypatch):
+    monkeypatch.setitem(method_defaults._ENCODER, "model", str(tiny_encoders["bert"]))
+    asked = ["plan", str(data), "--model", str(deep), "--set", "dtype=float32", "--json"]
+    plans = []
+    for more in ([], ["--preset", "best"]):
+        assert main([*asked, *more]) == 0
+        shown = capsys.readouterr()
+        plans.append(json.loads(shown.out.splitlines()[-1]))
+        found = plans[-1]["presets"]
+        assert list(found) == ["fast", "balanced", "best"]
+        assert found["fast"]["state_bytes"] > 0 == found["balanced"]["state_bytes"]
+        assert found["fast"]["seconds"][1] < found["balanced"]["seconds"][1] < found["best"]["seconds"][1]
+        assert found["best"]["blend"] == "tfidf"
+        assert "+ tfidf" in shown.err
+    assert plans[1]["method"] == "head", "the plan of best is its head's, beside the presets' own lines"
+    assert plans[1]["steps"] == plans[0]["steps"]
+
+
+def test_a_plan_leaves_out_a_preset_that_the_settings_contradict(data, deep, capsys):
+    asked = ["plan", str(data), "--model", str(deep), "--set", "dtype=float32", "blend=none", "--json"]
+    assert main(asked) == 0
+    assert list(json.loads(capsys.readouterr().out.splitlines()[-1])["presets"]) == ["fast", "balanced"]
 
 
 @pytest.mark.parametrize("rows_given", [40, 900, 1100])

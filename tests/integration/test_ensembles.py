@@ -177,8 +177,8 @@ def test_another_model_in_its_place_is_refused(made, members, tmp_path):
 @pytest.mark.parametrize(
     ("names", "settings", "words"),
     [
-        (("head",), {}, "two finished runs or more"),
-        (("head", "head"), {}, "names a run twice"),
+        (("head",), {}, "two runs or more"),
+        (("head", "head"), {}, "names something twice"),
         (("head", "nothing"), {}, "nothing holds no finished run"),
         (("head", "tfidf"), {"split_seed": 1}, "was trained on other rows than these"),
         (("head", "tfidf"), {"epochs": 3}, "epochs is for methods that tune"),

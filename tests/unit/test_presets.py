@@ -11,14 +11,36 @@ from sortal.training.identity import result_settings
 
 def test_a_preset_fills_in_settings_and_balanced_none():
     assert build_config({"preset": "fast"}).lora_top_layers == "half"
-    assert build_config({"preset": "best"}).blend == "tfidf"
+    best = build_config({"preset": "best"})
+    assert (best.method, best.members) == ("ensemble", ("head", "encoder", "tfidf"))
+    assert build_config({"preset": "best", "method": "head"}) == best
     assert build_config({"preset": "balanced"}) == build_config({})
 
 
 @pytest.mark.parametrize("given", [7, None])
 def test_what_is_given_wins_also_when_it_is_the_default(given):
     assert build_config({"preset": "fast", "lora_top_layers": given}).lora_top_layers == given
-    assert build_config({"preset": "best", "blend": "none"}).blend == "none"
+
+
+@pytest.mark.parametrize("blend", ["none", "auto", "tfidf"])
+def test_what_the_best_preset_adds_is_not_said_twice(blend):
+    with pytest.raises(ConfigError, match="preset 'best' says what is added to a head, and so does blend"):
+        build_config({"preset": "best", "blend": blend})
+
+
+def test_settings_beside_the_best_preset_go_to_the_members_that_have_them():
+    best = build_config({"preset": "best", "model": "m", "lora_top_layers": "half", "epochs": 2, "seed": 3})
+    found = {method: best.of_member(method) for method in best.members}
+    assert [each.method for each in found.values()] == ["head", "encoder", "tfidf"]
+    assert (found["head"].model, found["head"].lora_top_layers, found["head"].epochs) == ("m", "half", 2)
+    assert (found["encoder"].model, found["encoder"].lora_top_layers, found["encoder"].epochs) == (
+        build_config({"method": "encoder"}).model,
+        None,
+        2,
+    )
+    assert [each.seed for each in found.values()] == [3, 3, 3]
+    assert {each.blend for each in found.values()} == {"none"}, "words are a member of their own"
+    assert {each.preset for each in found.values()} == {"balanced"}
 
 
 def test_resolving_sizes_keeps_what_won():
@@ -69,5 +91,7 @@ def test_a_comparison_gives_a_preset_to_the_methods_that_have_it(tmp_path):
 
 @pytest.mark.parametrize("key", ["preset", "head.preset"])
 def test_in_a_comparison_the_best_preset_is_a_method_of_its_own(tmp_path, key):
-    with pytest.raises(ConfigError, match=r"(?s)preset best blends.*compare METHOD and METHOD\+tfidf"):
+    with pytest.raises(
+        ConfigError, match=r"(?s)preset best adds.*compare head, encoder, tfidf and head\+encoder\+tfidf"
+    ):
         plan({key: "best"}, ["head"], 1, tmp_path)

@@ -49,7 +49,8 @@ def command(
     ] = None,
     task: Annotated[str | None, Option(help="auto | single | multi")] = None,
     preset: Annotated[
-        str | None, Option(help="head: fast | balanced: settings by name; what best blends is METHOD+tfidf")
+        str | None,
+        Option(help="head: fast | balanced: settings by name; what best adds is head+encoder+tfidf"),
     ] = None,
     unseen_labels: Annotated[
         str | None,

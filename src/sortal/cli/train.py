@@ -71,10 +71,15 @@ def command(
     ] = None,
     method: Annotated[
         str | None,
-        Option(help="head | instruct | probe | encoder, or a baseline without a model: tfidf | majority"),
+        Option(
+            help="head | instruct | probe | encoder, or a baseline without a model: tfidf | majority; ensemble adds the scores of several (--members)"
+        ),
     ] = None,
     preset: Annotated[
-        str | None, Option(help="head: fast | balanced | best: settings by name; those given win over them")
+        str | None,
+        Option(
+            help="head: fast | balanced | best (head, encoder and tfidf, their scores added): settings by name; those given win over them"
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -152,7 +157,10 @@ def command(
     ] = None,
     members: Annotated[
         str | None,
-        Option(metavar="RUN,RUN,…", help="with --method ensemble: folders of finished runs of the same rows"),
+        Option(
+            metavar="RUN,RUN,…",
+            help="with --method ensemble: folders of finished runs of the same rows; or methods, which are trained first",
+        ),
     ] = None,
     tuned: Annotated[
         str | None,
@@ -265,12 +273,15 @@ def train(
         coverage_table_view,
         levels_table,
         many_labels_tables,
+        members_table,
         metrics_table,
         twins_table,
         worst_labels,
     )
     from sortal.evaluation.words import left_out, twins
     from sortal.run import run
+    from sortal.run_members import member_figures
+    from sortal.training.runfolder import RunFolder
 
     result = run(
         config, resume=resume, force=force, consent=consent, tuned=tuned, tfidf=tfidf, say=output.say
@@ -279,6 +290,8 @@ def train(
         return {}
     metrics = result.metrics
     tables = [metrics_table(metrics)] if metrics else []
+    if metrics and config.trained_members:
+        tables.append(members_table(member_figures(RunFolder(result.folder), result.record), metrics))
     if metrics.get("levels"):
         tables.append(levels_table(metrics))
     if metrics:

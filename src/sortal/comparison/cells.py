@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,15 @@ from typing import Any, Literal
 from sortal.comparison.names import BLENDED, check_name, form, is_seedless, members_of, plain_method, scopes
 from sortal.config import RunConfig, applies, build_config, refuse_unknown
 from sortal.config_hierarchy import DATA_FIELDS
+from sortal.config_presets import PRESETS
 from sortal.errors import ConfigError, RunFolderError
 from sortal.methods import REGISTRY, get_method
 from sortal.model_folder import read_meta
 from sortal.parts import Parts
-from sortal.training.identity import RunIdentity, differences, result_settings
+from sortal.run_members import differing
 from sortal.training.runfolder import RunFolder
 
+BEST = "+".join(PRESETS["best"]["members"])
 Status = Literal["waiting", "running", "finished", "failed", "stopped"]
 
 
@@ -100,8 +101,8 @@ def plan(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: P
             raise ConfigError(f"{key}: an ensemble's name says what it adds", "write METHOD+METHOD")
         if (name or key) == "preset" and settings[key] == "best":
             raise ConfigError(
-                f"{key}: preset best blends, and what is blended is a method of its own here",
-                f"compare METHOD and METHOD{BLENDED}",
+                f"{key}: preset best adds the scores of several methods, and a sum is a method of its own here",
+                f"compare {BEST.replace('+', ', ')} and {BEST}",
             )
         if not dot and not any(applies(key, plain_method(method)) for method in methods):
             raise ConfigError(f"{key} applies to none of {', '.join(methods)}", "leave it out")
@@ -142,19 +143,7 @@ def check(cells: Sequence[Cell], parts: Parts) -> None:
     for cell in cells:
         if cell.status == "waiting":
             continue
-        saved = RunIdentity.from_json(cell.folder.read_run_json()["identity"])
-        now = RunIdentity(
-            parts.fingerprints(),
-            parts.label_space.names,
-            # What a spec stands for is settled when the cell runs; the run itself compares the revision.
-            saved.base_model if cell.config.model is None else cell.config.model,
-            saved.revision,
-            cell.seed,
-            json.loads(
-                json.dumps(result_settings(cell.config.model_dump(mode="json"), parts.label_space.tree))
-            ),
-        )
-        if changed := differences(saved, now):
+        if changed := differing(cell.folder, cell.config, parts):
             raise RunFolderError(
                 f"{cell.folder.path} holds a run of {cell.method} that differs: {'; '.join(changed)}",
                 "compare in another --out, or delete that folder to run it again",

@@ -37,9 +37,9 @@ class SortalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     None stands for the default of the method, as in `sortal.config.RunConfig`, which says what each setting does.
 
     Args:
-        method: ``head``, ``instruct``, ``probe``, ``encoder``, ``tfidf`` or ``majority``.
+        method: ``head``, ``instruct``, ``probe``, ``encoder``, ``tfidf`` or ``majority``; ``ensemble`` with ``settings={"members": ["head", "tfidf"]}``.
         model: base model: registry name, folder, GGUF file, ``pypi:NAME`` or hub id.
-        preset: ``fast``, ``balanced`` or ``best``: settings of a head by name.
+        preset: ``fast``, ``balanced`` or ``best``: settings of a head by name; ``best`` adds an encoder and a linear model on words to it.
         epochs: passes over the training rows.
         learning_rate: peak learning rate.
         batch_size: examples per optimiser step.

@@ -82,6 +82,24 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
+def members_table(
+    members: Sequence[tuple[str, float, Mapping[str, Any]]], metrics: Mapping[str, Any]
+) -> Table:
+    """Members of an ensemble, (method, weight, metrics) each, above the figures of their sum on the same test rows."""
+    names = ["accuracy" if "accuracy" in metrics else "f1_micro", "f1_macro", "log_loss"]
+    table = _table(
+        "Added up",
+        ["member"],
+        ["weight", *(TITLES[name] for name in names)],
+        "sortal compare tests such differences",
+    )
+    for method, weight, found in [*members, ("together", 1.0, metrics)]:
+        if method == "together":
+            table.add_section()
+        table.add_row(method, f"{weight:.2f}", *(f"{found[name]:.3f}" for name in names))
+    return table
+
+
 def twins_table(metrics: Mapping[str, Any]) -> Table:
     """The figures without test rows that have a twin in train or dev; `twin_rows` as a table."""
     header, *rows = twin_rows(metrics["without_twins"], metrics)

@@ -1,4 +1,4 @@
-"""Method ``ensemble``: finished runs whose scores are added. Nothing is trained but one weight per run, on dev.
+"""Method ``ensemble``: finished runs whose scores are added. Nothing is trained here but one weight per run, on dev.
 
 Models of different kinds are wrong about different texts. Every member's scores are brought to their own temperature; the weights
 are those under which dev is most likely.
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sortal.config import RunConfig
+from sortal.config_ensemble import member_folders
 from sortal.data.dataset import Dataset
 from sortal.data.labels import LabelSpace
 from sortal.errors import ConfigError, ModelError, RunFolderError
@@ -34,7 +35,15 @@ class EnsembleMethod:
     in_steps: ClassVar[bool] = False
 
     def check(self, config: RunConfig, train: Dataset, label_space: LabelSpace) -> None:
-        """Nothing yet: in a comparison the members are not finished at this point."""
+        """Refuse, before the first is trained, settings of a member that do not fit the labels; runs are not looked at yet: in a comparison they are not finished.
+
+        Raises:
+            ConfigError: see above.
+        """
+        from sortal.methods import get_method  # the registry, which imports this module
+
+        for method in config.trained_members:
+            get_method(method).check(config.of_member(method), train, label_space)
 
     def preview(self, asked: PreviewContext) -> Preview:
         """Nothing to show: the members read the texts.
@@ -50,10 +59,10 @@ class EnsembleMethod:
         Raises:
             RunFolderError: a member of other rows. ModelError: one that cannot be loaded, or gives no score to some labels.
         """
-        from sortal.classifier import load  # which imports this module's registry
+        from sortal.classifier import load  # which imports the registry, and that this module
 
         space, say = context.label_space, context.say
-        folders = [RunFolder(name) for name in context.config.members]
+        folders = [RunFolder(name) for name in member_folders(context.config)]
         records = [_record(folder) for folder in folders]
         _check_same_rows(folders, records, context)
         scorers, scores = [], []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sortal.config import RunConfig, applies, build_config
+from sortal.config import RunConfig, build_config, says_something
 from sortal.reporting.source import FinishedRun
 
 # Shown as data, or about where the result went and not about what it is.
@@ -25,7 +25,7 @@ def changed(run: FinishedRun) -> dict[str, Any]:
 def both(run: FinishedRun) -> tuple[dict[str, Any], dict[str, Any]]:
     """(not the default, as by default) of the settings that mean something to the method, without data and folder."""
     config, differing = run.record["config"], changed(run)
-    meant = [name for name in RunConfig.model_fields if name not in _ELSEWHERE and name in config and applies(name, config["method"])]  # fmt: skip
+    meant = [name for name in RunConfig.model_fields if name not in _ELSEWHERE and name in config and says_something(name, config)]  # fmt: skip
     return (
         {name: config[name] for name in meant if name in differing},
         {name: config[name] for name in meant if name not in differing},

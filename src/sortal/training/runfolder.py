@@ -40,7 +40,13 @@ class RunFolder:
         self.twins = self.path / "twins.csv"
         self.model = self.path / "model"
         self.checkpoints = self.path / "checkpoints"
+        self.members = self.path / "members"
         self.logs = self.path / "logs"
+
+    @property
+    def holds_work(self) -> bool:
+        """Whether a run that did not finish left something to go on from: checkpoints, or members of an ensemble."""
+        return self.checkpoints.exists() or self.members.exists()
 
     def state(self) -> FolderState:
         """What is there, without writing anything.

@@ -36,8 +36,7 @@ def test_parameters_are_settings_and_any_other_setting_is_reached():
 
 
 def test_a_preset_fills_in_what_is_not_given():
-    assert config(preset="best").blend == "tfidf"
-    assert config(preset="best", blend="none").blend == "none"
+    assert config(preset="best").members == ("head", "encoder", "tfidf")
     assert config(preset="fast", settings={"lora_top_layers": 3}).lora_top_layers == 3
 
 

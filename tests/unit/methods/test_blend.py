@@ -154,7 +154,7 @@ def test_without_dev_rows_or_with_too_much_to_read_a_head_stays_alone_and_says_s
     assert found == "none"
     assert "texts and 3 labels" in line
     assert "--blend tfidf" in line
-    assert settled(settings, preset="best") == ("tfidf", [])
+    assert settled(settings, blend="tfidf") == ("tfidf", [])
 
 
 @pytest.mark.parametrize("loss", [{"class_weight": "balanced"}, {"loss": "focal"}, {"logit_adjustment": 1.0}])
