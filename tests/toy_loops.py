@@ -73,7 +73,7 @@ def make_loop(
     **more: Any,
 ) -> Loop:
     """A loop over the toy data; ``more`` goes to the loop where it knows the name, else to the config."""
-    known = ("processes", "store", "stop", "view", "say", "on_log", "keep_last")
+    known = ("processes", "store", "stop", "view", "say", "on_log", "margin")
     arguments: dict[str, Any] = {
         "processes": ALONE,
         "store": None,

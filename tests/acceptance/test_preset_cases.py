@@ -117,19 +117,31 @@ def test_a_plan_leaves_out_a_preset_that_the_settings_contradict(data, deep, cap
     assert list(json.loads(capsys.readouterr().out.splitlines()[-1])["presets"]) == ["fast", "balanced"]
 
 
-@pytest.mark.parametrize("rows_given", [40, 900, 1100])
-def test_a_handful_of_dev_rows_chooses_no_epoch(tmp_path, tiny, rows_given):
-    said: list[str] = []
-    data = write_csv(tmp_path / "d.csv", rows(rows_given))
-    found = fit(
-        data, tiny, tmp_path / "run", said=said, epochs=4, learning_rate=1e-6, head_learning_rate=1e-6
-    )
+@pytest.mark.parametrize("rows_given", [40, 1100])
+def test_all_epochs_are_trained_and_the_last_weights_kept(tmp_path, tiny, rows_given):
+    data, slow = write_csv(tmp_path / "d.csv", rows(rows_given)), 1e-6
+    found = fit(data, tiny, tmp_path / "run", epochs=4, learning_rate=slow, head_learning_rate=slow)
     training = found.record["training"]
-    few = rows_given < 1000
-    assert (found.record["data"]["dev"]["rows"] < 100) == few
-    assert any("cannot tell which epoch is best" in line for line in said) == few
-    assert len(training["history"]) == (4 if few else 3), "hardly trained, no evaluation gains"
-    assert (training["best_step"] == training["steps"]) == few
+    assert len(training["history"]) == 4, "hardly trained, no evaluation gains"
+    assert training["best_step"] == training["steps"]
+
+
+@pytest.mark.parametrize(("metric", "kept"), [("f1_macro", 2), ("loss", 1)])
+def test_an_epoch_that_was_far_better_on_dev_is_kept_and_said(tmp_path, tiny, monkeypatch, metric, kept):
+    """40 rows, 4 of them dev: f1_macro falls by 0.6, where 1 / √4 is allowed for; of a loss any rise counts."""
+    figures = iter([(0.3, 0.5), (0.9, 0.6), (0.3, 0.7)])
+
+    def told(*_):
+        f1, loss = next(figures)
+        return {"f1_macro": f1, "loss": loss, "metric": f1 if metric == "f1_macro" else -loss}
+
+    monkeypatch.setattr("sortal.methods.tuning.dev_figures", told)
+    said: list[str] = []
+    data = write_csv(tmp_path / "d.csv", rows(40))
+    found = fit(data, tiny, tmp_path / "run", said=said, epochs=3, metric_for_best_model=metric)
+    training = found.record["training"]
+    assert training["best_step"] == training["history"][kept - 1]["step"]
+    assert any(line.startswith(f"the weights of epoch {kept} are kept: its dev {metric}") for line in said)
 
 
 def test_early_stopping_that_is_asked_for_happens_with_any_dev_set(tmp_path, tiny):

@@ -16,7 +16,6 @@ from sortal.backbone.lora import flops_per_token, parameter_count
 from sortal.config import ResolvedConfig, RunConfig, resolve_sizes
 from sortal.config_presets import PRESET_METHODS
 from sortal.data.labels import LabelSpace
-from sortal.data.problems import counted
 from sortal.evaluation.decision import Decision
 from sortal.evaluation.metrics import evaluate
 from sortal.hierarchy.losses import TreeLoss, tree_loss
@@ -31,7 +30,6 @@ from sortal.training.objective import Objective
 from sortal.training.progress import NoProgress, ProgressView
 from sortal.training.signals import Stoppable
 
-LEAST_DEV_ROWS = 100  # fewer choose no epoch: docs/how-to/presets.md has what 7 to 80 chose
 _LEAST_TOKENS = 256  # of a microbatch's own texts, whatever its prompt takes
 
 
@@ -80,7 +78,7 @@ def fine_tune(
         view=context.view,
         say=context.say,
         on_log=context.on_log,
-        keep_last=_too_few_to_choose(context),
+        margin=_margin(context),
     )
     if context.resume:
         loop.resume()
@@ -154,16 +152,11 @@ def _ahead(
     return found if found and found.worth_saying else None
 
 
-def _too_few_to_choose(context: FitContext) -> bool:
-    """Whether dev rows are too few to say which epoch is best; not where the user asks for early stopping."""
-    rows = len(context.dev)
-    asked = context.config.early_stopping_patience is not None
-    if asked or rows >= LEAST_DEV_ROWS or context.config.epochs == 0:
-        return False
-    context.say(
-        f"{counted(rows, 'dev row')} cannot tell which epoch is best: all epochs are trained and the last weights kept (fewer than {LEAST_DEV_ROWS}; early_stopping_patience 2 chooses all the same)"
-    )
-    return True
+def _margin(context: FitContext) -> float:
+    """By how much an earlier epoch's dev figure must be above the last one's to be kept: two standard errors of a share, at most; of a loss any."""
+    if context.config.metric_for_best_model == "loss":
+        return 0.0
+    return 1 / math.sqrt(max(len(context.dev), 1))
 
 
 def _named(config: RunConfig) -> str:

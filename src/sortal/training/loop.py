@@ -34,7 +34,6 @@ from sortal.training.schedule import factor
 from sortal.training.signals import StopAsked, StopRequest
 
 Say = Callable[[str], None]
-_PATIENCE = 2  # of dev evaluations without a gain, unless a run says otherwise
 
 
 @dataclass
@@ -58,13 +57,16 @@ class Progress:
 
 
 class Loop:
-    """Trains ``model`` in place; ``run`` returns when done, with the best weights restored.
+    """Trains ``model`` in place; ``run`` returns when done.
+
+    With ``early_stopping_patience`` training stops after so many evaluations without a gain, and the best weights are restored.
+    Without, it goes on to the end, and the last weights are kept unless an earlier dev figure is higher by more than ``margin``.
 
     Args:
         evaluate: dev figures of the current weights, with the key ``metric`` (higher is better). May raise `StopAsked`;
             the evaluation is then made up for after resuming.
         store: where checkpoints go; None keeps nothing.
-        keep_last: the last weights are kept, whatever dev figures say, and training never stops early.
+        margin: see above.
         stop: in force while `run` is at work.
         on_log: receives ``(step, figures)`` for TensorBoard and the like.
     """
@@ -83,7 +85,7 @@ class Loop:
         view: ProgressView,
         say: Say,
         on_log: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
-        keep_last: bool = False,
+        margin: float = 0.0,
     ) -> None:
         self.model, self.objective, self.evaluate, self.config = model, objective, evaluate, config
         self.processes, self.store, self.stop, self.view, self.say, self.on_log = (
@@ -94,7 +96,7 @@ class Loop:
             say,
             on_log,
         )
-        self.keep_last = keep_last
+        self.margin = margin
         self.parameters = trainable(model)
         self.optimizer = make_optimizer(self.parameters, config)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
@@ -142,7 +144,7 @@ class Loop:
             self.say(
                 f"max_minutes {self.config.max_minutes:g} is used up after {state.step:,} of {self.total_steps:,} steps"
             )
-        self._restore_best()
+        self._choose()
         training_mode(self.model, False)
         return state
 
@@ -294,7 +296,7 @@ class Loop:
         entry["train_loss"] = sum(losses) / len(losses) if losses else float("nan")
         state.history.append(entry)
         state.loss_since_evaluation = []
-        if self.keep_last or state.best_metric is None or figures["metric"] > state.best_metric:
+        if state.best_metric is None or figures["metric"] > state.best_metric:
             state.best_metric, state.best_step, state.evaluations_without_gain = (
                 figures["metric"],
                 state.step,
@@ -303,8 +305,8 @@ class Loop:
             self.best = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
         else:
             state.evaluations_without_gain += 1
-            patience = self.config.early_stopping_patience or _PATIENCE
-            state.finished = state.evaluations_without_gain >= patience
+            patience = self.config.early_stopping_patience
+            state.finished = patience is not None and state.evaluations_without_gain >= patience
         shown = "  ".join(f"{k} {v:.4f}" for k, v in figures.items() if k != "metric")
         speed = state.tokens / max(state.train_seconds, 1e-9)
         self.say(
@@ -316,7 +318,19 @@ class Loop:
             )
         self.on_log(state.step, {**entry, "tokens_per_second": speed})
 
-    def _restore_best(self) -> None:
+    def _choose(self) -> None:
+        """Leave the model with the weights that are kept."""
+        state = self.progress
+        if self.config.early_stopping_patience is None and state.best_metric is not None:
+            last = state.history[-1]
+            if state.best_metric - last["metric"] <= self.margin:
+                state.best_metric, state.best_step = last["metric"], int(last["step"])
+                return
+            best = next(entry for entry in state.history if entry["step"] == state.best_step)
+            metric = self.config.metric_for_best_model
+            self.say(
+                f"the weights of epoch {best['epoch']:.4g} are kept: its dev {metric} was {best[metric]:.4f}, the last epoch's {last[metric]:.4f}"
+            )
         with torch.no_grad():
             for name, value in self.best.items():
                 self.parameters[name].copy_(value)

@@ -169,23 +169,37 @@ def test_it_stops_after_patience_evaluations_without_gain_and_restores_the_best_
     assert said[-1] == "no gain in 2 evaluations: stopping early, best was step 6"
 
 
-def test_a_dev_set_that_may_not_choose_stops_nothing_and_leaves_the_last_weights():
+@pytest.mark.parametrize(
+    ("figures", "margin", "kept"),
+    [
+        ((0.5, 0.9, 0.8, 0.85, 0.8), 0.11, 5),
+        ((0.5, 0.9, 0.8, 0.85, 0.78), 0.11, 2),
+        ((0.5, 0.9, 0.9, 0.9, 0.9), 0.0, 5),
+        ((0.5, 0.9, 0.9, 0.9, 0.89), 0.0, 2),
+    ],
+)
+def test_without_patience_all_epochs_are_trained_and_the_last_weights_kept_unless_an_earlier_figure_is_far_higher(
+    figures, margin, kept
+):
+    said: list[str] = []
+    seen: list[dict[str, torch.Tensor]] = []
     loop = make_loop(
-        metrics=sequence(0.9, 0.1, 0.1, 0.1), epochs=4, keep_last=True, learning_rate=0.1,
-        early_stopping_patience=1,
+        metrics=sequence(*figures), epochs=5, margin=margin, learning_rate=0.1,
+        early_stopping_patience=None, say=said.append,
     )  # fmt: skip
-    trained: dict[str, torch.Tensor] = {}
     evaluate = loop.evaluate
 
     def remembered() -> dict[str, float]:
-        trained.update({name: p.detach().clone() for name, p in loop.parameters.items()})
+        seen.append({name: p.detach().clone() for name, p in loop.parameters.items()})
         return evaluate()
 
     loop.evaluate = remembered
     progress = loop.run()
-    assert progress.step == progress.best_step == 12
+    assert (progress.step, progress.best_step) == (15, 3 * kept)
+    assert progress.best_metric == figures[kept - 1]
     for name, parameter in loop.parameters.items():
-        assert torch.equal(parameter, trained[name])
+        assert torch.equal(parameter, seen[kept - 1][name])
+    assert any(line.startswith(f"the weights of epoch {kept} are kept") for line in said) == (kept < 5)
 
 
 def test_no_epochs_leave_the_weights_alone():
