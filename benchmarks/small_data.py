@@ -44,9 +44,9 @@ def best(epochs: Epochs, patience: int, last: bool) -> int:
 
 
 def last_but(epochs: Epochs, dev: int) -> int:
-    """The last epoch, or the best where its dev figure is higher by more than 1 / √dev: what Sortal does."""
+    """The last epoch, or the best where its dev figure is higher by more than a standard error: what Sortal does."""
     kept = best(epochs, len(epochs), last=True)
-    far = epochs[kept]["f1_macro"] - epochs[-1]["f1_macro"] > 1 / math.sqrt(dev)
+    far = epochs[kept]["f1_macro"] - epochs[-1]["f1_macro"] > 0.5 / math.sqrt(dev)
     return kept if far else len(epochs) - 1
 
 
@@ -57,7 +57,7 @@ RULES: dict[str, Callable[[Epochs, int], int]] = {
     "all epochs, the last of equal ones": lambda epochs, dev: best(epochs, len(epochs), last=True),
     "all epochs, the lowest dev loss": lambda epochs, dev: int(np.argmin([e["loss"] for e in epochs])),
     "all epochs, the last": lambda epochs, dev: len(epochs) - 1,
-    "all epochs, the last unless one is above it by more than 1 / √(dev rows)": last_but,
+    "all epochs, the last unless one is above it by a standard error": last_but,
 }
 
 

@@ -88,7 +88,7 @@ class TrainConfig(Section):
     early_stopping_patience: int | None = Field(
         None,
         ge=1,
-        description="dev evaluations without a gain before training stops; the best weights are restored; default: no early stop, and the last weights, unless an earlier epoch's dev figure is higher by more than chance: 1 / √(dev rows)",
+        description="dev evaluations without a gain before training stops; the best weights are restored; default: no early stop, and the last weights, unless an earlier epoch's dev figure is higher by more than a standard error: 0.5 / √(dev rows)",
     )
     metric_for_best_model: Metric = Field(
         "f1_macro",

@@ -52,7 +52,7 @@ class SortalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         abstain_below: with one label per row, the probability below which the model does not know.
         on_abstain: what ``predict`` does then: ``return_none`` (None in an object array), ``ignore`` (the best label all the same),
             ``warn`` (the same, with a warning) or ``raise``.
-        validation_fraction: share of the rows of ``fit`` for early stopping, calibration and thresholds, when it is given no dev rows.
+        validation_fraction: share of the rows of ``fit`` for the choice of an epoch, calibration and thresholds, when it is given no dev rows.
         random_state: seed; None draws one from NumPy's global generator.
         verbose: 0 shows nothing and turns what needs attention into Python warnings; 1 shows what ``sortal train`` shows.
         settings: any other setting, ``{"keep_layers": 9, "quantization": "nf4"}``.
@@ -114,7 +114,7 @@ class SortalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X: a text per row (list, array, Series), or rows of text columns (DataFrame, 2-D array), which are joined line by line or
                 by the setting ``text_template``. Missing text is empty text.
             y: a label per row; or with several labels an indicator matrix or a list of labels per row.
-            X_dev: rows for early stopping, calibration and thresholds; default: ``validation_fraction`` of X.
+            X_dev: rows for the choice of an epoch, calibration and thresholds; default: ``validation_fraction`` of X.
             y_dev: their labels.
             groups: rows of one value stay on one side of that split, as rows of one text always do; a row with None, NaN or "" belongs to no other.
 

@@ -86,7 +86,7 @@ class EncoderMethod:
         return preview_texts(encoder, texts, train.text_at(range(min(rows, len(texts)))), about)
 
     def fit(self, context: FitContext) -> Fitted:
-        """Train on ``context.train``; early stopping and best weights by ``context.dev``."""
+        """Train on ``context.train``; ``context.dev`` has a say in which epoch is kept."""
         config, space, say = context.config, context.label_space, context.say
         check_kind(context.base, "encoder", "encoder")
         torch.manual_seed(config.seed)

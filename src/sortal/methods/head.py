@@ -109,7 +109,7 @@ class HeadMethod:
         return preview_texts(encoder, texts, train.text_at(range(min(rows, len(texts)))), about)
 
     def fit(self, context: FitContext) -> Fitted:
-        """Train adapters and score on ``context.train``; early stopping and best weights by ``context.dev``."""
+        """Train adapters and score on ``context.train``; ``context.dev`` has a say in which epoch is kept."""
         config, space, say = context.config, context.label_space, context.say
         check_kind(context.base, "decoder", "head")
         encoder = sharing(make_encoder(context.base.path, config, context.train, space))

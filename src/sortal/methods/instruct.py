@@ -140,7 +140,7 @@ class InstructMethod:
         return replace(found, examples=examples.line, example_figures=examples.figures)
 
     def fit(self, context: FitContext) -> Fitted:
-        """Train adapters on ``context.train``; early stopping and best weights by ``context.dev``."""
+        """Train adapters on ``context.train``; ``context.dev`` has a say in which epoch is kept."""
         config, space, say = context.config, context.label_space, context.say
         check_kind(context.base, "decoder", "instruct")
         torch.manual_seed(config.seed)

@@ -48,7 +48,7 @@ def fine_tune(
     score_dev: Callable[[ProgressView], Scores],
     budget: StepBudget,
 ) -> Tuned:
-    """Train ``model`` on ``objective``; early stopping and best weights by ``context.dev``.
+    """Train ``model`` on ``objective``; ``context.dev`` has a say in which epoch is kept.
 
     Args:
         score_dev: scores of the dev rows under the current weights.
@@ -153,10 +153,13 @@ def _ahead(
 
 
 def _margin(context: FitContext) -> float:
-    """By how much an earlier epoch's dev figure must be above the last one's to be kept: two standard errors of a share, at most; of a loss any."""
+    """By how much an earlier epoch's dev figure must be above the last one's to be kept: one standard error of a share of one half; of a loss any.
+
+    The one-standard-error rule of Breiman et al. 1984, Classification and Regression Trees.
+    """
     if context.config.metric_for_best_model == "loss":
         return 0.0
-    return 1 / math.sqrt(max(len(context.dev), 1))
+    return math.sqrt(0.25 / max(len(context.dev), 1))
 
 
 def _named(config: RunConfig) -> str:
