@@ -188,8 +188,8 @@ def _run(
     if resume and not store.all() and not folder.members.exists():
         say(f"nothing to resume in {folder.path}: starting from the beginning")
 
-    def train_member(own: RunConfig) -> None:
-        run(own, data=parts, resume=resume, force=force, consent=consent, say=say, quiet=quiet)
+    def train_member(own: RunConfig, going_on: bool) -> None:
+        run(own, data=parts, resume=going_on, force=force, consent=consent, say=say, quiet=quiet)
 
     train_members(config, parts, group, force, say, train_member)
     stop = StopRequest()  # in force while the loop runs; outside it there is nothing a checkpoint could save

@@ -21,13 +21,13 @@ def train_members(
     group: Processes,
     force: bool,
     say: Say,
-    train: Callable[[RunConfig], object],
+    train: Callable[[RunConfig, bool], object],
 ) -> None:
     """Run every member of ``config`` that is not finished, the first one first; each goes on where it was stopped.
 
     Args:
         force: take finished members although data or settings differ.
-        train: makes the run of a member's settings.
+        train: makes the run of a member's settings; whether it goes on with one that was stopped.
 
     Raises:
         CheckpointError: a finished member of other data or settings.
@@ -37,8 +37,9 @@ def train_members(
         own = config.of_member(method)
         folder = RunFolder(str(own.out))
         say(f"member {number} of {len(methods)}: {method}")
-        if group.share_object(folder.state() if group.main else None) != "finished":
-            train(own)
+        state = group.share_object(folder.state() if group.main else None)
+        if state != "finished":
+            train(own, state == "unfinished")
             gc.collect()  # a model holds itself in circles: two would lie in memory beside the next
             continue
         changed = differing(folder, own, parts)
