@@ -64,9 +64,7 @@ def measure(preset: str, settings: dict[str, Any], runs: Path) -> dict[str, Any]
         "tokens_per_second": [training["tokens_per_second"] for training in trainings],
         "seconds": whole["seconds"],
         **figures,
-        # Of the steps that were taken, where training stopped early.
-        "used_of_foreseen": figures["used_seconds"]
-        / sum(each["forecast"]["used_seconds"] / each["forecast"]["used_of_foreseen"] for each in trainings),
+        "used_of_foreseen": figures["used_seconds"] / figures["foreseen_seconds"],
     }
 
 

@@ -6,7 +6,6 @@ plus `build_config` turn a misspelt key into an error that names the nearest rea
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from datetime import date
@@ -27,6 +26,7 @@ from sortal.config_ensemble import (
     member_folders,
     trained_members,
     with_members,
+    wrong_for_members,
     wrong_members,
 )
 from sortal.config_hierarchy import (
@@ -39,7 +39,7 @@ from sortal.config_hierarchy import (
     wrong_hierarchy,
     wrong_tree,
 )
-from sortal.config_long import WINDOW_MEANS, SectionsConfig, WindowsConfig, with_sections
+from sortal.config_long import SectionsConfig, WindowsConfig, with_sections, wrong_windows
 from sortal.config_losses import LOSS_METHODS, LossConfig, refused_losses
 from sortal.config_presets import PRESET_METHODS, PresetConfig, with_preset, wrong_preset
 from sortal.config_sections import (
@@ -70,8 +70,9 @@ from sortal.config_sections import (
 from sortal.config_shots import ShotsConfig, wrong_shots
 from sortal.config_training import TrainConfig
 from sortal.config_unseen import UnseenLabelsConfig
+from sortal.data.problems import nearest
 from sortal.errors import ConfigError
-from sortal.method_defaults import DEFAULT_MODEL, RATES, least_epochs, with_method_defaults
+from sortal.method_defaults import DEFAULT_MODEL, least_epochs, with_method_defaults
 from sortal.prompting.template import check_source
 
 # Sections that not all methods have, and those that do.
@@ -173,7 +174,7 @@ class RunConfig(
             raise ValueError("pos_weight is for multi-label tasks: use class_weight for a single-label one")
         if self.focal_gamma != 2.0 and self.loss != "focal":
             raise ValueError("focal_gamma has no effect without loss 'focal'")
-        if refused := refused_losses(self, self.loss, self.task, in_use(self)):
+        if refused := refused_losses(self, self.task):
             raise ValueError(refused)
         if self.nf4_backend == "bitsandbytes" and self.quantization != "nf4":
             raise ValueError("nf4_backend 'bitsandbytes' needs quantization 'nf4'")
@@ -199,7 +200,8 @@ class RunConfig(
                 )
             if self.score_init == "random" and not self.lists_labels:
                 raise ValueError("verbalizer has no effect with score_init 'random': leave one of them out")
-        self._check_windows()
+        if wrong := wrong_windows(self, self._given(WindowsConfig)):
+            raise ValueError(wrong)
         if self.method in NOT_TUNED:
             self._check_not_tuned()
         if self.method == "encoder":
@@ -212,34 +214,14 @@ class RunConfig(
                     raise ValueError(wrong)
 
     def _check_trained(self) -> None:
-        """Every setting must be one of a member, and no member's rates another's."""
-        given = [name for name in self.model_fields_set - NOT_OF_MEMBERS if self._is_given(name)]
-        methods = self.trained_members
-        for name in sorted(given):
-            having = [method for method in methods if applies(name, method)]
-            if not having:
-                raise ValueError(f"{name} is a setting of none of {', '.join(methods)}")
-            if name in RATES and "encoder" in having and len(having) > 1:
-                raise ValueError(
-                    f"{name} is not the same for an encoder and a causal model: train them apart, and name their folders as members"
-                )
-        for method in methods:
+        given = [name for name in sorted(self.model_fields_set) if self._is_given(name)]
+        if wrong := wrong_for_members(self.trained_members, given, applies):
+            raise ValueError(wrong)
+        for method in self.trained_members:
             try:
                 self.of_member(method)
             except ValidationError as error:
                 raise ValueError(f"member {method}: {_explain(error)}") from None
-
-    def _check_windows(self) -> None:
-        if self.windows == 1 and (given := self._given(WindowsConfig)):
-            raise ValueError(f"{given[0]} has no effect without windows above 1")
-        if self.method in WINDOW_MEANS and self.aggregation not in (fitting := WINDOW_MEANS[self.method]):
-            raise ValueError(
-                f"aggregation {self.aggregation!r} is not for {self.method}: use {' or '.join(fitting)}"
-            )
-        if self.windows > 1 and self.max_length is not None and self.stride >= self.max_length:
-            raise ValueError(
-                f"stride {self.stride} is no less than max_length {self.max_length}: windows would never move on"
-            )
 
     def _check_not_tuned(self) -> None:
         sections = (
@@ -355,15 +337,6 @@ def resolve_sizes(config: RunConfig, rows: int) -> ResolvedConfig:
     return ResolvedConfig(**{**config.model_dump(), **filled})
 
 
-def in_use(config: RunConfig) -> dict[str, bool]:
-    """Which of the settings that other losses may clash with are on."""
-    return {
-        "label_smoothing": config.label_smoothing > 0,
-        "class_weight": config.class_weight != "none",
-        "pos_weight": config.pos_weight != "none",
-    }
-
-
 def applies(name: str, method: str) -> bool:
     """Whether a setting called ``name``, given for several methods, is meant for ``method``."""
     for section, methods in OWN_SECTIONS.items():
@@ -390,12 +363,6 @@ def says_something(name: str, config: Mapping[str, Any]) -> bool:
 
 def _are(names: list[str]) -> str:
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """``"; did you mean 'x'?"`` for the closest known name, or an empty string."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def build_config(values: dict[str, Any], where: str = "settings") -> RunConfig:

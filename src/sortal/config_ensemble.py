@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from pydantic import Field
 
 from sortal.config_hierarchy import DATA_FIELDS
 from sortal.config_sections import Section
+from sortal.method_defaults import RATES
 
 ENSEMBLES = frozenset(("ensemble",))
 MEMBERS = frozenset(("head", "instruct", "probe", "encoder", "tfidf", "majority"))
@@ -55,6 +56,25 @@ def member_folders(config: Any) -> tuple[str, ...]:
     if not trained_members(config.members):
         return tuple(config.members)
     return tuple(str(Path(config.out) / "members" / method) for method in config.members)
+
+
+def wrong_for_members(
+    methods: Sequence[str], given: Sequence[str], applies: Callable[[str, str], bool]
+) -> str:
+    """What is wrong with the settings ``given`` to an ensemble that trains ``methods``, or nothing.
+
+    Args:
+        applies: whether a setting is meant for a method.
+    """
+    for name in given:
+        if name in NOT_OF_MEMBERS:
+            continue
+        having = [method for method in methods if applies(name, method)]
+        if not having:
+            return f"{name} is a setting of none of {', '.join(methods)}"
+        if name in RATES and "encoder" in having and len(having) > 1:
+            return f"{name} is not the same for an encoder and a causal model: train them apart, and name their folders as members"
+    return ""
 
 
 def wrong_members(config: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -60,3 +61,20 @@ def with_sections(values: dict[str, Any]) -> dict[str, Any]:
     if {str(name) for name in named} - {str(name) for name in sections}:
         raise ValueError("text and sections name different columns: leave out text")
     return {**values, "text_template": template}
+
+
+def wrong_windows(config: Any, given: Sequence[str]) -> str:
+    """What is wrong with the settings of windows, or nothing.
+
+    Args:
+        config: all settings of the run.
+        given: those of `WindowsConfig` that are not the defaults.
+    """
+    if config.windows == 1:
+        return f"{given[0]} has no effect without windows above 1" if given else ""
+    fitting = WINDOW_MEANS.get(config.method)
+    if fitting and config.aggregation not in fitting:
+        return f"aggregation {config.aggregation!r} is not for {config.method}: use {' or '.join(fitting)}"
+    if config.max_length is not None and config.stride >= config.max_length:
+        return f"stride {config.stride} is no less than max_length {config.max_length}: windows would never move on"
+    return ""

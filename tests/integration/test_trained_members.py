@@ -187,10 +187,20 @@ def test_what_fails_before_a_member_begins_leaves_nothing(data, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_several_labels_and_a_tree_of_them(tmp_path, tiny):
+def test_several_labels_and_a_tree_of_them(tmp_path, tiny, capsys):
     several = write_csv(tmp_path / "d.csv", topics(100))
-    result = added(several, tiny, tmp_path / "several", label_delimiter="|", max_length=None)
-    assert sortal.load(result.folder / "model").decision.thresholds is not None
+    out = tmp_path / "several"
+    asked = ["--method", "ensemble", "--members", "head,tfidf", "--label-delimiter", "|", "--out", str(out)]
+    sizes = [flag for flag in FLAGS if not flag.startswith("max_length")]
+    assert main(["train", str(several), *asked, "--model", str(tiny), "--set", *sizes]) == 0
+    assert sortal.load(out / "model").decision.thresholds is not None
+    table = capsys.readouterr().err.partition("Added up")[2]
+    assert "F1 micro" in table.splitlines()[2], "figures of several labels, of every member and the sum"
+    assert [line.split()[0] for line in table.splitlines()[4:8] if line.split()] == [
+        "head",
+        "tfidf",
+        "together",
+    ]
     paths = write_csv(tmp_path / "t.csv", [(text, f"mood/{label}") for text, label in rows(100)])
     tree = added(paths, tiny, tmp_path / "tree", path_separator="/")
     assert tree.classifier.label_space.tree is not None

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from sortal.config import RunConfig, build_config, nearest, resolve_sizes
+from sortal.config import RunConfig, build_config, resolve_sizes
 from sortal.config_files import load_config, parse_assignments, read_yaml
 from sortal.config_sections import BASELINES
+from sortal.data.problems import nearest
 from sortal.errors import ConfigError
 
 

@@ -14,7 +14,8 @@ from sortal.backbone import fused
 from sortal.backbone.lora_layers import is_lora
 from sortal.backbone.quiet import quiet
 from sortal.backbone.rotary import is_rotary_attention, with_rotary
-from sortal.config import RunConfig, nearest
+from sortal.config import RunConfig
+from sortal.data.problems import nearest
 from sortal.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from sortal.backbone.cache import Say, manifest_of, say_on_stderr
 from sortal.backbone.folders import check_folder
 from sortal.backbone.pypi import parse_requirement
 from sortal.backbone.registry import REGISTRY, Entry, Kind, entry_for_package, require_consent
-from sortal.config import nearest
+from sortal.data.problems import nearest
 from sortal.errors import ModelError
 
 

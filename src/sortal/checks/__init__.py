@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from sortal.config import nearest
+from sortal.data.problems import nearest
 from sortal.errors import ConfigError
 
 if TYPE_CHECKING:

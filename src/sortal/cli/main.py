@@ -120,7 +120,7 @@ def _clean_termination() -> Iterator[None]:
 
 def _run(verb: str, arguments: list[str]) -> int:
     if verb not in VERBS:
-        from sortal.config import nearest
+        from sortal.data.problems import nearest
         from sortal.errors import ConfigError
 
         raise ConfigError(

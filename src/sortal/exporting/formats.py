@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sortal.config import nearest
+from sortal.data.problems import nearest
 from sortal.errors import ConfigError
 from sortal.exporting.subject import Subject
 from sortal.training.progress import ProgressView

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sortal import model_folder
-from sortal.config import nearest
 from sortal.data.labels import LabelSpace
+from sortal.data.problems import nearest
 from sortal.errors import ConfigError, ModelError
 from sortal.evaluation.decision import Decision
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sortal.backbone.collector import paused
-from sortal.config import nearest
+from sortal.data.problems import nearest
 from sortal.errors import ModelError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase
 
-from sortal.config import nearest
+from sortal.data.problems import nearest
 from sortal.errors import ConfigError
 
 NAMED = ("words", "label", "codes")

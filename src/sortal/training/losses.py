@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from sortal.config import RunConfig, in_use, nearest
+from sortal.config import RunConfig
 from sortal.config_losses import refused_losses
+from sortal.data.problems import nearest
 from sortal.errors import ConfigError
 from sortal.training.asymmetric import Asymmetric
 
@@ -117,7 +118,7 @@ def make_loss(
         class_weight = class_weight / max(mean, 1e-12)
     if task == "single" and config.pos_weight != "none":
         raise ConfigError("pos_weight is for multi-label tasks", "use class_weight for a single-label task")
-    if wrong := refused_losses(config, config.loss, task, in_use(config)):
+    if wrong := refused_losses(config, task):
         raise ConfigError(wrong, "leave one of them out")
     pos_weight = _weights(config.pos_weight, names, np.maximum(n - positives, 1.0) / positives, "pos_weight")
     gamma = config.focal_gamma if config.loss == "focal" else 0.0
